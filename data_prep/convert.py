@@ -1,0 +1,66 @@
+"""What the commands share: read a source `.npz`, write the archive, turn a fault into a sentence and an exit code."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from cmarr_jax.corpus import ArchiveError, Corpus, sha256, write_archive
+from cmarr_jax.folds import FoldError
+
+Source = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+Out = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+def read_source(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """Reads `keys` of an `.npz`, never unpickled; all must have the same number of rows.
+
+    Raises:
+      ArchiveError: if the file cannot be read, a key is missing, or the numbers of rows differ.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as source:
+            missing = [key for key in keys if key not in source]
+            arrays = {key: source[key] for key in keys if key not in missing}
+    except OSError as error:
+        reason = error.strerror or error
+        raise ArchiveError(f"{path}: cannot be read ({reason}); give the path of the source .npz") from error
+    except Exception as error:  # damaged bytes make numpy, zipfile and zlib raise many types
+        raise ArchiveError(f"{path}: is not a readable .npz ({error}); download it again") from error
+    if missing:
+        raise ArchiveError(f"{path}: key {missing[0]!r} is missing; the source must hold {', '.join(keys)}")
+    for key, array in arrays.items():
+        if array.ndim == 0 or len(array) != len(arrays[keys[0]]):
+            text = f"has shape {array.shape} where {keys[0]!r} has {len(arrays[keys[0]])} rows; download it again"
+            raise ArchiveError(f"{path}: key {key!r} {text}")
+    return arrays
+
+
+def write_new(out: Path, corpus: Corpus, *, force: bool) -> None:
+    """Writes an archive where there is none (or `force`), and prints its size and SHA-256.
+
+    Raises:
+      ArchiveError: if the file is there, or the corpus has a fault.
+    """
+    if out.exists() and not force:
+        raise ArchiveError(f"{os.fspath(out)}: is there already; give --force to replace it")
+    write_archive(out, corpus)
+    views = ", ".join(f"{name} ({width})" for name, width in corpus.widths.items())
+    speakers = len(np.unique(corpus.speaker))
+    print(f"wrote {out}: {len(corpus)} utterances, {speakers} speakers, {corpus.num_classes} classes, {views}")
+    print(f"SHA-256 {sha256(out)}")
+
+
+def run_command(command: Callable[..., None], argv: Sequence[str] | None, *, prog: str) -> int:
+    """Runs a command line; a fault becomes one sentence on stderr and exit code 1."""
+    try:
+        tyro.cli(command, args=argv, prog=prog)
+    except (ArchiveError, FoldError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
