@@ -1,0 +1,85 @@
+"""A finished run on disk: parameters and normaliser (Orbax), configuration and scores (JSON).
+
+The only module that imports Orbax.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from cmarr_jax.config import ModelConfig, RunConfig
+from cmarr_jax.input import Normalizer
+from cmarr_jax.method import Params
+from cmarr_jax.objectives import make_method
+from cmarr_jax.types import Batch
+
+PARAMS, RECORD = "params", "run.json"
+
+
+class SavedRun(NamedTuple):
+    """A run that was read back: `record` is what was given to `save_run`."""
+
+    config: RunConfig
+    params: Params
+    normalizer: Normalizer
+    record: dict[str, Any]
+
+
+def save_run(folder: Path, config: RunConfig, params: Params, normalizer: Normalizer, record: dict[str, Any]) -> None:
+    """Writes a finished run into a new folder. The record is written last: a folder without it is unfinished.
+
+    Raises:
+      FileExistsError: if the folder exists.
+    """
+    folder.mkdir(parents=True)
+    tree = jax.tree.map(np.asarray, {"params": params, "normalizer": normalizer})  # Orbax refuses numpy scalars
+    ocp.save_pytree((folder / PARAMS).absolute(), tree)
+    text = json.dumps({"config": config.to_dict(), **record}, indent=1, default=_to_json)
+    partial = folder / f"{RECORD}.partial"
+    partial.write_text(text + "\n")
+    partial.rename(folder / RECORD)
+
+
+def load_run(folder: Path) -> SavedRun:
+    """Reads what `save_run` wrote.
+
+    Raises:
+      FileNotFoundError: if the folder holds no finished run.
+    """
+    if not (folder / RECORD).is_file():
+        raise FileNotFoundError(f"{folder} holds no finished run: {RECORD} is missing; give the folder of one fold and seed")
+    record = json.loads((folder / RECORD).read_text())
+    config = RunConfig.from_dict(record.pop("config"))
+    tree = ocp.load_pytree((folder / PARAMS).absolute(), abstract_state(config))
+    return SavedRun(config, tree["params"], tree["normalizer"], record)
+
+
+def abstract_state(config: RunConfig) -> dict[str, Any]:
+    """Shapes and dtypes of what `save_run` stores; Orbax needs them to give tuples back as tuples."""
+    method = make_method(config.method, config.model, config.train)
+    params = jax.eval_shape(method.init, jax.random.key(0), example_batch(config.model))
+    widths = {modality.name: jax.ShapeDtypeStruct((modality.width,), jnp.float32) for modality in config.model.modalities}
+    return {"params": params, "normalizer": Normalizer(widths, dict(widths))}
+
+
+def example_batch(config: ModelConfig, size: int = 2, num_frames: int = 8) -> Batch:
+    """A batch of zeros with the shapes that a model takes."""
+    features, length = {}, {}
+    for modality in config.modalities:
+        frames = () if modality.encoder == "vector" else (num_frames,)
+        features[modality.name] = jnp.zeros((size, *frames, modality.width))
+        if frames:
+            length[modality.name] = jnp.full((size,), num_frames, jnp.int32)
+    present = jnp.ones((size, config.num_modalities), bool)
+    return Batch(features, length, present, jnp.zeros((size,), jnp.int32), jnp.ones((size,), bool))
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return np.asarray(value).tolist()
+    raise TypeError(f"cannot write a {type(value).__name__} as JSON")

@@ -1,0 +1,78 @@
+"""The device axis: the only module that uses pmap.
+
+Two forms. Data parallel: one model, the batch split over the devices, contrastive candidates gathered from all of them.
+Sweep parallel: the runs of a sweep split over the devices.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cmarr_jax.config import TrainConfig
+from cmarr_jax.method import Method, Stage
+from cmarr_jax.missing import availability_patterns
+from cmarr_jax.sweep import Runs, make_sweep
+from cmarr_jax.train import RunResult, TrainRun, count_conditions, make_train_step
+from cmarr_jax.types import Batch
+
+AXIS = "batch"
+
+
+def make_parallel_train_step(stage: Stage, tx: optax.GradientTransformation, config: TrainConfig, devices=None):
+    """A data-parallel training step, `(params, opt_state, batch, key, learning_rate, hyper) -> (params, opt_state, aux)`.
+
+    Parameters and optimizer state go in and come out without a device axis and are donated; the batch is `[devices,
+    B / devices, ...]` (`split_batch`). Losses and gradients are those of the whole batch on one device, up to rounding
+    and the noise drawn (each device draws its own).
+    """
+    step = make_train_step(stage, tx, config, axis_name=AXIS)
+    return jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, None, 0, None, None, None),
+        out_axes=None,
+        donate_argnums=(0, 1),
+        devices=devices,
+    )
+
+
+def make_parallel_eval_step(method: Method, num_classes: int, num_modalities: int, devices=None):
+    """A data-parallel evaluation step, `(params, batch) -> [P, K, K]` confusion counts of the whole batch."""
+    patterns = jnp.asarray(availability_patterns(num_modalities))
+
+    def step(params: Any, batch: Batch):
+        return jax.lax.psum(count_conditions(method, params, batch, patterns, num_classes), AXIS)
+
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+
+
+def split_batch(batch: Batch, num_devices: int) -> Batch:
+    """`[B, ...] -> [devices, ceil(B / devices), ...]`, filled up with rows that do not count; none is dropped."""
+    missing = -len(batch.where) % num_devices
+
+    def split(x):
+        x = jnp.concatenate([x, jnp.broadcast_to(x[:1], (missing, *x.shape[1:]))])
+        return x.reshape(num_devices, -1, *x.shape[1:])
+
+    counted = jnp.concatenate([batch.where, jnp.zeros((missing,), bool)])
+    return jax.tree.map(split, batch)._replace(where=counted.reshape(num_devices, -1))
+
+
+def make_parallel_sweep(train_run: TrainRun, *, at_once: int = 1, devices=None):
+    """A sweep whose runs are split over the devices, `(data, runs) -> RunResult`, each leaf `[R, ...]`.
+
+    Any number of runs: the last ones are repeated to fill up the devices, and left out of the result.
+    """
+    devices = devices or jax.local_devices()
+    mapped = jax.pmap(make_sweep(train_run, at_once=at_once), in_axes=(None, 0), devices=devices)
+
+    def sweep(data, runs: Runs) -> RunResult:
+        num_runs = len(runs.key)
+        share = -(-num_runs // len(devices))
+        index = jnp.minimum(jnp.arange(share * len(devices)), num_runs - 1)
+        result = mapped(data, jax.tree.map(lambda x: x[index].reshape(len(devices), share, *x.shape[1:]), runs))
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num_runs], result)
+
+    return sweep

@@ -1,0 +1,252 @@
+"""Trains the methods of the table on every fold and seed, and prints the table. See `--help`."""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cmarr_jax.checkpoint import save_run
+from cmarr_jax.config import RunConfig
+from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.folds import FoldError, FoldSplit, make_folds, stack_folds
+from cmarr_jax.input import Data, modality_configs, to_data
+from cmarr_jax.metrics import confusion_counts
+from cmarr_jax.objectives import make_method
+from cmarr_jax.parallel import make_parallel_sweep
+from cmarr_jax.sweep import stack_runs
+from cmarr_jax.train import RunResult, make_train_run
+from experiments.report import write_tables
+from experiments.results import Row, append_rows, rows_from_counts
+from experiments.settings import ARCHIVE, METHODS, SMOKE, SYNTHETIC, Settings
+from experiments.sources import SYNTHETIC_NAME, Source, load_source
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Trains CM-ARR, its ablations and the zero-fill baseline on every fold and prints the table of conditions.
+
+    Conditions are named by what is available: `a v t av at vt` and complete data, `avt`. What is finished is kept when
+    you stop with Ctrl-C. Results, tables, settings and the trained models are in the output folder.
+    """
+
+    data: str = SYNTHETIC_NAME
+    """`synthetic` (made on first use), or a feature archive, FILE.npz."""
+    methods: tuple[str, ...] = tuple(METHODS)
+    """Which rows of the table to train."""
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Seeds per fold: 0 to N - 1."""
+    folds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    """Groups of speakers. Not used where every session has two speakers (one fold per speaker) or the archive has its
+    own split."""
+    out: Path | None = None
+    """Output folder, new or empty; by default a new one in `runs/`."""
+    smoke: bool = False
+    """The smallest run that touches everything, in about a minute; its numbers mean nothing."""
+
+
+def main(arguments: Arguments) -> None:
+    """Runs the table. Raises the errors that `run_command` turns into sentences."""
+    if arguments.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, found {arguments.seeds}")
+    console = Console()
+    settings = choose_settings(arguments)
+    source = load_source(arguments.data, settings)
+    folds = make_folds(source.corpus, num_folds=arguments.folds)
+    modalities = modality_configs(source.corpus)
+    configs = {
+        name: settings.run_config(name, modalities, source.corpus.num_classes) for name in dict.fromkeys(arguments.methods)
+    }
+    folder = make_folder(arguments.out, source.name)
+    title, notes = headings(source, folds, arguments)
+    write_config(folder, title, notes, arguments, settings, source, folds, configs)
+    console.print(f"{title}. {len(source.corpus)} utterances, {len(folds)} folds, {arguments.seeds} seeds -> {folder}")
+    try:
+        if source.ceiling is not None:
+            append_rows(folder, ceiling_rows(source, folds))
+        train_all(folder, to_data(source.corpus, max_frames=settings.max_frames), folds, configs, arguments, console)
+    except KeyboardInterrupt:
+        console.print("Stopped; what was finished is kept.")
+    if not (folder / "results.jsonl").exists():
+        raise SystemExit(130)
+    markdown = write_tables(folder, title, notes)
+    console.print(Markdown(markdown) if console.is_terminal else markdown, markup=False, soft_wrap=True)
+    console.print(f"Written: {folder}/table.md, table.csv, results.jsonl, config.json", soft_wrap=True)
+
+
+def choose_settings(arguments: Arguments) -> Settings:
+    """The settings of a data set; `--smoke` shrinks either."""
+    if arguments.smoke:
+        return SMOKE
+    return SYNTHETIC if arguments.data == SYNTHETIC_NAME else ARCHIVE
+
+
+def train_all(
+    folder: Path,
+    data: Data,
+    folds: list[FoldSplit],
+    configs: dict[str, RunConfig],
+    arguments: Arguments,
+    console: Console,
+) -> None:
+    """Trains every method, fold and seed, a few at a time, and writes each as soon as it is finished."""
+    units = [(fold, seed) for seed in range(arguments.seeds) for fold in range(len(folds))]
+    stacked = stack_folds(folds)
+    sweeps: dict[str, Any] = {}  # methods that differ in numbers only share one compiled program
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("models,"),
+        TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=len(units) * len(configs))
+        for name, config in configs.items():
+            program = json.dumps({**config.to_dict(), "hyper": None})
+            if program not in sweeps:
+                method = make_method(config.method, config.model, config.train)
+                sweeps[program] = make_parallel_sweep(make_train_run(method, config.train, config.model.num_classes))
+            for chunk in chunks(units, size=jax.local_device_count()):
+                progress.update(task, description=name)
+                fold_index, seeds = (list(column) for column in zip(*chunk, strict=True))
+                runs = stack_runs(stacked, fold_index, seeds, [config.hyper] * len(chunk))
+                result = jax.device_get(sweeps[program](data, runs))
+                for number, (fold, seed) in enumerate(chunk):
+                    one = jax.tree.map(lambda x, number=number: x[number], result)
+                    write_run(folder, name, folds[fold].name, seed, config, one)
+                progress.advance(task, len(chunk))
+
+
+def chunks(units: list, size: int) -> list[list]:
+    """Splits a list into lists of at most `size`."""
+    return [units[start : start + size] for start in range(0, len(units), size)]
+
+
+def write_run(folder: Path, name: str, fold: str, seed: int, config: RunConfig, result: RunResult) -> None:
+    """Saves one finished run and adds its rows to the results."""
+    modalities = [modality.name for modality in config.model.modalities]
+    rows = rows_from_counts(name, fold, seed, modalities, result.test_counts)
+    record = {
+        "name": name,
+        "fold": fold,
+        "seed": seed,
+        "best_epoch": result.best_epoch,
+        "test_counts": result.test_counts,
+        "val_counts": result.val_counts,
+        "history": result.history,
+    }
+    save_run(folder / name / f"{fold}_seed{seed}", config, result.params, result.normalizer, record)
+    append_rows(folder, rows)
+
+
+def ceiling_rows(source: Source, folds: list[FoldSplit]) -> list[Row]:
+    """Rows of the Bayes oracle on the test utterances of each fold; WAR and UAR by the rule that is best for each."""
+    rows = []
+    for fold in folds:
+        label = source.corpus.label[fold.test]
+        counts = {
+            metric: np.stack([_count(label, predicted, source.corpus.num_classes) for predicted in choices[fold.test].T])
+            for metric, choices in source.ceiling.items()
+        }
+        by_metric = {
+            metric: rows_from_counts("bayes_ceiling", fold.name, 0, source.corpus.modalities, count)
+            for metric, count in counts.items()
+        }
+        rows += [a._replace(uar=b.uar) for a, b in zip(by_metric["war"], by_metric["uar"], strict=True)]
+    return rows
+
+
+def _count(label: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    where = np.ones(len(label), bool)
+    return np.asarray(confusion_counts(label, predicted.astype(np.int32), where, num_classes=num_classes))
+
+
+def make_folder(out: Path | None, name: str) -> Path:
+    """The output folder, made if needed. Raises FileExistsError if it holds something."""
+    folder = out or Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty; name a new folder with --out, or delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def headings(source: Source, folds: list[FoldSplit], arguments: Arguments) -> tuple[str, list[str]]:
+    """Title and notes of the table."""
+    title = "CM-ARR on synthetic data" if source.ceiling is not None else f"CM-ARR on {source.name}"
+    notes = []
+    if source.ceiling is not None:
+        notes.append("Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same test utterances, by the optimal rule of each metric.")  # fmt: skip
+    if arguments.smoke:
+        notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
+    notes.append(f"Data: `{source.name}`, SHA-256 `{source.digest[:16]}`; {len(folds)} folds, {arguments.seeds} seeds; {device_text()}; commit `{commit()}`.")  # fmt: skip
+    return title, notes
+
+
+def write_config(
+    folder: Path,
+    title: str,
+    notes: list[str],
+    arguments: Arguments,
+    settings: Settings,
+    source: Source,
+    folds: list[FoldSplit],
+    configs: dict[str, RunConfig],
+) -> None:
+    """Writes everything that tells how the numbers were made."""
+    config = {
+        "title": title,
+        "notes": notes,
+        "command": [sys.executable, "-m", "experiments.reproduce", *sys.argv[1:]],
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": {"name": source.name, "path": arguments.data, "sha256": source.digest, "utterances": len(source.corpus)},
+        "folds": [{"name": f.name, **{part: len(getattr(f, part)) for part in ("train", "val", "test")}} for f in folds],
+        "seeds": list(range(arguments.seeds)),
+        "settings": dataclasses.asdict(settings) | {"hyper": settings.hyper._asdict()},
+        "methods": {name: config.to_dict() for name, config in configs.items()},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "devices": device_text(),
+        "commit": commit(),
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1, default=str) + "\n")
+
+
+def device_text() -> str:
+    """Kind and number of devices, for example `2 x cpu`."""
+    return f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
+
+
+def commit() -> str:
+    """The commit of this checkout, `-dirty` with changes; `unknown` outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def run_command() -> None:
+    """The command line: one sentence on standard error for what a user can mend, and exit code 2."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.reproduce")
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # a CPU runs one model per core
+    start = time.perf_counter()
+    try:
+        main(arguments)
+    except (ArchiveError, FoldError, FileExistsError, FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(f"Took {(time.perf_counter() - start) / 60:.1f} minutes.")
+
+
+if __name__ == "__main__":
+    run_command()
