@@ -52,7 +52,9 @@ def load_run(folder: Path) -> SavedRun:
       FileNotFoundError: if the folder holds no finished run.
     """
     if not (folder / RECORD).is_file():
-        raise FileNotFoundError(f"{folder} holds no finished run: {RECORD} is missing; give the folder of one fold and seed")
+        raise FileNotFoundError(
+            f"{folder} holds no finished run: {RECORD} is missing; give the folder of one fold and seed"
+        )
     record = json.loads((folder / RECORD).read_text())
     config = RunConfig.from_dict(record.pop("config"))
     tree = ocp.load_pytree((folder / PARAMS).absolute(), abstract_state(config))
@@ -63,7 +65,9 @@ def abstract_state(config: RunConfig) -> dict[str, Any]:
     """Shapes and dtypes of what `save_run` stores; Orbax needs them to give tuples back as tuples."""
     method = make_method(config.method, config.model, config.train)
     params = jax.eval_shape(method.init, jax.random.key(0), example_batch(config.model))
-    widths = {modality.name: jax.ShapeDtypeStruct((modality.width,), jnp.float32) for modality in config.model.modalities}
+    widths = {
+        modality.name: jax.ShapeDtypeStruct((modality.width,), jnp.float32) for modality in config.model.modalities
+    }
     return {"params": params, "normalizer": Normalizer(widths, dict(widths))}
 
 

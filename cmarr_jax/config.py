@@ -89,7 +89,9 @@ class TrainConfig:
                 f"found {self.complete_epochs} and {self.missing_epochs}"
             )
         if self.batch_size < 2:
-            raise ValueError(f"batch_size must be at least 2 (the contrastive losses compare rows), found {self.batch_size}")
+            raise ValueError(
+                f"batch_size must be at least 2 (the contrastive losses compare rows), found {self.batch_size}"
+            )
 
 
 class Hyperparameters(NamedTuple):

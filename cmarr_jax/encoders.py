@@ -56,7 +56,9 @@ class ConvEncoder(nn.Module):
         frames = jnp.where(valid_frames(length, num_frames)[..., None], frames, 0)
         frames = jnp.pad(frames, ((0, 0), (0, max(self.widths) - 1), (0, 0)))
         kernels = [
-            self.param(f"kernel_{width}", nn.initializers.lecun_normal(in_axis=(0, 1)), (width, width_in, self.channels))
+            self.param(
+                f"kernel_{width}", nn.initializers.lecun_normal(in_axis=(0, 1)), (width, width_in, self.channels)
+            )
             for width in self.widths
         ]
         taps = jnp.concatenate([tap for kernel in kernels for tap in kernel], axis=-1)

@@ -74,7 +74,9 @@ def fit_normalizer(data: Data, rows: Array, where: Array, *, chunk: int = 256) -
         def add(sums, part):
             return jax.tree.map(jnp.add, sums, value_of(take(data, *part))), None
 
-        first = jax.tree.map(jnp.zeros_like, jax.eval_shape(value_of, take(data, *jax.tree.map(lambda x: x[0], chunks))))
+        first = jax.tree.map(
+            jnp.zeros_like, jax.eval_shape(value_of, take(data, *jax.tree.map(lambda x: x[0], chunks)))
+        )
         return jax.lax.scan(add, first, chunks)[0]
 
     def moment(batch: Batch, power: int, center: dict[str, Array]):
@@ -92,7 +94,9 @@ def fit_normalizer(data: Data, rows: Array, where: Array, *, chunk: int = 256) -
     divide = lambda sums, counts: {name: sums[name] / jnp.maximum(counts[name], 1) for name in sums}
     mean = divide(*total(lambda batch: moment(batch, 1, zero)))
     variance = divide(*total(lambda batch: moment(batch, 2, mean)))
-    inverse_std = {name: jnp.where(v > 1e-12, jax.lax.rsqrt(jnp.maximum(v, 1e-12)), 1.0) for name, v in variance.items()}
+    inverse_std = {
+        name: jnp.where(v > 1e-12, jax.lax.rsqrt(jnp.maximum(v, 1e-12)), 1.0) for name, v in variance.items()
+    }
     return Normalizer(mean, inverse_std)
 
 

@@ -4,68 +4,104 @@ Counts are summed as integers on the device, over batches and devices; the score
 fold. A mean of per-batch UARs is another number.
 """
 
-from typing import TypeVar
-
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cmarr_jax.types import Array
-
-Counts = TypeVar("Counts", np.ndarray, Array)
 
 
 def confusion_counts(label: Array, predicted: Array, where: Array, *, num_classes: int) -> Array:
     """Counts utterances by true and predicted class.
 
     Args:
-      label: True class, `[B]`, int, in `[0, K)`.
-      predicted: Predicted class, `[B]`, int, in `[0, K)`.
+      label: True class, `[B]`, int, in `[0, K)` where it counts (not checked: a row outside of it is not counted).
+      predicted: Predicted class, `[B]`, int, as `label`.
       where: Rows that count, `[B]`, bool.
       num_classes: K.
 
     Returns:
       Counts, `[K, K]`, int32; rows are true classes, columns predicted ones.
+
+    Raises:
+      AssertionError: at trace time, if ranks, shapes or dtypes differ from the above.
     """
+    chex.assert_rank(label, 1)
     chex.assert_equal_shape([label, predicted, where])
-    chex.assert_type([label, predicted], int)
-    cell = label * num_classes + predicted
-    one_hot = (cell[:, None] == jnp.arange(num_classes**2)) & where[:, None]
-    return jnp.sum(one_hot, axis=0, dtype=jnp.int32).reshape(num_classes, num_classes)
+    chex.assert_type([label, predicted, where], [int, int, bool])
+    classes = jnp.arange(num_classes)[None]
+    is_label = (label[:, None] == classes) & where[:, None]
+    is_predicted = predicted[:, None] == classes
+    return jnp.sum(is_label[:, :, None] & is_predicted[:, None, :], axis=0, dtype=jnp.int32)
 
 
-def war(counts: Counts) -> Counts:
-    """Weighted accuracy (share of utterances that are right), `[..., K, K] -> [...]`; nan where nothing was counted."""
-    xp = _namespace(counts)
-    return _divide(xp.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
+def war(counts: np.ndarray | Array) -> np.ndarray:
+    """Weighted accuracy (share of utterances that are right), a fraction; nan where nothing was counted.
+
+    Args:
+      counts: Confusion counts, `[..., K, K]`, rows are true classes.
+
+    Returns:
+      Scores, `[...]`, float64.
+
+    Raises:
+      ValueError: if the last two axes are not square.
+    """
+    counts = _as_counts(counts)
+    return _divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
 
 
-def uar(counts: Counts) -> Counts:
-    """Unweighted average recall, `[..., K, K] -> [...]`.
+def uar(counts: np.ndarray | Array) -> np.ndarray:
+    """Unweighted average recall, a fraction; nan where nothing was counted.
 
     Classes without an utterance are left out of the mean, as in scikit-learn's `balanced_accuracy_score`.
+
+    Args:
+      counts: Confusion counts, `[..., K, K]`, rows are true classes.
+
+    Returns:
+      Scores, `[...]`, float64.
+
+    Raises:
+      ValueError: if the last two axes are not square.
     """
-    xp = _namespace(counts)
-    support = counts.sum(-1)
-    recall = _divide(xp.diagonal(counts, axis1=-2, axis2=-1), support)
-    return _divide(xp.where(support > 0, recall, 0.0).sum(-1), (support > 0).sum(-1))
+    counts = _as_counts(counts)
+    return _class_mean(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1))
 
 
-def macro_f1(counts: Counts) -> Counts:
-    """Mean F1 over the classes that occur as a label or as a prediction, `[..., K, K] -> [...]`."""
-    xp = _namespace(counts)
-    total = counts.sum(-1) + counts.sum(-2)
-    f1 = _divide(2 * xp.diagonal(counts, axis1=-2, axis2=-1), total)
-    return _divide(xp.where(total > 0, f1, 0.0).sum(-1), (total > 0).sum(-1))
+def macro_f1(counts: np.ndarray | Array) -> np.ndarray:
+    """Mean F1 over the classes, a fraction; nan where nothing was counted.
+
+    Classes that occur neither as a label nor as a prediction are left out of the mean, as in scikit-learn's `f1_score`
+    with `average="macro"`.
+
+    Args:
+      counts: Confusion counts, `[..., K, K]`, rows are true classes.
+
+    Returns:
+      Scores, `[...]`, float64.
+
+    Raises:
+      ValueError: if the last two axes are not square.
+    """
+    counts = _as_counts(counts)
+    return _class_mean(2 * np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1) + counts.sum(-2))
 
 
-def _namespace(counts: Counts):
-    """numpy for numpy counts (float64 scores on the host), jax.numpy for device arrays (float32, traceable)."""
-    return jnp if isinstance(counts, jax.Array) else np
+def _as_counts(counts: np.ndarray | Array) -> np.ndarray:
+    counts = np.asarray(counts, np.float64)
+    if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2]:
+        raise ValueError(f"confusion counts must be [..., K, K], found shape {counts.shape}")
+    return counts
 
 
-def _divide(numerator: Counts, denominator: Counts) -> Counts:
+def _class_mean(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Mean of the quotients over the classes (last axis) whose denominator is not 0."""
+    quotient = np.nan_to_num(_divide(numerator, denominator))
+    return _divide(quotient.sum(-1), (denominator > 0).sum(-1))
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Division that gives nan, without a warning, where the denominator is 0."""
-    xp = _namespace(numerator)
-    return xp.where(denominator > 0, numerator / xp.maximum(denominator, 1), xp.nan)
+    out = np.full(np.shape(numerator), np.nan)
+    return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)

@@ -7,6 +7,7 @@ A pattern is named by what is *available*: `av` has audio and video, text is mis
 import itertools
 from collections.abc import Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,14 @@ from cmarr_jax.types import Array
 
 
 def availability_patterns(num_modalities: int) -> np.ndarray:
-    """All non-empty availability patterns, `[2^M - 1, M]` bool, by size, the complete one last.
+    """All non-empty availability patterns, by size, the complete one last.
+
+    Args:
+      num_modalities: M.
+
+    Returns:
+      Patterns, `[2^M - 1, M]`, bool, `True` = available. For M = 3: the modalities alone in their order, the pairs
+      (0, 1), (0, 2), (1, 2), then all three.
 
     Raises:
       ValueError: if there are fewer than two modalities.
@@ -36,8 +44,20 @@ def availability_patterns(num_modalities: int) -> np.ndarray:
 def condition_names(modalities: Sequence[str]) -> list[str]:
     """Names of `availability_patterns` in their order: joined initials, or full names joined by `+` if initials clash.
 
-    `("audio", "video", "text")` gives `a v t av at vt avt`.
+    `("audio", "video", "text")` gives `a v t av at vt avt`; `("audio", "video", "valence")` gives `audio`, ...,
+    `audio+video+valence`.
+
+    Args:
+      modalities: Names of the modalities, in the order of the columns of `present`.
+
+    Returns:
+      One name per pattern, `2^M - 1` in all, no two alike.
+
+    Raises:
+      ValueError: if there are fewer than two modalities, or a name is empty or occurs twice.
     """
+    if not all(modalities) or len(set(modalities)) < len(modalities):
+        raise ValueError(f"modalities need distinct names that are not empty, found {list(modalities)}")
     initials = [name[0] for name in modalities]
     clash = len(set(initials)) < len(initials)
     parts, joint = (list(modalities), "+") if clash else (initials, "")
@@ -57,7 +77,13 @@ def sample_available(key: Array, present: Array, *, include_complete: bool = Tru
 
     Returns:
       Modalities that may be read, `[B, M]`, bool, a subset of `present`.
+
+    Raises:
+      AssertionError: at trace time, if `present` is not `[B, M]` bool.
+      ValueError: if there are fewer than two modalities.
     """
+    chex.assert_rank(present, 2)
+    chex.assert_type(present, bool)
     patterns = jnp.asarray(availability_patterns(present.shape[1]))
     subset = jnp.all(present[:, None, :] | ~patterns[None], axis=-1)  # [B, P]: the pattern asks for nothing absent
     complete = jnp.all(present[:, None, :] == patterns[None], axis=-1)

@@ -69,7 +69,12 @@ def make_train_step(stage: Stage, tx: optax.GradientTransformation, config: Trai
     """
 
     def train_step(
-        params: Params, opt_state: optax.OptState, batch: Batch, key: Array, learning_rate: Array, hyper: Hyperparameters
+        params: Params,
+        opt_state: optax.OptState,
+        batch: Batch,
+        key: Array,
+        learning_rate: Array,
+        hyper: Hyperparameters,
     ) -> tuple[Params, optax.OptState, dict[str, Array]]:
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))  # other noise on each device
@@ -142,7 +147,12 @@ def make_train_run(method: Method, config: TrainConfig, num_classes: int) -> Tra
             last = stage is method.stages[-1]
             epoch = make_epoch(method, stage, tx, config, num_classes, normalizer, data, fold, hyper, decay=last)
             num_patterns = 2 ** data.present.shape[1] - 1
-            best = Best(params, -jnp.ones(()), jnp.zeros((), jnp.int32), jnp.zeros((num_patterns, num_classes, num_classes), jnp.int32))
+            best = Best(
+                params,
+                -jnp.ones(()),
+                jnp.zeros((), jnp.int32),
+                jnp.zeros((num_patterns, num_classes, num_classes), jnp.int32),
+            )
             steps = (jnp.arange(stage.epochs), jax.random.split(stage_key, stage.epochs))
             (params, opt_state, best), history[stage.name] = jax.lax.scan(epoch, (params, opt_state, best), steps)
         test_counts = evaluate(
@@ -196,9 +206,7 @@ def make_epoch(
             params, opt_state, aux = train_step(params, opt_state, batch, key, rate, hyper)
             return (params, opt_state), aux
 
-        (params, opt_state), aux = jax.lax.scan(
-            step, (params, opt_state), (jnp.arange(steps_per_epoch), *batches)
-        )
+        (params, opt_state), aux = jax.lax.scan(step, (params, opt_state), (jnp.arange(steps_per_epoch), *batches))
         counts = evaluate(
             method, params, normalizer, data, fold.val, fold.val_where,
             num_classes=num_classes, batch_size=config.eval_batch_size,
@@ -223,4 +231,3 @@ def _in_batches(rows: Array, where: Array, size: int) -> tuple[Array, Array]:
     rows = jnp.concatenate([rows, jnp.broadcast_to(rows[:1], (missing,))])
     where = jnp.concatenate([where, jnp.zeros((missing,), bool)])
     return rows.reshape(-1, size), where.reshape(-1, size)
-

@@ -143,7 +143,10 @@ def _table(cells: dict, text) -> str:
     header = list(next(iter(cells.values())))
     names = [name if name == AVERAGE else f"`{name}`" for name in header]
     lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(header) + 1) + "|"]
-    lines += [f"| {LABELS.get(method, method)} | " + " | ".join(map(text, row.values())) + " |" for method, row in cells.items()]
+    lines += [
+        f"| {LABELS.get(method, method)} | " + " | ".join(map(text, row.values())) + " |"
+        for method, row in cells.items()
+    ]
     return "\n".join(lines)
 
 

@@ -34,7 +34,17 @@ from experiments.results import Row, append_rows, rows_from_counts
 from experiments.settings import ARCHIVE, METHODS, SMOKE, SYNTHETIC, Settings
 from experiments.sources import SYNTHETIC_NAME, Source, load_source
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "distrax",
+    "tfp-nightly",
+    "orbax-checkpoint",
+    "tensorflow-datasets",
+    "numpy",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +80,8 @@ def main(arguments: Arguments) -> None:
     folds = make_folds(source.corpus, num_folds=arguments.folds)
     modalities = modality_configs(source.corpus)
     configs = {
-        name: settings.run_config(name, modalities, source.corpus.num_classes) for name in dict.fromkeys(arguments.methods)
+        name: settings.run_config(name, modalities, source.corpus.num_classes)
+        for name in dict.fromkeys(arguments.methods)
     }
     folder = make_folder(arguments.out, source.name)
     title, notes = headings(source, folds, arguments)
@@ -158,7 +169,9 @@ def ceiling_rows(source: Source, folds: list[FoldSplit]) -> list[Row]:
     for fold in folds:
         label = source.corpus.label[fold.test]
         counts = {
-            metric: np.stack([_count(label, predicted, source.corpus.num_classes) for predicted in choices[fold.test].T])
+            metric: np.stack(
+                [_count(label, predicted, source.corpus.num_classes) for predicted in choices[fold.test].T]
+            )
             for metric, choices in source.ceiling.items()
         }
         by_metric = {
@@ -211,12 +224,20 @@ def write_config(
         "notes": notes,
         "command": [sys.executable, "-m", "experiments.reproduce", *sys.argv[1:]],
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "data": {"name": source.name, "path": arguments.data, "sha256": source.digest, "utterances": len(source.corpus)},
-        "folds": [{"name": f.name, **{part: len(getattr(f, part)) for part in ("train", "val", "test")}} for f in folds],
+        "data": {
+            "name": source.name,
+            "path": arguments.data,
+            "sha256": source.digest,
+            "utterances": len(source.corpus),
+        },
+        "folds": [
+            {"name": f.name, **{part: len(getattr(f, part)) for part in ("train", "val", "test")}} for f in folds
+        ],
         "seeds": list(range(arguments.seeds)),
         "settings": dataclasses.asdict(settings) | {"hyper": settings.hyper._asdict()},
         "methods": {name: config.to_dict() for name, config in configs.items()},
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
         "devices": device_text(),
         "commit": commit(),
     }

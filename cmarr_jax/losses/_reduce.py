@@ -1,0 +1,73 @@
+"""What all losses share: the masked mean, rows of all devices, dtypes, checked temperatures."""
+
+import numbers
+from typing import TypeVar
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from cmarr_jax.types import Array
+
+Tree = TypeVar("Tree")
+
+
+def masked_mean(values: Array, where: Array, axis_name: str | None = None) -> Array:
+    """Mean of the values that count.
+
+    `sum(values[where]) / count(where)`, and 0 with zero gradient where nothing counts. With `axis_name` the count is
+    the one over all devices, so that each device returns its *share* of the global mean: the psum of the shares, and
+    of their gradients, is the mean over the whole batch and its gradient. (A mean of per-device means is another
+    number.)
+
+    Args:
+      values: Any shape, float. Values that do not count may be nan: they are dropped before the sum.
+      where: Values that count, same shape, bool.
+      axis_name: Device axis of an enclosing `pmap`, or None on one device.
+
+    Returns:
+      Scalar in the unit of `values`, float32 (float64 for float64 values).
+
+    Raises:
+      AssertionError: at trace time, if shapes differ, `values` is not float or `where` not bool.
+    """
+    chex.assert_equal_shape([values, where])
+    chex.assert_type([values, where], [float, bool])
+    total = jnp.sum(jnp.where(where, at_least_float32(values), 0.0))
+    count = jnp.sum(where)
+    if axis_name is not None:
+        count = jax.lax.psum(count, axis_name)
+    return total / jnp.maximum(count, 1).astype(total.dtype)
+
+
+def at_least_float32(values: Array) -> Array:
+    """Casts bfloat16 and float16 to float32 and leaves wider floats alone."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+
+
+def select_rows(values: Array, where: Array, fill: float) -> Array:
+    """Replaces rows that do not count by a constant: `[..., D], [...] -> [..., D]`; no nan of theirs gets further."""
+    return jnp.where(where[..., None], at_least_float32(values), fill)
+
+
+def all_rows(tree: Tree, axis_name: str | None) -> Tree:
+    """Rows of all devices, `[B, ...] -> [devices * B, ...]`, with their gradient; unchanged without a device axis."""
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, axis_name, tiled=True), tree)
+
+
+def row_index(num_rows: int, axis_name: str | None) -> Array:
+    """Where this device's rows are among `all_rows`, `[B]`, int32."""
+    first = 0 if axis_name is None else num_rows * jax.lax.axis_index(axis_name)
+    return first + jnp.arange(num_rows)
+
+
+def checked_temperature(temperature: float | Array) -> float | Array:
+    """Raises `ValueError` for a number that is not > 0; an array must be a scalar, its value is not looked at."""
+    if isinstance(temperature, numbers.Real):
+        if not temperature > 0:  # also true for nan
+            raise ValueError(f"temperature must be > 0, found {temperature}")
+        return float(temperature)
+    chex.assert_rank(temperature, 0)
+    return at_least_float32(jnp.asarray(temperature))
