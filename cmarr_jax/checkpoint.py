@@ -16,7 +16,7 @@ from cmarr_jax.config import ModelConfig, RunConfig
 from cmarr_jax.input import Normalizer
 from cmarr_jax.method import Params
 from cmarr_jax.objectives import make_method
-from cmarr_jax.types import Batch
+from cmarr_jax.types import Array, Batch
 
 PARAMS, RECORD = "params", "run.json"
 
@@ -64,11 +64,16 @@ def load_run(folder: Path) -> SavedRun:
 def abstract_state(config: RunConfig) -> dict[str, Any]:
     """Shapes and dtypes of what `save_run` stores; Orbax needs them to give tuples back as tuples."""
     method = make_method(config.method, config.model, config.train)
-    params = jax.eval_shape(method.init, jax.random.key(0), example_batch(config.model))
-    widths = {
-        modality.name: jax.ShapeDtypeStruct((modality.width,), jnp.float32) for modality in config.model.modalities
-    }
-    return {"params": params, "normalizer": Normalizer(widths, dict(widths))}
+    widths = {modality.name: modality.width for modality in config.model.modalities}
+
+    def state(key: Array) -> dict[str, Any]:
+        zeros = {name: jnp.zeros(width) for name, width in widths.items()}
+        return {"params": method.init(key, example_batch(config.model)), "normalizer": Normalizer(zeros, zeros)}
+
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(state, jax.random.key(0))
+    )
 
 
 def example_batch(config: ModelConfig, size: int = 2, num_frames: int = 8) -> Batch:

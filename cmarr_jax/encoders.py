@@ -65,7 +65,9 @@ class ConvEncoder(nn.Module):
         products = iter(jnp.split(frames @ taps.astype(frames.dtype), sum(self.widths), axis=-1))
         pooled = []
         for width in self.widths:
-            windows = sum(next(products)[:, tap : tap + num_frames] for tap in range(width))
+            windows = sum(
+                (next(products)[:, tap : tap + num_frames] for tap in range(1, width)), start=next(products)[:, :num_frames]
+            )
             inside = valid_frames(jnp.maximum(length - width + 1, 1), num_frames)
             pooled.append(masked_max(windows, inside))
         bias = self.param("bias", nn.initializers.zeros, (self.channels * len(self.widths),))

@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from cmarr_jax.corpus import PARTS, Corpus
+from cmarr_jax.types import Array
 
 
 class FoldError(ValueError):
@@ -27,12 +29,12 @@ class Fold(NamedTuple):
     them cannot see another part.
     """
 
-    train: np.ndarray
-    train_where: np.ndarray
-    val: np.ndarray
-    val_where: np.ndarray
-    test: np.ndarray
-    test_where: np.ndarray
+    train: Array
+    train_where: Array
+    val: Array
+    val_where: Array
+    test: Array
+    test_where: Array
 
 
 def make_folds(corpus: Corpus, *, num_folds: int = 5) -> list[FoldSplit]:
@@ -86,7 +88,7 @@ def stack_folds(folds: list[FoldSplit]) -> Fold:
         size = np.array([len(row) for row in rows])
         stacked[part] = np.stack([np.r_[row, np.full(size.max() - len(row), row[0])] for row in rows]).astype(np.int32)
         stacked[f"{part}_where"] = np.arange(size.max()) < size[:, None]
-    return Fold(**stacked)
+    return Fold(**{name: jnp.asarray(part) for name, part in stacked.items()})
 
 
 def _has_speaker_pairs(corpus: Corpus) -> bool:

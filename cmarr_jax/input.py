@@ -59,7 +59,7 @@ def to_data(corpus: Corpus, *, max_frames: int | None = None) -> Data:
 
 def take(data: Data, rows: Array, where: Array) -> Batch:
     """The batch of these rows: `rows [B]` int, `where [B]` bool."""
-    return Batch(*jax.tree.map(lambda x: x[rows], data), where=where)
+    return Batch(**jax.tree.map(lambda x: x[rows], data)._asdict(), where=where)
 
 
 def fit_normalizer(data: Data, rows: Array, where: Array, *, chunk: int = 256) -> Normalizer:
@@ -133,7 +133,7 @@ def _pad(values: np.ndarray, length: np.ndarray, max_frames: int | None) -> tupl
     for row, (end, frames, keep) in enumerate(zip(ends, length, kept, strict=True)):
         if keep == 0:
             continue
-        utterance = values[end - frames : end].astype(np.float32)
+        utterance: np.ndarray = values[end - frames : end].astype(np.float32)
         if keep < frames:
             starts = np.arange(keep) * frames // keep
             runs = np.diff(np.append(starts, frames))

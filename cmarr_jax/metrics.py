@@ -4,11 +4,16 @@ Counts are summed as integers on the device, over batches and devices; the score
 fold. A mean of per-batch UARs is another number.
 """
 
+from typing import Any, TypeVar
+
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cmarr_jax.types import Array
+
+Counts = TypeVar("Counts", np.ndarray, Array)
 
 
 def confusion_counts(label: Array, predicted: Array, where: Array, *, num_classes: int) -> Array:
@@ -35,23 +40,23 @@ def confusion_counts(label: Array, predicted: Array, where: Array, *, num_classe
     return jnp.sum(is_label[:, :, None] & is_predicted[:, None, :], axis=0, dtype=jnp.int32)
 
 
-def war(counts: np.ndarray | Array) -> np.ndarray:
+def war(counts: Counts) -> Counts:
     """Weighted accuracy (share of utterances that are right), a fraction; nan where nothing was counted.
 
     Args:
       counts: Confusion counts, `[..., K, K]`, rows are true classes.
 
     Returns:
-      Scores, `[...]`, float64.
+      Scores, `[...]`: float64 for numpy counts, float32 and traceable for device arrays.
 
     Raises:
       ValueError: if the last two axes are not square.
     """
     counts = _as_counts(counts)
-    return _divide(np.trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
+    return _divide(_namespace(counts).trace(counts, axis1=-2, axis2=-1), counts.sum((-2, -1)))
 
 
-def uar(counts: np.ndarray | Array) -> np.ndarray:
+def uar(counts: Counts) -> Counts:
     """Unweighted average recall, a fraction; nan where nothing was counted.
 
     Classes without an utterance are left out of the mean, as in scikit-learn's `balanced_accuracy_score`.
@@ -60,16 +65,16 @@ def uar(counts: np.ndarray | Array) -> np.ndarray:
       counts: Confusion counts, `[..., K, K]`, rows are true classes.
 
     Returns:
-      Scores, `[...]`, float64.
+      Scores, `[...]`: float64 for numpy counts, float32 and traceable for device arrays.
 
     Raises:
       ValueError: if the last two axes are not square.
     """
     counts = _as_counts(counts)
-    return _class_mean(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1))
+    return _class_mean(_namespace(counts).diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1))
 
 
-def macro_f1(counts: np.ndarray | Array) -> np.ndarray:
+def macro_f1(counts: Counts) -> Counts:
     """Mean F1 over the classes, a fraction; nan where nothing was counted.
 
     Classes that occur neither as a label nor as a prediction are left out of the mean, as in scikit-learn's `f1_score`
@@ -79,29 +84,32 @@ def macro_f1(counts: np.ndarray | Array) -> np.ndarray:
       counts: Confusion counts, `[..., K, K]`, rows are true classes.
 
     Returns:
-      Scores, `[...]`, float64.
+      Scores, `[...]`: float64 for numpy counts, float32 and traceable for device arrays.
 
     Raises:
       ValueError: if the last two axes are not square.
     """
     counts = _as_counts(counts)
-    return _class_mean(2 * np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1) + counts.sum(-2))
+    return _class_mean(2 * _namespace(counts).diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1) + counts.sum(-2))
 
 
-def _as_counts(counts: np.ndarray | Array) -> np.ndarray:
-    counts = np.asarray(counts, np.float64)
+def _namespace(counts: Any) -> Any:
+    return jnp if isinstance(counts, jax.Array) else np
+
+
+def _as_counts(counts: Any) -> Any:
     if counts.ndim < 2 or counts.shape[-1] != counts.shape[-2]:
         raise ValueError(f"confusion counts must be [..., K, K], found shape {counts.shape}")
     return counts
 
 
-def _class_mean(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def _class_mean(numerator: Any, denominator: Any) -> Any:
     """Mean of the quotients over the classes (last axis) whose denominator is not 0."""
-    quotient = np.nan_to_num(_divide(numerator, denominator))
+    quotient = _namespace(numerator).nan_to_num(_divide(numerator, denominator))
     return _divide(quotient.sum(-1), (denominator > 0).sum(-1))
 
 
-def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def _divide(numerator: Any, denominator: Any) -> Any:
     """Division that gives nan, without a warning, where the denominator is 0."""
-    out = np.full(np.shape(numerator), np.nan)
-    return np.divide(numerator, denominator, out=out, where=np.asarray(denominator) > 0)
+    xp = _namespace(numerator)
+    return xp.where(denominator > 0, numerator / xp.maximum(denominator, 1), xp.nan)

@@ -3,8 +3,11 @@
 All means are shares of the mean over the whole batch (`masked_mean`), so the sums over devices are the batch's numbers.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -29,10 +32,8 @@ def cm_arr(config: ModelConfig, train: TrainConfig) -> Method:
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
         stages=stages,
-        encode=lambda params, batch: model.apply({"params": params}, batch, method="encode"),
-        predict=lambda params, embedding, available: model.apply(
-            {"params": params}, embedding, available, method="predict"
-        ),
+        encode=lambda params, batch: bind(model, params)(batch, method="encode"),
+        predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
         diagnose=partial(diagnose, model),
     )
 
@@ -48,10 +49,8 @@ def zero_fill(config: ModelConfig, train: TrainConfig) -> Method:
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
         stages=stages,
-        encode=lambda params, batch: model.apply({"params": params}, batch, method="encode"),
-        predict=lambda params, embedding, available: model.apply(
-            {"params": params}, embedding, available, method="predict"
-        ),
+        encode=lambda params, batch: bind(model, params)(batch, method="encode"),
+        predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
         diagnose=lambda params, embedding, where: {},
     )
 
@@ -66,6 +65,11 @@ def make_method(name: str, config: ModelConfig, train: TrainConfig) -> Method:
     return METHODS[name](config, train)
 
 
+def bind(model: nn.Module, params: Params) -> Callable[..., Any]:
+    """`model.apply` with these parameters."""
+    return partial(model.apply, {"params": params})
+
+
 def alignment_phase(
     model: CmArr,
     params: Params,
@@ -76,7 +80,7 @@ def alignment_phase(
     axis_name: str | None = None,
 ) -> Loss:
     """Cross-entropy + alignment + flow likelihood on complete data (`available` = what is present)."""
-    apply = partial(model.apply, {"params": params})
+    apply = bind(model, params)
     encode_key, sample_key, classify_key = jax.random.split(key, 3)
     embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
     points = sample(sample_key, embedding)
@@ -106,7 +110,7 @@ def missing_phase(
     True features of a hidden modality are read as the reconstruction's target only, behind a stop-gradient; so is the
     point that the flow's likelihood is fitted to, or the encoder could lower it by shrinking its embeddings (D).
     """
-    apply = partial(model.apply, {"params": params})
+    apply = bind(model, params)
     encode_key, sample_key, classify_key = jax.random.split(key, 3)
     embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
     points = sample(sample_key, embedding)
@@ -139,7 +143,7 @@ def cross_entropy_phase(
 ) -> Loss:
     """Cross-entropy of the zero-fill baseline."""
     del hyper  # it has no weights
-    apply = partial(model.apply, {"params": params})
+    apply = bind(model, params)
     encode_key, classify_key = jax.random.split(key)
     embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
     logits = apply(embedding, available, train=True, rngs={"dropout": classify_key}, method="predict")
@@ -149,7 +153,7 @@ def cross_entropy_phase(
 
 def diagnose(model: CmArr, params: Params, embedding: GaussianEmbedding, where: Array) -> dict[str, Array]:
     """Flow round-trip error (largest, absolute), mean log_std of the embeddings, alignment temperature."""
-    apply = partial(model.apply, {"params": params})
+    apply = bind(model, params)
     scalars = {"log_std": jnp.mean(embedding.log_std), "temperature": apply(method="temperature")}
     if model.config.recovery == "flow":
         latent, _ = apply(embedding.mean, method="to_latent")

@@ -47,7 +47,7 @@ def stack_runs(fold: Fold, fold_index: list[int], seeds: list[int], hypers: list
     index = jnp.asarray(fold_index)
     make_key = lambda seed, number: jax.random.fold_in(jax.random.key(seed), number)
     return Runs(
-        fold=Fold(*(jnp.asarray(part)[index] for part in fold)),
+        fold=jax.tree.map(lambda part: part[index], fold),
         key=jax.vmap(make_key)(jnp.asarray(seeds), index),
         hyper=Hyperparameters(*(jnp.asarray(values, jnp.float32) for values in zip(*hypers, strict=True))),
     )

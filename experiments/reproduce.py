@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
@@ -89,7 +90,7 @@ def main(arguments: Arguments) -> None:
     console.print(f"{title}. {len(source.corpus)} utterances, {len(folds)} folds, {arguments.seeds} seeds -> {folder}")
     try:
         if source.ceiling is not None:
-            append_rows(folder, ceiling_rows(source, folds))
+            append_rows(folder, ceiling_rows(source, source.ceiling, folds))
         train_all(folder, to_data(source.corpus, max_frames=settings.max_frames), folds, configs, arguments, console)
     except KeyboardInterrupt:
         console.print("Stopped; what was finished is kept.")
@@ -163,7 +164,7 @@ def write_run(folder: Path, name: str, fold: str, seed: int, config: RunConfig, 
     append_rows(folder, rows)
 
 
-def ceiling_rows(source: Source, folds: list[FoldSplit]) -> list[Row]:
+def ceiling_rows(source: Source, ceiling: dict[str, np.ndarray], folds: list[FoldSplit]) -> list[Row]:
     """Rows of the Bayes oracle on the test utterances of each fold; WAR and UAR by the rule that is best for each."""
     rows = []
     for fold in folds:
@@ -172,7 +173,7 @@ def ceiling_rows(source: Source, folds: list[FoldSplit]) -> list[Row]:
             metric: np.stack(
                 [_count(label, predicted, source.corpus.num_classes) for predicted in choices[fold.test].T]
             )
-            for metric, choices in source.ceiling.items()
+            for metric, choices in ceiling.items()
         }
         by_metric = {
             metric: rows_from_counts("bayes_ceiling", fold.name, 0, source.corpus.modalities, count)
@@ -183,8 +184,9 @@ def ceiling_rows(source: Source, folds: list[FoldSplit]) -> list[Row]:
 
 
 def _count(label: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    where = np.ones(len(label), bool)
-    return np.asarray(confusion_counts(label, predicted.astype(np.int32), where, num_classes=num_classes))
+    where = jnp.ones(len(label), bool)
+    counts = confusion_counts(jnp.asarray(label), jnp.asarray(predicted, jnp.int32), where, num_classes=num_classes)
+    return np.asarray(counts)
 
 
 def make_folder(out: Path | None, name: str) -> Path:
@@ -234,7 +236,7 @@ def write_config(
             {"name": f.name, **{part: len(getattr(f, part)) for part in ("train", "val", "test")}} for f in folds
         ],
         "seeds": list(range(arguments.seeds)),
-        "settings": dataclasses.asdict(settings) | {"hyper": settings.hyper._asdict()},
+        "settings": settings.to_dict(),
         "methods": {name: config.to_dict() for name, config in configs.items()},
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},

@@ -9,6 +9,7 @@ import numpy as np
 
 from cmarr_jax.metrics import uar, war
 from cmarr_jax.missing import condition_names
+from cmarr_jax.types import Array
 
 FILE = "results.jsonl"
 METRICS = ("war", "uar")
@@ -26,7 +27,7 @@ class Row(NamedTuple):
     counts: list[list[int]]
 
 
-def rows_from_counts(method: str, fold: str, seed: int, modalities: Iterable[str], counts: np.ndarray) -> list[Row]:
+def rows_from_counts(method: str, fold: str, seed: int, modalities: Iterable[str], counts: np.ndarray | Array) -> list[Row]:
     """Rows of a run from its confusion counts `[P, K, K]`, in the order of the availability patterns."""
     names = condition_names(tuple(modalities))
     return [

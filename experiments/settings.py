@@ -4,7 +4,7 @@ Values without a comment are the defaults of `cmarr_jax.config`, where their ori
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, RunConfig, TrainConfig
 
@@ -37,6 +37,16 @@ class Settings:
     max_frames: int | None = None
     scale: float = 1.0
     frame_scale: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict for JSON."""
+        return dataclasses.asdict(self) | {"hyper": self.hyper._asdict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_dict`."""
+        parts = {"train": TrainConfig(**values["train"]), "hyper": Hyperparameters(**values["hyper"])}
+        return cls(**(values | parts))
 
     def run_config(self, method: str, modalities: tuple[ModalityConfig, ...], num_classes: int) -> RunConfig:
         """The configuration of one method of the table. Raises ValueError with the known names."""

@@ -42,8 +42,8 @@ def pairwise_squared_w2(mean_a: Array, std_a: Array, mean_b: Array, std_b: Array
 
     `out[i, j] = ||mean_a[i] - mean_b[j]||^2 + ||std_a[i] - std_b[j]||^2`, as one matrix product: with `a = [mean_a,
     std_a]` and `b = [mean_b, std_b]`, both shifted by the mean row of `b`, `||a||^2 + ||b||^2 - 2 a b`, clamped at 0
-    (the gradient is 0 where the clamp acts). The shift changes neither value nor gradient, but keeps a common offset from
-    cancelling: the error is about `1e-6 * (||a||^2 + ||b||^2)` *after* the shift, so distances far below the squared
+    (the gradient is 0 where the clamp acts). The shift changes neither value nor gradient, but keeps a common offset
+    from cancelling: the error is about `1e-6 * (||a||^2 + ||b||^2)` *after* the shift, so distances far below the squared
     diameter of the whole set are inexact; `squared_w2` is exact for single pairs. The product is taken in full float32
     also where the default is TF32 or bfloat16.
 
@@ -106,9 +106,9 @@ def entropy_floor(log_std: Array, *, floor_per_dim: float | Array) -> Array:
     """Hinge that keeps diagonal Gaussians from collapsing to points.
 
     `relu(floor_per_dim - gaussian_entropy(log_std) / D)`: zero, with zero gradient, for Gaussians whose mean entropy
-    per dimension is at least the floor. Not given in the paper; a hinge on the entropy as in DistributionNet, but per item
-    instead of over the batch, and per dimension so that the floor does not depend on D: a standard deviation of `s` in
-    all dimensions has `log(s) + 1.419` nats per dimension.
+    per dimension is at least the floor. Not given in the paper; a hinge on the entropy as in DistributionNet, but per
+    item instead of over the batch, and per dimension so that the floor does not depend on D: a standard deviation of
+    `s` in all dimensions has `log(s) + 1.419` nats per dimension.
 
     Args:
       log_std: Logs of the standard deviations, `[..., D]`, float.

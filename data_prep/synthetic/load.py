@@ -1,0 +1,139 @@
+"""The synthetic corpus in memory, with its Bayes ceiling; prepared as a tfds data set on first use."""
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from cmarr_jax.corpus import Corpus
+from data_prep.synthetic import generative
+from data_prep.synthetic.synthetic_dataset_builder import Builder, SyntheticConfig
+
+
+class Loaded(NamedTuple):
+    """A corpus and what Bayes' rule needs on it.
+
+    Attributes:
+      corpus: In the order of `utterance_id`.
+      log_likelihood: Nats up to a constant per utterance and pattern, `[N, P, K]`, float64; patterns in the order of
+        `cmarr_jax.missing.availability_patterns(3)`. See `generative.log_likelihood`.
+      log_prior: Log of the class shares of the whole corpus, `[K]`, float64.
+    """
+
+    corpus: Corpus
+    log_likelihood: np.ndarray
+    log_prior: np.ndarray
+
+
+def load(
+    *,
+    scale: float = 1.0,
+    frame_scale: float = 1.0,
+    seed: int = 0,
+    widths: Mapping[str, int] = generative.DEFAULT_WIDTHS,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Loaded:
+    """Loads the synthetic corpus, and draws it before if `data_dir` does not hold it.
+
+    Data of other options or of another version lie in other folders of `data_dir` and are never mixed up. Folders are
+    filled under another name and then renamed; if one cannot be read all the same, it is drawn again.
+
+    Args:
+      scale: Multiplies IEMOCAP's class counts per speaker; 1 gives 5,531 utterances.
+      frame_scale: Multiplies all lengths.
+      seed: Seed of everything random, >= 0.
+      widths: D of `audio`, `video`, `text`, each >= 4.
+      data_dir: Where tfds keeps the data; by default `cmarr_jax/tfds` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+      ValueError: if an option is out of range.
+    """
+    parameters = generative.make_parameters(widths)  # checks the widths
+    if frame_scale <= 0 or seed < 0:
+        raise ValueError(f"frame_scale > 0 and seed >= 0 are wanted, found {frame_scale} and {seed}")
+    count = sum(int(counts.sum()) for counts in generative.class_counts(scale).values())
+    widths = {f"{name}_width": width for name, width in widths.items()}
+    config = SyntheticConfig(scale=scale, frame_scale=frame_scale, seed=seed, **widths)
+    root = Path(data_dir) if data_dir is not None else default_data_dir()
+    corpus = _read(_prepare(config, root), count)
+    if corpus is None:
+        shutil.rmtree(_prepare(config, root).data_path)
+        corpus = _read(_prepare(config, root), count)
+    if corpus is None:
+        raise RuntimeError(f"the synthetic data set in {root} cannot be read after it was drawn again")
+    return Loaded(corpus, generative.log_likelihood(corpus, parameters), class_log_prior(corpus))
+
+
+def default_data_dir() -> Path:
+    """`cmarr_jax/tfds` in the user's cache: `$XDG_CACHE_HOME`, or `~/.cache` where it is not set."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "cmarr_jax" / "tfds"
+
+
+def class_log_prior(corpus: Corpus) -> np.ndarray:
+    """Log of the class shares, `[K]`, float64."""
+    return np.log(np.bincount(corpus.label, minlength=corpus.num_classes) / len(corpus))
+
+
+def _prepare(config: SyntheticConfig, root: Path) -> Builder:
+    """Draws and writes the data set unless it is there. Two processes may do so at once: the first to end wins."""
+    with _quiet():
+        builder = _make_builder(config, root)
+        if builder.is_prepared():
+            return builder
+        if builder.data_path.exists():  # tfds renames complete folders, so someone took files away
+            shutil.rmtree(builder.data_path)
+        try:
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        except OSError:  # the folder cannot be renamed to one that another process has filled meanwhile
+            if not builder.is_prepared():
+                raise
+        return _make_builder(config, root)
+
+
+def _make_builder(config: SyntheticConfig, root: Path) -> Builder:
+    known = config.name in Builder.builder_configs  # one that tfds knows has to be given by name
+    return Builder(config=config.name if known else config, data_dir=root, file_format="array_record")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what tfds prints of downloads (there is none), its progress bar and its warnings of new configs."""
+    tfds.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _read(builder: Builder, count: int) -> Corpus | None:
+    """The corpus in the order of `utterance_id`, or `None` if the stored files are damaged or incomplete."""
+    try:
+        source = builder.as_data_source(split="utterances")
+        examples = sorted((source[row] for row in range(len(source))), key=lambda example: example["utterance_id"])
+    except (OSError, ValueError, RuntimeError, IndexError):
+        return None
+    if len(examples) != count:
+        return None
+    text = lambda key: np.array([example[key].decode() for example in examples])
+    frames = {name: [example[name] for example in examples] for name in generative.MODALITIES}
+    return Corpus(
+        utterance_id=text("utterance_id"),
+        speaker=text("speaker"),
+        session=text("session"),
+        label=np.array([example["label"] for example in examples], np.int32),
+        class_names=generative.CLASS_NAMES,
+        features={name: np.concatenate(parts) for name, parts in frames.items()},
+        length={name: np.array([len(part) for part in parts], np.int32) for name, parts in frames.items()},
+        present=np.ones((count, len(frames)), bool),
+    )

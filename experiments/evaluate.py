@@ -1,0 +1,83 @@
+"""Evaluates a saved run again: `python -m experiments.evaluate RUN_FOLDER`. See `--help`."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from cmarr_jax.checkpoint import load_run
+from cmarr_jax.folds import make_folds, stack_folds
+from cmarr_jax.input import to_data
+from cmarr_jax.objectives import make_method
+from cmarr_jax.train import evaluate
+from experiments.results import rows_from_counts
+from experiments.settings import Settings
+from experiments.sources import load_source
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Loads a trained model, scores it on its test fold in every condition, and compares with what was saved."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_FOLDER")]
+    """Folder of one model, for example runs/synthetic-.../cm_arr/01F_seed0."""
+    data: str | None = None
+    """The feature archive, if it has moved since; `synthetic` data are made again."""
+
+
+def main(arguments: Arguments) -> bool:
+    """Prints the scores; returns whether the counts are those that were saved."""
+    saved = load_run(arguments.run)
+    table_config = json.loads((arguments.run.parent.parent / "config.json").read_text())
+    settings = Settings.from_dict(table_config["settings"])
+    source = load_source(arguments.data or table_config["data"]["path"], settings)
+    if source.digest != table_config["data"]["sha256"]:
+        raise ValueError(
+            f"these data are not those the model was trained on (SHA-256 {source.digest[:16]}, "
+            f"then {table_config['data']['sha256'][:16]}); give the archive of that time with --data"
+        )
+    folds = make_folds(source.corpus, num_folds=max(len(table_config["folds"]), 3))
+    number = [fold.name for fold in folds].index(saved.record["fold"])
+    fold = jax.tree.map(lambda part: part[number], stack_folds(folds))
+    counts = jax.jit(
+        lambda data: evaluate(
+            make_method(saved.config.method, saved.config.model, saved.config.train),
+            saved.params,
+            saved.normalizer,
+            data,
+            fold.test,
+            fold.test_where,
+            num_classes=source.corpus.num_classes,
+            batch_size=saved.config.train.eval_batch_size,
+        )
+    )(to_data(source.corpus, max_frames=settings.max_frames))
+    same = np.array_equal(counts, saved.record["test_counts"])
+    table = Table("condition", "WAR, %", "UAR, %", title=f"{saved.record['name']}, fold {saved.record['fold']}, seed {saved.record['seed']}")  # fmt: skip
+    for row in rows_from_counts(saved.record["name"], saved.record["fold"], saved.record["seed"], source.corpus.modalities, counts):  # fmt: skip
+        table.add_row(row.condition, f"{100 * row.war:.2f}", f"{100 * row.uar:.2f}")
+    console = Console()
+    console.print(table)
+    console.print("The same counts as saved." if same else "These counts differ from the saved ones.")
+    return same
+
+
+def run_command() -> None:
+    """The command line: exit code 0 if the counts are the saved ones, 1 if not, 2 for what a user can mend."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.evaluate")
+    try:
+        same = main(arguments)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    raise SystemExit(0 if same else 1)
+
+
+if __name__ == "__main__":
+    run_command()

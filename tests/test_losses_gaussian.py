@@ -1,0 +1,239 @@
+"""Distances and entropies of diagonal Gaussians."""
+
+import math
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax.test_util import check_grads
+
+from cmarr_jax import losses
+
+TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+DISTANCES = pytest.mark.parametrize("distance", [losses.squared_w2, losses.pairwise_squared_w2])
+
+
+def gaussians(num_a=5, num_b=4, dim=3, seed=0, dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(seed), 4)
+    mean_a, log_a = (jax.random.normal(key, (num_a, dim)) for key in keys[:2])
+    mean_b, log_b = (jax.random.normal(key, (num_b, dim)) for key in keys[2:])
+    return tuple(x.astype(dtype) for x in (mean_a, jnp.exp(0.3 * log_a), mean_b, jnp.exp(0.3 * log_b)))
+
+
+@TRANSFORMS
+def test_squared_w2_equals_twin(transform):
+    args = gaussians(4, 4)
+    expected = [reference.squared_w2(*row) for row in zip(*args, strict=True)]
+    np.testing.assert_allclose(transform(losses.squared_w2)(*args), expected, rtol=1e-5)
+
+
+@TRANSFORMS
+def test_pairwise_equals_twin(transform):
+    args = gaussians()
+    out = transform(losses.pairwise_squared_w2)(*args)
+    chex.assert_shape(out, (5, 4))
+    np.testing.assert_allclose(out, reference.pairwise_squared_w2(*args), rtol=1e-5)
+
+
+def test_by_hand():
+    # By hand: means differ by (3, 4), so 25; standard deviations by (1, 2), so 5.
+    args = [jnp.array([row], jnp.float32) for row in ([0, 0], [1, 1], [3, 4], [2, 3])]
+    np.testing.assert_allclose(losses.squared_w2(*args), [30.0], rtol=1e-6)
+    np.testing.assert_allclose(losses.pairwise_squared_w2(*args), [[30.0]], rtol=1e-6)
+
+
+def test_pairwise_is_symmetric_and_shift_invariant():
+    mean_a, std_a, mean_b, std_b = gaussians()
+    out = losses.pairwise_squared_w2(mean_a, std_a, mean_b, std_b)
+    np.testing.assert_allclose(out, losses.pairwise_squared_w2(mean_b, std_b, mean_a, std_a).T, rtol=1e-5)
+    np.testing.assert_allclose(out, losses.pairwise_squared_w2(mean_a + 8, std_a, mean_b + 8, std_b), rtol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_pairwise_stays_accurate_at_training_size(offset):
+    # The bound of the docstring: 1e-6 of the squared norms, which are about 2 * 256 here, whatever the offset.
+    mean_a, std_a, mean_b, std_b = gaussians(64, 64, 128)
+    args = mean_a + offset, std_a, mean_b + offset, std_b
+    twin = jax.vmap(jax.vmap(losses.squared_w2, (None, None, 0, 0)), (0, 0, None, None))
+    np.testing.assert_allclose(losses.pairwise_squared_w2(*args), twin(*args), atol=1e-3, rtol=0)
+
+
+@DISTANCES
+def test_gradients(distance):
+    check_grads(distance, gaussians(4, 4), order=1, modes=["fwd", "rev"], atol=2e-2, rtol=2e-2)
+
+
+@TRANSFORMS
+def test_pairwise_gradient_equals_that_of_differences(transform):
+    args = gaussians(6, 6, 16)
+    weight = jax.random.normal(jax.random.key(9), (6, 6))
+
+    def differences(mean_a, std_a, mean_b, std_b):
+        squares = lambda x, y: jnp.sum((x[:, None] - y[None]) ** 2, axis=-1)
+        return squares(mean_a, mean_b) + squares(std_a, std_b)
+
+    grad = lambda f: jax.grad(lambda *x: jnp.sum(weight * f(*x)), (0, 1, 2, 3))
+    chex.assert_trees_all_close(
+        transform(grad(losses.pairwise_squared_w2))(*args), grad(differences)(*args), atol=1e-4, rtol=1e-4
+    )
+
+
+@DISTANCES
+@TRANSFORMS
+def test_equal_gaussians_have_distance_and_gradient_zero(distance, transform):
+    mean, std, _, _ = gaussians(1, 1, 128)
+    value, grads = transform(jax.value_and_grad(lambda *x: jnp.sum(distance(*x)), (0, 1, 2, 3)))(mean, std, mean, std)
+    np.testing.assert_allclose(value, 0.0, atol=1e-4)
+    for grad in grads:
+        np.testing.assert_allclose(grad, 0.0, atol=1e-4)
+
+
+def test_pairwise_is_never_negative():
+    mean, std, _, _ = gaussians(32, 1, 128)
+    args = mean * 1e-3 + 5, std, mean * 1e-3 + 5, std
+    value, grads = jax.value_and_grad(lambda *x: jnp.min(losses.pairwise_squared_w2(*x)), (0, 1, 2, 3))(*args)
+    assert value >= 0
+    chex.assert_tree_all_finite(grads)
+
+
+@DISTANCES
+def test_distances_of_bfloat16_are_float32(distance):
+    args = gaussians(4, 4, 16, dtype=jnp.bfloat16)
+    out = distance(*args)
+    chex.assert_type(out, jnp.float32)
+    np.testing.assert_allclose(out, distance(*(x.astype(jnp.float32) for x in args)), rtol=1e-6)
+    grads = jax.grad(lambda *x: jnp.sum(distance(*x)), (0, 1, 2, 3))(*args)
+    chex.assert_type(grads, jnp.bfloat16)
+    chex.assert_tree_all_finite(grads)
+
+
+@DISTANCES
+def test_distances_under_vmap(distance):
+    args = gaussians(6, 6, 4)
+    stacked = tuple(x.reshape(2, 3, 4) for x in args)
+    expected = jnp.stack([distance(*(x[i] for x in stacked)) for i in range(2)])
+    np.testing.assert_allclose(jax.vmap(distance)(*stacked), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_distances_on_four_devices_equal_one():
+    # A distance needs no other device: the rows of `a` are split, `b` is whole.
+    mean_a, std_a, mean_b, std_b = gaussians(8, 8)
+
+    def loss(w, mean_a, std_a):
+        return jnp.sum(losses.pairwise_squared_w2(mean_a * w, std_a, mean_b, std_b)) / 64
+
+    summed = lambda *x: jax.lax.psum(jax.value_and_grad(loss)(*x), "batch")
+    mapped = jax.pmap(summed, "batch", in_axes=(None, 0, 0), out_axes=None)
+    one = jax.value_and_grad(loss)(1.5, mean_a, std_a)
+    four = mapped(1.5, mean_a.reshape(4, 2, 3), std_a.reshape(4, 2, 3))
+    chex.assert_trees_all_close(one, four, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("distance", "shapes"),
+    [
+        (losses.squared_w2, [(4, 3), (4, 3), (4, 3), (4, 2)]),
+        (losses.squared_w2, [(4, 3), (4, 3), (1, 3), (1, 3)]),
+        (losses.pairwise_squared_w2, [(4, 3), (4, 3), (5, 2), (5, 2)]),
+        (losses.pairwise_squared_w2, [(4, 3), (1, 3), (5, 3), (5, 3)]),
+        (losses.pairwise_squared_w2, [(3,), (3,), (3,), (3,)]),
+    ],
+)
+def test_distances_refuse_wrong_shapes(distance, shapes):
+    with pytest.raises(AssertionError):
+        distance(*(jnp.ones(shape) for shape in shapes))
+
+
+@DISTANCES
+def test_distances_refuse_integers(distance):
+    with pytest.raises(AssertionError):
+        distance(*[jnp.ones((2, 3), int)] * 4)
+
+
+@TRANSFORMS
+def test_entropy_equals_twin(transform):
+    log_std = jax.random.normal(jax.random.key(0), (2, 3, 5))
+    expected = [[reference.gaussian_entropy(row) for row in rows] for rows in log_std]
+    np.testing.assert_allclose(transform(losses.gaussian_entropy)(log_std), expected, rtol=1e-5)
+
+
+def test_entropy_by_hand():
+    # By hand: one dimension with std 1 has log(2 pi e) / 2 = 1.4189385 nats; std 2 adds log 2.
+    np.testing.assert_allclose(losses.gaussian_entropy(jnp.zeros((1,))), 1.4189385, rtol=1e-6)
+    log_std = jnp.array([0.0, math.log(2.0)])
+    np.testing.assert_allclose(losses.gaussian_entropy(log_std), 2 * 1.4189385 + 0.6931472, rtol=1e-6)
+
+
+@TRANSFORMS
+def test_entropy_floor_by_hand(transform):
+    # By hand: std e^-1 in all dimensions has 1.4189385 - 1 nats per dimension, 0.5810615 below a floor of 1.
+    log_std = jnp.stack([jnp.full((7,), -1.0), jnp.zeros((7,))])
+    floor = transform(partial(losses.entropy_floor, floor_per_dim=1.0))
+    np.testing.assert_allclose(floor(log_std), [0.5810615, 0.0], rtol=1e-5)
+    grad = jax.grad(lambda x: jnp.sum(floor(x)))(log_std)
+    np.testing.assert_allclose(grad, [[-1 / 7] * 7, [0.0] * 7], rtol=1e-5)
+
+
+def test_entropy_floor_equals_twin_and_takes_a_traced_floor():
+    log_std = jax.random.normal(jax.random.key(1), (6, 4))
+    out = jax.jit(lambda x, floor: losses.entropy_floor(x, floor_per_dim=floor))(log_std, 1.5)
+    np.testing.assert_allclose(out, [max(0, 1.5 - reference.gaussian_entropy(row) / 4) for row in log_std], rtol=1e-4)
+
+
+def test_entropy_ignores_the_order_of_dimensions():
+    log_std = jax.random.normal(jax.random.key(1), (6, 4))
+    np.testing.assert_allclose(
+        losses.gaussian_entropy(log_std), losses.gaussian_entropy(log_std[:, ::-1]), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_entropy_gradients():
+    log_std = jax.random.normal(jax.random.key(2), (3, 4))
+    check_grads(losses.gaussian_entropy, (log_std,), order=1, atol=1e-2, rtol=1e-2)
+    check_grads(partial(losses.entropy_floor, floor_per_dim=9.0), (log_std,), order=1, atol=1e-2, rtol=1e-2)
+
+
+def test_entropy_floor_with_nan_in_masked_rows():
+    def loss(log_std):
+        return losses.masked_mean(losses.entropy_floor(log_std, floor_per_dim=1.0), jnp.array([True, False]))
+
+    value, grad = jax.value_and_grad(loss)(jnp.array([[-1.0, -1.0], [jnp.nan, jnp.nan]]))
+    np.testing.assert_allclose(value, 0.5810615, rtol=1e-5)
+    np.testing.assert_allclose(grad, [[-0.5, -0.5], [0.0, 0.0]])
+
+
+def test_entropy_of_bfloat16_and_under_vmap():
+    log_std = jax.random.normal(jax.random.key(3), (2, 5, 64)).astype(jnp.bfloat16)
+    for entropy in (losses.gaussian_entropy, partial(losses.entropy_floor, floor_per_dim=2.0)):
+        out = entropy(log_std)
+        chex.assert_type(out, jnp.float32)
+        np.testing.assert_allclose(out, entropy(log_std.astype(jnp.float32)), rtol=1e-6)
+        np.testing.assert_allclose(out, jax.vmap(entropy)(log_std), rtol=1e-6)
+
+
+def test_entropy_floor_on_four_devices_equals_one():
+    log_std = jax.random.normal(jax.random.key(4), (8, 3))
+    where = jnp.array([True, True, True, False, True, False, False, False])
+
+    def loss(w, log_std, where, axis_name=None):
+        return losses.masked_mean(losses.entropy_floor(w * log_std, floor_per_dim=1.5), where, axis_name)
+
+    summed = lambda *x: jax.lax.psum(jax.value_and_grad(partial(loss, axis_name="batch"))(*x), "batch")
+    four = jax.pmap(summed, "batch", in_axes=(None, 0, 0), out_axes=None)
+    chex.assert_trees_all_close(
+        jax.value_and_grad(loss)(0.7, log_std, where),
+        four(0.7, log_std.reshape(4, 2, 3), where.reshape(4, 2)),
+        rtol=1e-5,
+    )
+
+
+def test_entropy_refuses_scalars_and_integers():
+    for bad in (jnp.zeros(()), jnp.zeros((3,), int)):
+        with pytest.raises(AssertionError):
+            losses.gaussian_entropy(bad)
+        with pytest.raises(AssertionError):
+            losses.entropy_floor(bad, floor_per_dim=0.0)
