@@ -21,7 +21,7 @@ COMBINATIONS = ("mean", "precision", "linear")
 
 @dataclasses.dataclass(frozen=True)
 class ModalityConfig:
-    """One modality: its name, feature width and encoder (`lstm`, `conv` for sequences, `vector` for one per utterance)."""
+    """One modality: name, feature width and encoder (`lstm`, `conv` for sequences, `vector` for one per utterance)."""
 
     name: str
     width: int
@@ -113,8 +113,8 @@ class RunConfig:
 
     method: str
     model: ModelConfig
-    train: TrainConfig = TrainConfig()
-    hyper: Hyperparameters = Hyperparameters()
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    hyper: Hyperparameters = dataclasses.field(default_factory=Hyperparameters)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict for JSON."""

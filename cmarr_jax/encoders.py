@@ -26,7 +26,7 @@ class LstmEncoder(nn.Module):
     def __call__(self, frames: Array, length: Array, *, train: bool = False) -> Array:
         """`frames [B, T, D]`, `length [B]` int -> `[B, size]`. An utterance of length 0 gives zeros."""
         chex.assert_rank([frames, length], [3, 1])
-        kernel = self.param("recurrent_kernel", _per_gate(nn.initializers.orthogonal()), (self.size, 4 * self.size))
+        kernel = self.param("recurrent", _per_gate(nn.initializers.orthogonal()), (self.size, 4 * self.size))
         project = nn.Dense(4 * self.size, kernel_init=_per_gate(nn.initializers.xavier_uniform()), name="input")
         hidden = lstm(project(frames.swapaxes(0, 1)), kernel).swapaxes(0, 1)
         valid = valid_frames(length, frames.shape[1])
@@ -39,8 +39,8 @@ class LstmEncoder(nn.Module):
 class ConvEncoder(nn.Module):
     """Convolutions over time of several widths, maximum over time, one layer (L: MMIN's text encoder, Kim 2014).
 
-    A window counts if it lies inside the utterance; one shorter than the window is filled up with zeros. All taps of all
-    windows are one matrix product, then shifted and added.
+    A window counts if it lies inside the utterance; an utterance shorter than the window is filled up with zeros. All
+    taps of all windows are one matrix product, then shifted and added.
     """
 
     size: int
@@ -66,12 +66,13 @@ class ConvEncoder(nn.Module):
         pooled = []
         for width in self.widths:
             windows = sum(
-                (next(products)[:, tap : tap + num_frames] for tap in range(1, width)), start=next(products)[:, :num_frames]
+                (next(products)[:, tap : tap + num_frames] for tap in range(1, width)),
+                start=next(products)[:, :num_frames],
             )
             inside = valid_frames(jnp.maximum(length - width + 1, 1), num_frames)
             pooled.append(masked_max(windows, inside))
         bias = self.param("bias", nn.initializers.zeros, (self.channels * len(self.widths),))
-        features = nn.relu(jnp.concatenate(pooled, axis=-1) + bias)
+        features = nn.relu(jnp.concatenate(pooled, axis=-1) + bias[None])
         features = nn.Dropout(self.dropout, deterministic=not train)(features)
         return nn.relu(nn.Dense(self.size, name="output")(features))
 

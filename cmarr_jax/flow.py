@@ -1,8 +1,8 @@
 """RealNVP on distrax: an invertible map between an embedding and a standard normal latent.
 
-The only module that imports distrax. Affine couplings over alternating halves (Dinh et al. 2017), so that every dimension
-changes; the log-scale is bounded, without which the inverse loses its precision; the last layer of each conditioner starts
-at zero, so the flow starts as the identity.
+The only module that imports distrax. Affine couplings over alternating halves (Dinh et al. 2017), so that every
+dimension changes; the log-scale is bounded, without which the inverse loses its precision; the last layer of each
+conditioner starts at zero, so the flow starts as the identity.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Gaussian embedding: an utterance is a diagonal Gaussian, so that its spread says how ambiguous it is.
 
-Form after MAP (Ji et al., CVPR 2023, probability distribution encoder) without sequence attention, since the input is one
-vector (D; the CM-ARR abstract only says that the representations are Gaussians).
+Form after MAP (Ji et al., CVPR 2023, probability distribution encoder) without sequence attention, since the input is
+one vector (D; the CM-ARR abstract only says that the representations are Gaussians).
 """
 
 import flax.linen as nn

@@ -44,8 +44,8 @@ def to_data(corpus: Corpus, *, max_frames: int | None = None) -> Data:
 
     Args:
       corpus: Checked corpus.
-      max_frames: Longer sequences are shortened to this many frames: each new frame is the mean of a run of old ones, as
-        when features are resampled to a lower frame rate. `None` keeps every frame.
+      max_frames: Longer sequences are shortened to this many frames: each new frame is the mean of a run of old ones,
+        as when features are resampled to a lower frame rate. `None` keeps every frame.
     """
     features, length = {}, {}
     for name, values in corpus.features.items():

@@ -10,7 +10,7 @@ Params = Any  # a tree of arrays
 Embedding = Any  # what `encode` gives and `predict` takes: a tree of arrays with a leading batch axis
 
 LossFn = Callable[..., tuple[Array, dict[str, Array]]]
-"""`(params, batch, available, key, hyper, axis_name=None) -> (loss, aux)`; shares of global means, see `masked_mean`."""
+"""`(params, batch, available, key, hyper, axis_name=None) -> (loss, aux)`: shares of global means (`masked_mean`)."""
 
 
 class Stage(NamedTuple):

@@ -1,8 +1,8 @@
 """The CM-ARR network from its parts; no losses here.
 
-Inputs pass three gates. `encode` reads the features of modalities that an utterance has. `reconstruct` replaces the points
-of modalities that are not *available* (missing, or hidden by a condition) and reads only the available ones, so what a
-hidden modality holds, NaN included, cannot reach a prediction.
+`encode` reads the features of modalities that an utterance has. `complete` replaces the points of modalities that are
+not *available* (missing, or hidden by a condition) and reads only the available ones, so what a hidden modality holds,
+NaN included, cannot reach a prediction.
 """
 
 import math

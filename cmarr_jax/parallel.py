@@ -21,7 +21,7 @@ AXIS = "batch"
 
 
 def make_parallel_train_step(stage: Stage, tx: optax.GradientTransformation, config: TrainConfig, devices=None):
-    """A data-parallel training step, `(params, opt_state, batch, key, learning_rate, hyper) -> (params, opt_state, aux)`.
+    """A data-parallel training step with the arguments and results of `make_train_step`.
 
     Parameters and optimizer state go in and come out without a device axis and are donated; the batch is `[devices,
     B / devices, ...]` (`split_batch`). Losses and gradients are those of the whole batch on one device, up to rounding

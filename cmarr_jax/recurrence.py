@@ -1,7 +1,7 @@
 """The recurrence of an LSTM, with a backward pass that gathers the weight gradient in one product.
 
-The input projection stays outside, one product over all frames. Differentiating a plain `scan` would add a small product
-for the recurrent kernel's gradient at each frame; here the gate gradients are stored and multiplied once at the end.
+The input projection stays outside, one product over all frames. Differentiating a plain `scan` would add a small
+product for the recurrent kernel's gradient at each frame; here the gate gradients are stored and multiplied once.
 """
 
 import chex
@@ -15,8 +15,8 @@ from cmarr_jax.types import Array
 def lstm(projected: Array, recurrent_kernel: Array) -> Array:
     """Hidden states of an LSTM that starts from zeros.
 
-    `i, f, g, o = split(projected[t] + hidden[t - 1] @ recurrent_kernel)`, `cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)`,
-    `hidden = sigmoid(o) * tanh(cell)`. A frame only depends on earlier ones, so frames after the end of an utterance
+    `i, f, g, o = split(projected[t] + hidden[t - 1] @ recurrent_kernel)`,
+    `cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)`, `hidden = sigmoid(o) * tanh(cell)`. A frame only depends on earlier ones, so frames after the end of an utterance
     change nothing before it and need no mask here.
 
     Args:

@@ -1,7 +1,7 @@
 """One whole run as a pure function: `train_run(data, fold, key, hyper) -> RunResult`.
 
-It can be jitted, and vmapped or mapped over folds, seeds and hyperparameters (`sweep.py`). Nothing of the test rows is read
-before the last step; validation rows choose the epoch and nothing else.
+It can be jitted, and vmapped or mapped over folds, seeds and hyperparameters (`sweep.py`). Nothing of the test rows is
+read before the last step; validation rows choose the epoch and nothing else.
 """
 
 from collections.abc import Callable

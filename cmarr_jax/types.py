@@ -34,7 +34,7 @@ class GaussianEmbedding(NamedTuple):
 
 
 class AnchorLoss(NamedTuple):
-    """An unreduced loss: `value` per anchor (nats) and `valid`, `True` where the anchor counts. Invalid values are 0."""
+    """An unreduced loss: `value` per anchor (nats) and `valid`, `True` where it counts. Invalid values are 0."""
 
     value: Array
     valid: Array

@@ -19,7 +19,7 @@ from cmarr_jax.objectives import make_method
 from cmarr_jax.train import evaluate
 from experiments.results import rows_from_counts
 from experiments.settings import Settings
-from experiments.sources import load_source
+from experiments.sources import SYNTHETIC_NAME, load_archive, load_synthetic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,8 @@ def main(arguments: Arguments) -> bool:
     saved = load_run(arguments.run)
     table_config = json.loads((arguments.run.parent.parent / "config.json").read_text())
     settings = Settings.from_dict(table_config["settings"])
-    source = load_source(arguments.data or table_config["data"]["path"], settings)
+    path = arguments.data or table_config["data"]["path"]
+    source = load_synthetic(settings) if path == SYNTHETIC_NAME else load_archive(Path(path))
     if source.digest != table_config["data"]["sha256"]:
         raise ValueError(
             f"these data are not those the model was trained on (SHA-256 {source.digest[:16]}, "
@@ -59,8 +60,9 @@ def main(arguments: Arguments) -> bool:
         )
     )(to_data(source.corpus, max_frames=settings.max_frames))
     same = np.array_equal(counts, saved.record["test_counts"])
-    table = Table("condition", "WAR, %", "UAR, %", title=f"{saved.record['name']}, fold {saved.record['fold']}, seed {saved.record['seed']}")  # fmt: skip
-    for row in rows_from_counts(saved.record["name"], saved.record["fold"], saved.record["seed"], source.corpus.modalities, counts):  # fmt: skip
+    name, fold_name, seed = (saved.record[key] for key in ("name", "fold", "seed"))
+    table = Table("condition", "WAR, %", "UAR, %", title=f"{name}, fold {fold_name}, seed {seed}")
+    for row in rows_from_counts(name, fold_name, seed, source.corpus.modalities, counts):
         table.add_row(row.condition, f"{100 * row.war:.2f}", f"{100 * row.uar:.2f}")
     console = Console()
     console.print(table)

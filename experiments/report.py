@@ -1,7 +1,7 @@
 """Rows of results -> the table, as `table.csv` and `table.md`. `python -m experiments.report DIR` makes it again.
 
-Mean and standard deviation are over all folds and seeds. The 95 % interval is Student's, over the folds: seeds of one fold
-share their test data, so they are averaged first. With a single fold it is over the seeds.
+Mean and standard deviation are over all folds and seeds. The 95 % interval is Student's, over the folds: seeds of one
+fold share their test data, so they are averaged first. With a single fold it is over the seeds.
 """
 
 import csv

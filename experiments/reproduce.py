@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
@@ -22,18 +21,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cmarr_jax.checkpoint import save_run
 from cmarr_jax.config import RunConfig
-from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.corpus import ArchiveError, Corpus
 from cmarr_jax.folds import FoldError, FoldSplit, make_folds, stack_folds
 from cmarr_jax.input import Data, modality_configs, to_data
-from cmarr_jax.metrics import confusion_counts
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import make_parallel_sweep
 from cmarr_jax.sweep import stack_runs
 from cmarr_jax.train import RunResult, make_train_run
 from experiments.report import write_tables
 from experiments.results import Row, append_rows, rows_from_counts
-from experiments.settings import ARCHIVE, METHODS, SMOKE, SYNTHETIC, Settings
-from experiments.sources import SYNTHETIC_NAME, Source, load_source
+from experiments.settings import METHODS, SEQUENCES, SMOKE, SYNTHETIC, VECTORS, Settings
+from experiments.sources import SYNTHETIC_NAME, Source, load_archive, load_synthetic
 
 PACKAGES = (
     "jax",
@@ -67,7 +65,20 @@ class Arguments:
     own split."""
     out: Path | None = None
     """Output folder, new or empty; by default a new one in `runs/`."""
-    smoke: bool = False
+    complete_epochs: int | None = None
+    """Epochs of stage 1, on complete data. This and the following: by default, what `experiments/settings.py` has for
+    the data set."""
+    missing_epochs: int | None = None
+    """Epochs of stage 2, with modalities hidden."""
+    batch_size: int | None = None
+    """Utterances per step."""
+    learning_rate: float | None = None
+    """Learning rate of Adam, for every method."""
+    embedding: int | None = None
+    """Width of the embeddings and of the LSTMs."""
+    max_frames: int | None = None
+    """Longer sequences are averaged down to this many frames."""
+    smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The smallest run that touches everything, in about a minute; its numbers mean nothing."""
 
 
@@ -76,8 +87,9 @@ def main(arguments: Arguments) -> None:
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, found {arguments.seeds}")
     console = Console()
-    settings = choose_settings(arguments)
-    source = load_source(arguments.data, settings)
+    archive = None if arguments.data == SYNTHETIC_NAME else load_archive(Path(arguments.data))
+    settings = choose_settings(arguments, archive and archive.corpus)
+    source = archive or load_synthetic(settings)
     folds = make_folds(source.corpus, num_folds=arguments.folds)
     modalities = modality_configs(source.corpus)
     configs = {
@@ -89,8 +101,8 @@ def main(arguments: Arguments) -> None:
     write_config(folder, title, notes, arguments, settings, source, folds, configs)
     console.print(f"{title}. {len(source.corpus)} utterances, {len(folds)} folds, {arguments.seeds} seeds -> {folder}")
     try:
-        if source.ceiling is not None:
-            append_rows(folder, ceiling_rows(source, source.ceiling, folds))
+        if source.oracle is not None:
+            append_rows(folder, ceiling_rows(source.corpus, source.oracle, folds))
         train_all(folder, to_data(source.corpus, max_frames=settings.max_frames), folds, configs, arguments, console)
     except KeyboardInterrupt:
         console.print("Stopped; what was finished is kept.")
@@ -101,11 +113,23 @@ def main(arguments: Arguments) -> None:
     console.print(f"Written: {folder}/table.md, table.csv, results.jsonl, config.json", soft_wrap=True)
 
 
-def choose_settings(arguments: Arguments) -> Settings:
-    """The settings of a data set; `--smoke` shrinks either."""
+def choose_settings(arguments: Arguments, corpus: Corpus | None) -> Settings:
+    """The settings of a data set (`corpus` is None for the synthetic one), with what the command line changes."""
     if arguments.smoke:
-        return SMOKE
-    return SYNTHETIC if arguments.data == SYNTHETIC_NAME else ARCHIVE
+        settings = SMOKE
+    elif corpus is None:
+        settings = SYNTHETIC
+    else:
+        settings = SEQUENCES if corpus.length else VECTORS
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    pick = lambda *names: {name: given[name] for name in names if name in given}
+    return dataclasses.replace(
+        settings,
+        model=settings.model | pick("embedding"),
+        train=dataclasses.replace(settings.train, **pick("complete_epochs", "missing_epochs", "batch_size")),
+        hyper=settings.hyper._replace(**pick("learning_rate")),
+        **pick("max_frames"),
+    )
 
 
 def train_all(
@@ -164,29 +188,24 @@ def write_run(folder: Path, name: str, fold: str, seed: int, config: RunConfig, 
     append_rows(folder, rows)
 
 
-def ceiling_rows(source: Source, ceiling: dict[str, np.ndarray], folds: list[FoldSplit]) -> list[Row]:
-    """Rows of the Bayes oracle on the test utterances of each fold; WAR and UAR by the rule that is best for each."""
+def ceiling_rows(corpus: Corpus, oracle: tuple[np.ndarray, np.ndarray], folds: list[FoldSplit]) -> list[Row]:
+    """Rows of Bayes' rule on the test utterances of each fold.
+
+    Each metric has its own best rule: the most probable class for WAR (its counts are in the row), the likeliest class
+    for UAR.
+    """
+    from data_prep.synthetic.generative import oracle_counts
+
+    log_likelihood, log_prior = oracle
     rows = []
     for fold in folds:
-        label = source.corpus.label[fold.test]
-        counts = {
-            metric: np.stack(
-                [_count(label, predicted, source.corpus.num_classes) for predicted in choices[fold.test].T]
-            )
-            for metric, choices in ceiling.items()
-        }
-        by_metric = {
-            metric: rows_from_counts("bayes_ceiling", fold.name, 0, source.corpus.modalities, count)
-            for metric, count in counts.items()
-        }
-        rows += [a._replace(uar=b.uar) for a, b in zip(by_metric["war"], by_metric["uar"], strict=True)]
+        label, likelihood = corpus.label[fold.test], log_likelihood[fold.test]
+        for_war, for_uar = (
+            rows_from_counts("bayes_ceiling", fold.name, 0, corpus.modalities, oracle_counts(label, likelihood, prior))
+            for prior in (log_prior, None)
+        )
+        rows += [a._replace(uar=b.uar) for a, b in zip(for_war, for_uar, strict=True)]
     return rows
-
-
-def _count(label: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    where = jnp.ones(len(label), bool)
-    counts = confusion_counts(jnp.asarray(label), jnp.asarray(predicted, jnp.int32), where, num_classes=num_classes)
-    return np.asarray(counts)
 
 
 def make_folder(out: Path | None, name: str) -> Path:
@@ -200,13 +219,19 @@ def make_folder(out: Path | None, name: str) -> Path:
 
 def headings(source: Source, folds: list[FoldSplit], arguments: Arguments) -> tuple[str, list[str]]:
     """Title and notes of the table."""
-    title = "CM-ARR on synthetic data" if source.ceiling is not None else f"CM-ARR on {source.name}"
+    title = "CM-ARR on synthetic data" if source.oracle is not None else f"CM-ARR on {source.name}"
     notes = []
-    if source.ceiling is not None:
-        notes.append("Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same test utterances, by the optimal rule of each metric.")  # fmt: skip
+    if source.oracle is not None:
+        notes.append(
+            "Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same test "
+            "utterances, by the optimal rule of each metric."
+        )
     if arguments.smoke:
         notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
-    notes.append(f"Data: `{source.name}`, SHA-256 `{source.digest[:16]}`; {len(folds)} folds, {arguments.seeds} seeds; {device_text()}; commit `{commit()}`.")  # fmt: skip
+    notes.append(
+        f"Data: `{source.name}`, SHA-256 `{source.digest[:16]}`; {len(folds)} folds, {arguments.seeds} "
+        f"{'seed' if arguments.seeds == 1 else 'seeds'}; {device_text()}; commit `{commit()}`."
+    )
     return title, notes
 
 

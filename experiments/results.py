@@ -27,7 +27,9 @@ class Row(NamedTuple):
     counts: list[list[int]]
 
 
-def rows_from_counts(method: str, fold: str, seed: int, modalities: Iterable[str], counts: np.ndarray | Array) -> list[Row]:
+def rows_from_counts(
+    method: str, fold: str, seed: int, modalities: Iterable[str], counts: np.ndarray | Array
+) -> list[Row]:
     """Rows of a run from its confusion counts `[P, K, K]`, in the order of the availability patterns."""
     names = condition_names(tuple(modalities))
     return [

@@ -32,8 +32,8 @@ class Settings:
     """
 
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
-    train: TrainConfig = TrainConfig()
-    hyper: Hyperparameters = Hyperparameters()
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    hyper: Hyperparameters = dataclasses.field(default_factory=Hyperparameters)
     max_frames: int | None = None
     scale: float = 1.0
     frame_scale: float = 1.0
@@ -62,18 +62,23 @@ class Settings:
 
 
 SYNTHETIC = Settings(
-    # Small enough for two CPU cores and a coffee; chosen on validation folds.
+    # Small enough for two CPU cores and a coffee: few epochs over many utterances. Chosen on validation folds.
     model={"embedding": 32, "conv_channels": 16, "flow_layers": 4, "flow_hidden": 32, "projection": 32, "dropout": 0.3},
-    train=TrainConfig(complete_epochs=10, missing_epochs=30, batch_size=64),
+    train=TrainConfig(complete_epochs=2, missing_epochs=8, batch_size=64),
     hyper=Hyperparameters(learning_rate=2e-3),
-    max_frames=24,
-    scale=0.2,
-    frame_scale=1.0,
+    max_frames=16,
 )
 
-ARCHIVE = Settings(
-    # A feature archive of the user's own: the lineage's sizes, IEMOCAP's learning rate.
+SEQUENCES = Settings(
+    # An archive with frames, such as IEMOCAP: the lineage's sizes and schedule.
     max_frames=50,
+)
+
+VECTORS = Settings(
+    # An archive with one vector per utterance: a smaller network and fewer epochs, which such features fit soon.
+    model={"embedding": 64, "flow_layers": 6, "flow_hidden": 64, "projection": 32},
+    train=TrainConfig(complete_epochs=5, missing_epochs=15),
+    hyper=Hyperparameters(learning_rate=1e-3),
 )
 
 SMOKE = Settings(

@@ -19,30 +19,26 @@ class Source(NamedTuple):
       name: `synthetic` or the archive's file name without its ending.
       corpus: The utterances.
       digest: SHA-256 of the archive, or of the generated arrays.
-      ceiling: Synthetic data only: predictions of the Bayes oracle per metric, `[N, P]` int.
+      oracle: Synthetic data only: log-likelihood `[N, P, K]` and class log-prior `[K]`, nats, for Bayes' rule.
     """
 
     name: str
     corpus: Corpus
     digest: str
-    ceiling: dict[str, np.ndarray] | None
+    oracle: tuple[np.ndarray, np.ndarray] | None
 
 
-def load_source(data: str, settings: Settings) -> Source:
-    """Reads a data set by name or path. Raises ArchiveError with one sentence for a file that cannot be used."""
-    if data == SYNTHETIC_NAME:
-        return _load_synthetic(settings)
-    path = Path(data)
+def load_archive(path: Path) -> Source:
+    """Reads a feature archive. Raises ArchiveError with one sentence for a file that cannot be used."""
     return Source(path.stem, read_archive(path), sha256(path), None)
 
 
-def _load_synthetic(settings: Settings) -> Source:
+def load_synthetic(settings: Settings) -> Source:
+    """Makes the synthetic data on first use, and reads them."""
     from data_prep.synthetic.load import load  # takes tfds along, which an archive does not need
 
     corpus, log_likelihood, log_prior = load(scale=settings.scale, frame_scale=settings.frame_scale)
-    # Each metric has its own optimal rule: the most probable class for WAR, the likeliest one for UAR.
-    ceiling = {"war": (log_likelihood + log_prior).argmax(-1), "uar": log_likelihood.argmax(-1)}
-    return Source(SYNTHETIC_NAME, corpus, _digest(corpus), ceiling)
+    return Source(SYNTHETIC_NAME, corpus, _digest(corpus), (log_likelihood, log_prior))
 
 
 def _digest(corpus: Corpus) -> str:
