@@ -16,8 +16,8 @@ def lstm(projected: Array, recurrent_kernel: Array) -> Array:
     """Hidden states of an LSTM that starts from zeros.
 
     `i, f, g, o = split(projected[t] + hidden[t - 1] @ recurrent_kernel)`,
-    `cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)`, `hidden = sigmoid(o) * tanh(cell)`. A frame only depends on earlier ones, so frames after the end of an utterance
-    change nothing before it and need no mask here.
+    `cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)`, `hidden = sigmoid(o) * tanh(cell)`. A frame only depends on
+    earlier ones, so frames after the end of an utterance change nothing before it and need no mask here.
 
     Args:
       projected: Input projections with the bias, gates in the order i, f, g, o: `[T, B, 4 H]`, float.

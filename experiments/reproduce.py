@@ -223,8 +223,8 @@ def headings(source: Source, folds: list[FoldSplit], arguments: Arguments) -> tu
     notes = []
     if source.oracle is not None:
         notes.append(
-            "Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same test "
-            "utterances, by the optimal rule of each metric."
+            "Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same "
+            "test utterances, by the optimal rule of each metric."
         )
     if arguments.smoke:
         notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
