@@ -1,5 +1,6 @@
 """A corpus in device memory: padded frames, batches by row index, normalisation from the training rows."""
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 import jax
@@ -47,7 +48,8 @@ def to_data(corpus: Corpus, *, max_frames: int | None = None) -> Data:
       max_frames: Longer sequences are shortened to this many frames: each new frame is the mean of a run of old ones,
         as when features are resampled to a lower frame rate. `None` keeps every frame.
     """
-    features, length = {}, {}
+    features: dict[str, Array] = OrderedDict()  # JAX sorts a plain dict; columns of `present` keep this order
+    length: dict[str, Array] = {}
     for name, values in corpus.features.items():
         if name in corpus.length:
             padded, frames = _pad(values, corpus.length[name], max_frames)
@@ -102,7 +104,7 @@ def fit_normalizer(data: Data, rows: Array, where: Array, *, chunk: int = 256) -
 
 def normalize(normalizer: Normalizer, batch: Batch) -> Batch:
     """Standardises the features of a batch; padding and absent modalities become zeros again."""
-    features = {}
+    features: dict[str, Array] = OrderedDict()
     for column, (name, values) in enumerate(batch.features.items()):
         scaled = (values - normalizer.mean[name]) * normalizer.inverse_std[name]
         features[name] = jnp.where(_counted(batch, name, column)[..., None], scaled, 0.0)

@@ -11,7 +11,8 @@ class Batch(NamedTuple):
     """One batch of utterances of fixed shape; `True` in a mask means "counts".
 
     Attributes:
-      features: Per modality, `[B, T, D]` frames (padded) or `[B, D]` one vector per utterance, float.
+      features: Per modality, `[B, T, D]` frames (padded) or `[B, D]` one vector per utterance, float. An `OrderedDict`:
+        JAX sorts the keys of a plain dict.
       length: Per sequence modality, number of valid frames, `[B]`, int32. Modalities with one vector per utterance have
         no entry.
       present: Modalities that the utterance has at all, `[B, M]`, bool, columns in the order of `features`.

@@ -1,0 +1,154 @@
+"""Encoders: padding and batch mates change nothing, a numpy twin of the convolution, short and empty utterances."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cmarr_jax.config import ModalityConfig
+from cmarr_jax.encoders import ConvEncoder, LstmEncoder, VectorEncoder, make_encoder, masked_max, valid_frames
+from tiny import model_config, randomize
+
+SEQUENCE = {
+    "lstm": LstmEncoder(8),
+    "lstm_attention": LstmEncoder(8, attention=True),
+    "conv": ConvEncoder(8, channels=4, widths=(2, 3, 5), dropout=0.5),
+}
+ENCODERS = pytest.mark.parametrize("name", SEQUENCE)
+LENGTH = jnp.array([6, 1, 4, 2])  # the longest fills the frames, some are shorter than a kernel
+
+
+@functools.cache
+def setup(name):
+    """Encoder as a jitted function, parameters away from their start, frames with random padding."""
+    module = SEQUENCE[name]
+    frames = jax.random.normal(jax.random.key(0), (len(LENGTH), 6, 3))
+    params = randomize(jax.jit(module.init)(jax.random.key(1), frames, LENGTH)["params"])
+    encode = jax.jit(lambda params, frames, length: module.apply({"params": params}, frames, length))
+    return encode, params, frames
+
+
+@ENCODERS
+def test_longer_padding_changes_nothing(name):
+    encode, params, frames = setup(name)
+    longer = jnp.concatenate([frames, jnp.full((len(frames), 5, 3), 7.0)], axis=1)
+    chex.assert_shape(encode(params, frames, LENGTH), (4, 8))
+    chex.assert_trees_all_close(encode(params, longer, LENGTH), encode(params, frames, LENGTH), atol=1e-6)
+
+
+@ENCODERS
+def test_what_the_padding_holds_changes_nothing(name):
+    encode, params, frames = setup(name)
+    inside = valid_frames(LENGTH, 6)[..., None]
+    zeros, garbage = (encode(params, jnp.where(inside, frames, fill), LENGTH) for fill in (0.0, 1e3))
+    chex.assert_trees_all_equal(garbage, zeros)
+
+
+@pytest.mark.parametrize("name", ["lstm", "conv"])
+def test_nan_in_the_padding_changes_nothing(name):
+    # Not so with attention, which multiplies by weights of zero: `normalize` has zeroed the padding before.
+    encode, params, frames = setup(name)
+    poisoned = jnp.where(valid_frames(LENGTH, 6)[..., None], frames, jnp.nan)
+    chex.assert_trees_all_equal(encode(params, poisoned, LENGTH), encode(params, frames, LENGTH))
+
+
+@ENCODERS
+def test_padding_gets_no_gradient(name):
+    encode, params, frames = setup(name)
+    grad = jax.grad(lambda frames: jnp.sum(encode(params, frames, LENGTH) ** 2))(frames)
+    assert not jnp.where(valid_frames(LENGTH, 6)[..., None], 0.0, grad).any()
+    assert np.abs(grad).sum() > 0
+
+
+@ENCODERS
+def test_batch_mates_change_nothing(name):
+    encode, params, frames = setup(name)
+    out = encode(params, frames, LENGTH)
+    for row in range(len(LENGTH)):
+        alone = encode(params, frames[row : row + 1], LENGTH[row : row + 1])
+        chex.assert_trees_all_close(alone[0], out[row], atol=1e-6)
+
+
+@ENCODERS
+def test_valid_frames_count(name):
+    encode, params, frames = setup(name)
+    out, changed = encode(params, frames, LENGTH), encode(params, frames.at[:, 0].add(3.0), LENGTH)
+    assert (np.abs(out - changed).max(axis=1) > 1e-4).all()
+
+
+@ENCODERS
+def test_length_zero_is_finite_with_its_gradient(name):
+    encode, params, frames = setup(name)
+    length = jnp.array([0, 3, 0, 1])
+    out = encode(params, frames, length)
+    grads = jax.grad(lambda *x: jnp.sum(encode(*x, length) ** 2), argnums=(0, 1))(params, frames)
+    chex.assert_tree_all_finite((out, grads))
+    chex.assert_trees_all_equal(out[0], out[2])  # it depends on no frame
+    if name.startswith("lstm"):
+        assert not out[0].any()
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 6])
+def test_convolution_equals_numpy(length):
+    encode, params, frames = setup("conv")
+    out = encode(params, frames, jnp.full(4, length))
+    weights = jax.tree.map(np.asarray, params)
+    for row in range(4):
+        pooled = []
+        for width in (2, 3, 5):
+            utterance = np.zeros((max(length, width), 3))  # one shorter than the window is filled up with zeros
+            utterance[:length] = frames[row, :length]
+            windows = [utterance[start : start + width] for start in range(len(utterance) - width + 1)]
+            pooled.append(np.max([np.tensordot(window, weights[f"kernel_{width}"], 2) for window in windows], axis=0))
+        features = np.maximum(np.concatenate(pooled) + weights["bias"], 0)
+        expected = np.maximum(features @ weights["output"]["kernel"] + weights["output"]["bias"], 0)
+        np.testing.assert_allclose(out[row], expected, atol=1e-5)
+
+
+def test_masked_max_by_hand_with_gradient():
+    frames = jnp.array([[[1.0, -5.0], [3.0, -4.0], [9.0, 9.0]], [[2.0, 2.0], [2.0, 2.0], [2.0, 2.0]]])
+    valid = jnp.array([[True, True, False], [False, False, False]])
+    value, grad = jax.value_and_grad(lambda x: masked_max(x, valid).sum())(frames)
+    np.testing.assert_array_equal(masked_max(frames, valid), [[3.0, -4.0], [0.0, 0.0]])
+    assert value == -1.0
+    np.testing.assert_array_equal(grad[0], [[0, 0], [1, 1], [0, 0]])  # the largest valid frame gets all of it
+    assert not grad[1].any()
+
+
+def test_masked_max_of_the_lowest_values():
+    frames = jnp.full((1, 2, 1), -1e30)
+    np.testing.assert_array_equal(masked_max(frames, jnp.ones((1, 2), bool)), [[np.float32(-1e30)]])
+
+
+@pytest.mark.parametrize("kind", ["conv", "vector"])
+def test_dropout_only_in_training(kind):
+    encoder = make_encoder(ModalityConfig("x", 3, kind), model_config(dropout=0.5))
+    x = jnp.ones((4, 6, 3) if kind == "conv" else (4, 3))
+    params = randomize(encoder.init(jax.random.key(0), x, LENGTH)["params"])
+    apply = lambda key: encoder.apply({"params": params}, x, LENGTH, train=True, rngs={"dropout": key})
+    still = [encoder.apply({"params": params}, x, LENGTH) for _ in range(2)]
+    chex.assert_trees_all_equal(*still)
+    first, second = apply(jax.random.key(0)), apply(jax.random.key(1))
+    assert np.abs(first - second).max() > 0
+    chex.assert_trees_all_equal(first, apply(jax.random.key(0)))
+
+
+def test_make_encoder_by_kind():
+    config = model_config(frame_attention=True)
+    kinds = {"lstm": LstmEncoder, "conv": ConvEncoder, "vector": VectorEncoder}
+    made = {kind: make_encoder(ModalityConfig("x", 3, kind), config) for kind in kinds}
+    assert all(isinstance(made[kind], kinds[kind]) for kind in kinds)
+    assert made["lstm"].attention
+    with pytest.raises(ValueError, match="encoder of modality 'x' must be one of"):
+        ModalityConfig("x", 3, "gru")
+
+
+def test_wrong_ranks_raise():
+    for name in SEQUENCE:
+        with pytest.raises(AssertionError):
+            SEQUENCE[name].init(jax.random.key(0), jnp.ones((4, 3)), LENGTH)
+    with pytest.raises(AssertionError):
+        VectorEncoder(8, 0.5).init(jax.random.key(0), jnp.ones((4, 6, 3)))

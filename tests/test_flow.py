@@ -1,0 +1,172 @@
+"""The flow's laws, for every flow of a registry: inverse, log-determinant, identity at the start, every dimension moves."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cmarr_jax.flow import RealNVP, per_modality
+from tiny import randomize
+
+FLOWS = {
+    "even": RealNVP(size=6, num_layers=4, hidden=8),
+    "odd": RealNVP(size=7, num_layers=3, hidden=8),
+    "smallest": RealNVP(size=2, num_layers=2, hidden=8),
+    "tight": RealNVP(size=5, num_layers=2, hidden=8, log_scale_bound=0.1),
+    "default_depth": RealNVP(size=8, hidden=8),
+}
+EACH = pytest.mark.parametrize("name", FLOWS)
+SMALL, LARGE = 0.1, 0.8  # standard deviation of random weights
+SCALES = pytest.mark.parametrize("scale", [SMALL, LARGE])
+
+
+@functools.cache
+def setup(name):
+    """Points `[9, D]`, initial parameters, and both directions, jitted."""
+    flow = FLOWS[name]
+    x = jax.random.normal(jax.random.key(0), (9, flow.size))
+    params = jax.jit(flow.init)(jax.random.key(1), x)["params"]
+    to_latent = jax.jit(lambda params, x: flow.apply({"params": params}, x, method="to_latent"))
+    from_latent = jax.jit(lambda params, u: flow.apply({"params": params}, u, method="from_latent"))
+    return x, params, to_latent, from_latent
+
+
+def random_params(name, scale):
+    """Random weights; eight layers of large ones would send the points to 1e10, so there they are smaller."""
+    return randomize(setup(name)[1], scale=min(scale, 0.3) if name == "default_depth" else scale)
+
+
+def in_float64(tree):
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), tree)
+
+
+@EACH
+@SCALES
+def test_round_trip_in_float32(name, scale):
+    x, _, to_latent, from_latent = setup(name)
+    params = random_params(name, scale)
+    latent, points = to_latent(params, x)[0], from_latent(params, x)
+    assert np.abs(latent - x).max() > 0.05  # it is not the identity that is inverted
+    # Large weights send points to 1e2 ... 1e4: digits are lost in proportion (measured: up to 3e-5 of the largest).
+    for back, away in ((from_latent(params, latent), latent), (to_latent(params, points)[0], points)):
+        np.testing.assert_allclose(back, x, atol=1e-4 * max(1.0, float(np.abs(away).max())))
+
+
+@EACH
+@SCALES
+def test_log_det_in_float32(name, scale):
+    x, _, to_latent, _ = setup(name)
+    params = random_params(name, scale)
+    latent, log_det = to_latent(params, x)
+    chex.assert_shape(log_det, (9,))
+    jacobian = jax.jit(jax.vmap(jax.jacfwd(lambda row: to_latent(params, row)[0])))(x)
+    sign, expected = np.linalg.slogdet(np.asarray(jacobian, np.float64))
+    np.testing.assert_array_equal(sign, 1.0)
+    np.testing.assert_allclose(log_det, expected, atol=5e-5 * max(1.0, float(np.abs(latent).max())))
+
+
+@EACH
+def test_the_laws_hold_exactly_in_float64(name):
+    with jax.enable_x64(True):
+        x, params = in_float64((setup(name)[0], random_params(name, LARGE)))
+        _, _, to_latent, from_latent = setup(name)
+        latent, log_det = to_latent(params, x)
+        np.testing.assert_allclose(from_latent(params, latent), x, atol=1e-8)
+        np.testing.assert_allclose(to_latent(params, from_latent(params, x))[0], x, atol=1e-8)
+        jacobian = jax.jit(jax.vmap(jax.jacfwd(lambda row: to_latent(params, row)[0])))(x)
+        np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], atol=1e-8)
+
+
+@EACH
+def test_identity_at_the_start(name):
+    x, start, to_latent, from_latent = setup(name)
+    latent, log_det = to_latent(start, x)
+    chex.assert_trees_all_equal(latent, x, from_latent(start, x))
+    assert not log_det.any()
+
+
+@EACH
+def test_every_dimension_changes(name):
+    x, _, to_latent, from_latent = setup(name)
+    params = random_params(name, LARGE)
+    for out in (to_latent(params, x)[0], from_latent(params, x)):
+        assert (np.abs(out - x).max(axis=0) > 1e-3).all()
+
+
+def test_two_layers_tie_the_halves_together():
+    # Every latent dimension reads some dimension of the other half; always the same half would leave one unread.
+    x, start, to_latent, _ = setup("even")
+    params = randomize(start, scale=LARGE)
+    jacobian = np.abs(jax.jacfwd(lambda row: to_latent(params, row)[0])(x[0]))
+    assert jacobian[:3, 3:].max() > 1e-3
+    assert jacobian[3:, :3].max() > 1e-3
+
+
+@EACH
+def test_log_scale_is_bounded(name):
+    flow = FLOWS[name]
+    x, start, to_latent, _ = setup(name)
+    halves = (flow.size - flow.size // 2, flow.size // 2)
+    largest = flow.log_scale_bound * sum(halves[layer % 2] for layer in range(flow.num_layers))
+    latent, log_det = to_latent(randomize(start, scale=3.0), x)
+    chex.assert_tree_all_finite((latent, log_det))
+    assert (np.abs(log_det) <= largest * 1.0001).all()
+
+
+@EACH
+def test_gradients_are_finite_far_out(name):
+    x, _, to_latent, from_latent = setup(name)
+    params = random_params(name, LARGE)
+
+    def loss(params, x):
+        latent, log_det = to_latent(params, x)
+        return jnp.sum(latent**2) + jnp.sum(log_det) + jnp.sum(from_latent(params, x) ** 2)
+
+    chex.assert_tree_all_finite(jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, 100 * x))
+
+
+def test_eager_jit_and_vmap_agree():
+    x, start, to_latent, from_latent = setup("odd")
+    params = randomize(start)
+    apply = lambda method, x: FLOWS["odd"].apply({"params": params}, x, method=method)
+    chex.assert_trees_all_close(apply("to_latent", x), to_latent(params, x), atol=1e-5)
+    chex.assert_trees_all_close(jax.vmap(lambda row: to_latent(params, row))(x), to_latent(params, x), atol=1e-5)
+    chex.assert_trees_all_close(jax.vmap(lambda row: from_latent(params, row))(x), from_latent(params, x), atol=1e-5)
+
+
+def test_other_leading_axes():
+    x, start, to_latent, _ = setup("even")
+    params = randomize(start)
+    latent, log_det = to_latent(params, x.reshape(3, 3, 6))
+    expected = to_latent(params, x)
+    chex.assert_trees_all_close((latent.reshape(9, 6), log_det.reshape(9)), expected, atol=1e-6)
+
+
+def test_each_modality_has_a_flow_of_its_own():
+    single = FLOWS["even"]
+    stacked = per_modality(RealNVP, ["to_latent", "from_latent"])(6, 4, 8)
+    points = jax.random.normal(jax.random.key(0), (5, 3, 6))
+    start = jax.jit(lambda key: stacked.init(key, points, method="to_latent"))(jax.random.key(1))["params"]
+    kernels = start["conditioners_0"]["Dense_0"]["kernel"]
+    chex.assert_axis_dimension(kernels, 0, 3)
+    assert (kernels[0] != kernels[1]).all()
+    assert (kernels[1] != kernels[2]).all()
+    params = randomize(start)
+    latent, log_det = stacked.apply({"params": params}, points, method="to_latent")
+    back = stacked.apply({"params": params}, latent, method="from_latent")
+    chex.assert_shape([latent, log_det], [(5, 3, 6), (5, 3)])
+    np.testing.assert_allclose(back, points, atol=1e-4)
+    for modality in range(3):
+        own = {"params": jax.tree.map(lambda leaf, m=modality: leaf[m], params)}
+        expected = single.apply(own, points[:, modality], method="to_latent")
+        chex.assert_trees_all_close((latent[:, modality], log_det[:, modality]), expected, atol=1e-5)
+
+
+def test_a_wrong_width_raises():
+    x, params, to_latent, from_latent = setup("even")
+    for direction in (to_latent, from_latent):
+        with pytest.raises(AssertionError):
+            direction(params, x[:, :-1])

@@ -1,0 +1,462 @@
+"""InfoNCE between Gaussians and points of two modalities, supervised contrastive."""
+
+import math
+from functools import cache, partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax.test_util import check_grads
+
+from cmarr_jax import losses
+
+TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+WHERE = np.array([True, True, False, True, True, True, False, True])
+LABELS = np.array([0, 1, 0, 2, 0, 1, 1, 0], np.int32)  # row 3 is the only one of its class
+PRESENT = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 1, 0], [0, 0, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0]], bool)
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def gaussians(num_modalities=2, dim=5, num=8):
+    """`mean, std`, `[B, M, D]`: modalities of an utterance resemble each other."""
+    mean = normal(num, 1, dim, seed=1) + 0.5 * normal(num, num_modalities, dim, seed=2)
+    return jnp.asarray(mean), jnp.asarray(np.exp(0.3 * normal(num, num_modalities, dim, seed=3)))
+
+
+# Compiled once for all tests; the tests of each function itself call it with and without jit.
+DISTRIBUTION = jax.jit(losses.distribution_info_nce, static_argnames=("distance", "axis_name"))
+POINTS = jax.jit(losses.point_info_nce, static_argnames="axis_name")
+ALIGNMENT = jax.jit(losses.alignment, static_argnames=("distance", "axis_name"))
+SUPERVISED = jax.jit(losses.supervised_contrastive, static_argnames="axis_name")
+
+
+# The losses with one signature, `mean, std, where -> AnchorLoss`; points are `mean + std`.
+
+
+def distribution(mean, std, where, **kwargs):
+    kwargs = {"temperature": 0.5} | kwargs
+    return DISTRIBUTION(mean[:, 0], std[:, 0], mean[:, 1], std[:, 1], where, **kwargs)
+
+
+def points(mean, std, where, **kwargs):
+    x = mean + std
+    return POINTS(x[:, 0], x[:, 1], where, temperature=0.5, **kwargs)
+
+
+def aligned(mean, std, where, present=PRESENT, **kwargs):
+    return ALIGNMENT(mean, std, jnp.asarray(present), where, temperature=0.5, **kwargs)
+
+
+def supervised(mean, std, where, labels=LABELS, **kwargs):
+    return SUPERVISED((mean + std)[:, 0], jnp.asarray(labels), where, temperature=0.5, **kwargs)
+
+
+PAIRED = pytest.mark.parametrize("loss_fn", [distribution, points], ids=lambda f: f.__name__)
+LOSSES = pytest.mark.parametrize("loss_fn", [distribution, points, supervised], ids=lambda f: f.__name__)
+
+
+def reduced(loss_fn):
+    """`mean, std, where, keyword arguments as a dict -> scalar`."""
+
+    def loss(mean, std, where, kwargs):
+        out = loss_fn(mean, std, where, **kwargs)
+        return losses.masked_mean(out.value, out.valid)
+
+    return loss
+
+
+@cache
+def compiled(loss_fn):
+    return jax.jit(jax.value_and_grad(reduced(loss_fn), (0, 1)))
+
+
+def value_and_grads(loss_fn, mean, std, where, **kwargs):
+    return compiled(loss_fn)(mean, std, jnp.asarray(where), kwargs)
+
+
+# InfoNCE from logits
+
+
+@TRANSFORMS
+@pytest.mark.parametrize("per_anchor", [False, True])
+def test_info_nce_equals_twin(transform, per_anchor):
+    logits, positive = normal(5, 7), np.array([3, 0, 6, 2, 2])
+    valid = np.array([True, True, False, True, True])
+    candidate = np.random.default_rng(1).random((5, 7) if per_anchor else 7) < 0.6
+    out = transform(losses.info_nce)(*map(jnp.asarray, (logits, positive, valid, candidate)))
+    np.testing.assert_allclose(out.value, reference.info_nce(logits, positive, valid, candidate), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(out.valid, valid)
+
+
+def test_info_nce_by_hand():
+    # By hand: equal logits over c candidates give log c. Anchor 0 has three, anchor 1 only its positive, 2 is invalid.
+    candidate = jnp.array([[True, True, True], [False, False, False], [True, True, True]])
+    out = losses.info_nce(jnp.ones((3, 3)), jnp.array([0, 1, 2]), jnp.array([True, True, False]), candidate)
+    np.testing.assert_allclose(out.value, [math.log(3), 0.0, 0.0], rtol=1e-6)
+    np.testing.assert_array_equal(out.valid, [True, True, False])
+
+
+def test_info_nce_takes_a_constant_off_the_logits_and_large_ones():
+    args = jnp.array([1, 0]), jnp.ones(2, bool), jnp.ones(2, bool)
+    logits = jnp.array([[300.0, 301.0], [-4.0, 2.0]])
+    out = losses.info_nce(logits, *args)
+    np.testing.assert_allclose(out.value, losses.info_nce(logits - 300, *args).value, rtol=1e-5)
+    # By hand: log(1 + e^-1) and log(1 + e^6).
+    np.testing.assert_allclose(out.value, [math.log1p(math.exp(-1)), math.log1p(math.exp(6))], rtol=1e-5)
+
+
+def test_info_nce_ignores_nan_of_unused_logits():
+    logits = jnp.asarray(normal(4, 4)).at[:, 3].set(jnp.nan).at[2].set(jnp.nan)
+    valid, candidate = jnp.array([True, True, False, False]), jnp.array([True, True, True, False])
+
+    def loss(logits):
+        return jnp.sum(losses.info_nce(logits, jnp.arange(4), valid, candidate).value)
+
+    value, grad = jax.value_and_grad(loss)(logits)
+    chex.assert_tree_all_finite((value, grad))
+    np.testing.assert_array_equal(grad[2:], 0.0)
+    np.testing.assert_allclose(jnp.sum(grad, axis=-1), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"logits": jnp.ones(3)},
+        {"logits": jnp.ones((3, 4), int)},
+        {"positive": jnp.zeros(4, int)},
+        {"positive": jnp.zeros(3)},
+        {"valid": jnp.ones(3)},
+        {"candidate": jnp.ones(3, bool)},
+        {"candidate": jnp.ones((1, 4), bool)},
+    ],
+)
+def test_info_nce_refuses_wrong_arguments(changed):
+    args = {
+        "logits": jnp.ones((3, 4)),
+        "positive": jnp.zeros(3, int),
+        "valid": jnp.ones(3, bool),
+        "candidate": jnp.ones(4, bool),
+    }
+    losses.info_nce(**args)
+    with pytest.raises(AssertionError):
+        losses.info_nce(**args | changed)
+
+
+# Against the twins
+
+
+@TRANSFORMS
+def test_distribution_equals_twin(transform):
+    mean, std = gaussians()
+    rows = mean[:, 0], std[:, 0], mean[:, 1], std[:, 1]
+    for scale in (None, 0.7):
+        loss_fn = partial(losses.distribution_info_nce, temperature=0.1, scale=scale)
+        out = transform(loss_fn)(*rows, jnp.asarray(WHERE))
+        expected = reference.distribution_info_nce(*rows, WHERE, 0.1, scale or 1 / 5)
+        np.testing.assert_allclose(out.value, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(out.valid, WHERE)
+
+
+@TRANSFORMS
+def test_points_equal_twin(transform):
+    a, b = normal(8, 5), normal(8, 5, seed=1)
+    out = transform(partial(losses.point_info_nce, temperature=0.1))(jnp.asarray(a), jnp.asarray(b), jnp.asarray(WHERE))
+    np.testing.assert_allclose(out.value, reference.point_info_nce(a, b, WHERE, 0.1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(out.valid, WHERE)
+
+
+@TRANSFORMS
+@pytest.mark.parametrize("num_modalities", [2, 3, 4])
+def test_alignment_equals_twin(transform, num_modalities):
+    mean, std = gaussians(num_modalities)
+    present = np.concatenate([PRESENT, PRESENT[::-1]], axis=1)[:, :num_modalities]
+    out = transform(partial(losses.alignment, temperature=0.5))(mean, std, jnp.asarray(present), jnp.asarray(WHERE))
+    expected = reference.alignment(np.asarray(mean), np.asarray(std), present, WHERE, 0.5, 1 / 5)
+    np.testing.assert_allclose(out.value, expected, rtol=1e-4, atol=1e-5)
+    chex.assert_shape(out.valid, (8, num_modalities * (num_modalities - 1) // 2))
+    if num_modalities == 3:  # columns are the pairs (0, 1), (0, 2), (1, 2)
+        np.testing.assert_array_equal(out.valid[:, 1], WHERE & PRESENT[:, 0] & PRESENT[:, 2])
+
+
+@TRANSFORMS
+def test_supervised_equals_twin(transform):
+    x = normal(8, 5)
+    out = transform(losses.supervised_contrastive)(jnp.asarray(x), jnp.asarray(LABELS), jnp.asarray(WHERE))
+    value, valid = reference.supervised_contrastive(x, LABELS, WHERE, 0.1)
+    np.testing.assert_allclose(out.value, value, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(out.valid, valid)
+    np.testing.assert_array_equal(valid, WHERE & (LABELS != 2))
+
+
+# Solvable by hand
+
+
+def test_distribution_by_hand():
+    # By hand: D = 1, means 0 and 2, equal stds, so the squared distances are 0 (positive) and 4; temperature 2, scale 1
+    # makes the other logit -2, hence log(1 + e^-2) in both directions.
+    mean = jnp.array([[[0.0], [0.0]], [[2.0], [2.0]]])
+    out = distribution(mean, jnp.ones_like(mean), jnp.ones(2, bool), temperature=2.0)
+    np.testing.assert_allclose(out.value, [math.log1p(math.exp(-2))] * 2, rtol=1e-5)
+
+
+def test_points_by_hand():
+    # By hand: orthogonal pairs, cosines 1 (positive) and 0; temperature 0.5 gives log(1 + e^-2) whatever the lengths.
+    a, b = jnp.array([[3.0, 0.0], [0.0, 0.1]]), jnp.array([[1.0, 0.0], [0.0, 7.0]])
+    out = losses.point_info_nce(a, b, jnp.ones(2, bool), temperature=0.5)
+    np.testing.assert_allclose(out.value, [math.log1p(math.exp(-2))] * 2, rtol=1e-5)
+
+
+def test_supervised_by_hand():
+    # By hand: points of a class coincide, classes are orthogonal. An anchor sees its positive (logit 1 / 0.5) and two
+    # others (logit 0): log(e^2 + 2) - 2. The fifth point is alone in its class but would be a candidate; it is
+    # masked out.
+    x = jnp.array([[2.0, 0.0], [5.0, 0.0], [0.0, 1.0], [0.0, 3.0], [1.0, 1.0]])
+    where = jnp.array([True, True, True, True, False])
+    out = losses.supervised_contrastive(x, jnp.array([0, 0, 1, 1, 2]), where, temperature=0.5)
+    np.testing.assert_allclose(out.value, [math.log(math.exp(2) + 2) - 2] * 4 + [0.0], rtol=1e-5)
+    np.testing.assert_array_equal(out.valid, where)
+
+
+def test_supervised_with_equal_points_by_hand():
+    # By hand: all cosines equal, so each anchor has log 3 (three others), whatever the temperature and the labels.
+    out = losses.supervised_contrastive(jnp.ones((4, 2)), jnp.array([0, 0, 1, 1]), jnp.ones(4, bool))
+    np.testing.assert_allclose(out.value, [math.log(3)] * 4, rtol=1e-5)
+
+
+# Gradients, symmetry, invariance
+
+
+@pytest.mark.parametrize("loss_fn", [distribution, points, aligned, supervised], ids=lambda f: f.__name__)
+def test_gradients(loss_fn):
+    loss = jax.jit(lambda mean, std: reduced(loss_fn)(mean, std, jnp.asarray(WHERE), {}))
+    check_grads(loss, gaussians(3), order=1, modes=["fwd", "rev"], atol=1e-2, rtol=1e-2)
+
+
+def test_gradient_reaches_a_learned_temperature():
+    mean, std = gaussians()
+    for kwargs in ({"temperature": 0.3}, {"temperature": jnp.float32(0.3)}, {"temperature": np.float32(0.3)}):
+        np.testing.assert_allclose(
+            distribution(mean, std, jnp.asarray(WHERE), **kwargs).value,
+            distribution(mean, std, jnp.asarray(WHERE), temperature=0.3).value,
+            rtol=1e-5,
+        )
+
+    @jax.jit
+    def loss(temperature):
+        return jnp.sum(distribution(mean, std, jnp.asarray(WHERE), temperature=temperature).value)
+
+    check_grads(loss, (0.3,), order=1, atol=1e-2, rtol=1e-2)
+
+
+@PAIRED
+def test_modalities_can_be_swapped(loss_fn):
+    mean, _ = gaussians()
+    std = jnp.ones_like(mean)
+    one, other = (loss_fn(x, std, jnp.asarray(WHERE)) for x in (mean, mean[:, ::-1]))
+    chex.assert_trees_all_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@LOSSES
+def test_rows_can_be_permuted(loss_fn):
+    mean, std = gaussians()
+    order = np.array([3, 1, 7, 0, 2, 6, 5, 4])
+    kwargs = {"labels": LABELS[order]} if loss_fn is supervised else {}
+    permuted = loss_fn(mean[order], std[order], jnp.asarray(WHERE[order]), **kwargs)
+    whole = loss_fn(mean, std, jnp.asarray(WHERE))
+    chex.assert_trees_all_close(permuted, jax.tree.map(lambda x: x[order], whole), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss_fn", [points, supervised], ids=lambda f: f.__name__)
+def test_points_can_be_rescaled(loss_fn):
+    mean, std = gaussians()
+    length = 0.1 + np.abs(normal(8, 1, 1, seed=4))
+    one, other = (loss_fn(*x, jnp.asarray(WHERE)) for x in ((mean, std), (mean * length, std * length)))
+    chex.assert_trees_all_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_labels_can_be_renamed():
+    mean, std = gaussians()
+    renamed = np.array([7, -1, 4])[LABELS]
+    one, other = (supervised(mean, std, jnp.asarray(WHERE), labels=labels) for labels in (LABELS, renamed))
+    chex.assert_trees_all_equal(one, other)
+
+
+def test_another_distance_makes_the_logits():
+    # Mean-only distance: the same as the 2-Wasserstein distance of Gaussians with equal stds.
+    mean, std = gaussians()
+    mean_only = lambda mean_a, std_a, mean_b, std_b: losses.pairwise_squared_w2(mean_a, mean_a * 0, mean_b, mean_b * 0)
+    out = distribution(mean, std, jnp.asarray(WHERE), distance=mean_only)
+    expected = distribution(mean, jnp.ones_like(std), jnp.asarray(WHERE))
+    chex.assert_trees_all_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
+# Extremes
+
+
+@LOSSES
+def test_all_masked_is_zero_with_zero_gradient(loss_fn):
+    value, grads = value_and_grads(loss_fn, *gaussians(), np.zeros(8, bool))
+    chex.assert_trees_all_equal((value, *grads), jax.tree.map(jnp.zeros_like, (value, *grads)))
+
+
+@LOSSES
+def test_batch_of_one_is_zero_with_zero_gradient(loss_fn):
+    mean, std = gaussians(num=1)
+    kwargs = {"labels": LABELS[:1]} if loss_fn is supervised else {}
+    value, grads = value_and_grads(loss_fn, mean, std, np.ones(1, bool), **kwargs)
+    np.testing.assert_allclose(value, 0.0, atol=1e-6)
+    for grad in grads:
+        np.testing.assert_allclose(grad, 0.0, atol=1e-6)
+    # A pair without another candidate is valid (log 1 = 0), a point without a positive is not.
+    assert bool(loss_fn(mean, std, jnp.ones(1, bool), **kwargs).valid[0]) == (loss_fn is not supervised)
+
+
+@LOSSES
+def test_nan_in_masked_rows_reaches_nothing(loss_fn):
+    mean, std = gaussians()
+    clean = value_and_grads(loss_fn, mean, std, WHERE)
+    hidden = ~WHERE[:, None, None]
+    soiled = value_and_grads(loss_fn, jnp.where(hidden, jnp.nan, mean), jnp.where(hidden, jnp.inf, std), WHERE)
+    # Other fill values of masked rows may shift the last bits, for the distance is centred on all rows.
+    chex.assert_trees_all_close(clean[0], soiled[0], rtol=1e-5)
+    for grad, expected in zip(soiled[1], clean[1], strict=True):
+        chex.assert_tree_all_finite(grad)
+        np.testing.assert_allclose(grad[WHERE], expected[WHERE], atol=1e-5, rtol=1e-4)
+        np.testing.assert_array_equal(grad[~WHERE], 0.0)
+
+
+def test_nan_in_absent_modalities_reaches_nothing():
+    mean, std = gaussians(3)
+    absent = ~PRESENT[:, :, None]
+    clean = value_and_grads(aligned, mean, std, WHERE)
+    soiled = value_and_grads(aligned, jnp.where(absent, jnp.nan, mean), jnp.where(absent, jnp.nan, std), WHERE)
+    chex.assert_trees_all_close(clean, soiled, atol=1e-5, rtol=1e-4)
+    np.testing.assert_array_equal(soiled[1][0][~(PRESENT & WHERE[:, None])], 0.0)
+
+
+def test_no_positives_at_all():
+    mean, std = gaussians()
+    value, grads = value_and_grads(supervised, mean, std, WHERE, labels=np.arange(8))
+    chex.assert_trees_all_equal((value, *grads), jax.tree.map(jnp.zeros_like, (value, *grads)))
+
+
+def test_only_positives_is_finite():
+    # By hand: with two equal-label points there is one candidate, the positive, hence log 1.
+    out = losses.supervised_contrastive(jnp.asarray(normal(2, 3)), jnp.zeros(2, int), jnp.ones(2, bool))
+    np.testing.assert_allclose(out.value, 0.0, atol=1e-6)
+    np.testing.assert_array_equal(out.valid, True)
+
+
+@pytest.mark.parametrize("fill", [0.0, 1.0, 1e-20, 1e4])
+@LOSSES
+def test_zero_and_equal_rows_are_finite(loss_fn, fill):
+    mean, std = gaussians()
+    chex.assert_tree_all_finite(value_and_grads(loss_fn, jnp.full_like(mean, fill), jnp.zeros_like(std), WHERE))
+    chex.assert_tree_all_finite(value_and_grads(loss_fn, mean.at[1].set(fill), std.at[1].set(0.0), WHERE))
+
+
+# Dtypes, vmap, devices
+
+
+@LOSSES
+def test_bfloat16_gives_float32(loss_fn):
+    mean, std = (x.astype(jnp.bfloat16) for x in gaussians())
+    out = loss_fn(mean, jnp.zeros_like(std), jnp.asarray(WHERE))
+    chex.assert_type(out.value, jnp.float32)
+    expected = loss_fn(mean.astype(jnp.float32), jnp.zeros_like(std, jnp.float32), jnp.asarray(WHERE))
+    chex.assert_trees_all_close(out, expected, rtol=1e-5, atol=1e-6)
+    _, grads = value_and_grads(loss_fn, mean, std, WHERE)
+    chex.assert_type(grads, jnp.bfloat16)
+    chex.assert_tree_all_finite(grads)
+
+
+@LOSSES
+def test_vmap_equals_loop(loss_fn):
+    mean, std = gaussians()
+    stacked = jnp.stack([mean, 2 * mean, mean[::-1]])
+    mapped = jax.jit(jax.vmap(loss_fn, (0, None, None)))(stacked, std, jnp.asarray(WHERE))
+    loop = [jax.jit(loss_fn)(x, std, jnp.asarray(WHERE)) for x in stacked]
+    chex.assert_trees_all_close(mapped, jax.tree.map(lambda *x: jnp.stack(x), *loop), rtol=1e-4, atol=1e-5)
+
+
+def weighted_loss(weight, loss_fn, mean, std, where, labels, present, axis_name=None):
+    """A loss with a parameter, as in a training step: share of the global mean, over the rows of this device."""
+    mean = jnp.einsum("bmd,de->bme", mean, weight)
+    kwargs = {supervised: {"labels": labels}, aligned: {"present": present}}.get(loss_fn, {})
+    out = loss_fn(mean, std, where, axis_name=axis_name, **kwargs)
+    return losses.masked_mean(out.value, out.valid, axis_name)
+
+
+@pytest.mark.parametrize("where", [WHERE, np.arange(8) < 3], ids=["mixed", "last_devices_padded"])
+@pytest.mark.parametrize("loss_fn", [distribution, points, aligned, supervised], ids=lambda f: f.__name__)
+def test_four_devices_equal_one(loss_fn, where):
+    batch = (*gaussians(3), jnp.asarray(where), jnp.asarray(LABELS), jnp.asarray(PRESENT))
+    weight = jnp.asarray(np.eye(5, dtype=np.float32) + 0.3 * normal(5, 5))
+    one = jax.jit(jax.value_and_grad(lambda w, *batch: weighted_loss(w, loss_fn, *batch)))(weight, *batch)
+
+    def step(weight, *batch):
+        share = lambda w: weighted_loss(w, loss_fn, *batch, axis_name="batch")
+        return jax.lax.psum(jax.value_and_grad(share)(weight), "batch")
+
+    split = [x.reshape(4, 2, *x.shape[1:]) for x in batch]
+    four = jax.pmap(step, "batch", in_axes=(None, *[0] * 5), out_axes=None)(weight, *split)
+    assert float(one[0]) > 0.1
+    chex.assert_trees_all_close(one, four, rtol=1e-5, atol=1e-5)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, -0.1, float("nan"), np.float32(0.0)])
+@LOSSES
+def test_temperature_must_be_positive(loss_fn, temperature):
+    mean, std = gaussians()
+    full = {
+        distribution: partial(losses.distribution_info_nce, mean[:, 0], std[:, 0], mean[:, 1], std[:, 1]),
+        points: partial(losses.point_info_nce, mean[:, 0], mean[:, 1]),
+        supervised: partial(losses.supervised_contrastive, mean[:, 0], jnp.asarray(LABELS)),
+    }[loss_fn]
+    with pytest.raises(ValueError, match=f"found {temperature}"):
+        full(jnp.asarray(WHERE), temperature=temperature)
+
+
+@LOSSES
+def test_wrong_masks_are_refused(loss_fn):
+    mean, std = gaussians()
+    for where in (jnp.ones(8), jnp.ones(7, bool), jnp.ones((8, 1), bool)):
+        with pytest.raises(AssertionError):
+            loss_fn(mean, std, where)
+
+
+def test_wrong_shapes_are_refused():
+    x, where = jnp.ones((8, 3)), jnp.ones(8, bool)
+    with pytest.raises(AssertionError):
+        losses.distribution_info_nce(x, x, x[:, :2], x[:, :2], where, temperature=0.1)
+    with pytest.raises(AssertionError):
+        losses.point_info_nce(x, x[:4], where, temperature=0.1)
+    with pytest.raises(AssertionError):
+        losses.supervised_contrastive(x, jnp.zeros(8), where)
+    with pytest.raises(AssertionError):
+        losses.supervised_contrastive(x, jnp.zeros(7, int), where)
+    with pytest.raises(AssertionError):
+        losses.point_info_nce(x, x, where, temperature=jnp.ones(8))
+
+
+def test_alignment_refuses_wrong_shapes():
+    mean, std = gaussians(3)
+    where = jnp.ones(8, bool)
+    for wrong in (
+        (mean[:, :1], std[:, :1], PRESENT[:, :1], where),
+        (mean, std[:, :2], PRESENT, where),
+        (mean, std, PRESENT[:, :2], where),
+        (mean, std, PRESENT.astype(np.float32), where),
+        (mean[:, 0], std[:, 0], PRESENT, where),
+    ):
+        with pytest.raises(AssertionError):
+            losses.alignment(*map(jnp.asarray, wrong), temperature=0.1)

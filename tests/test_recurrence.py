@@ -1,0 +1,107 @@
+"""The LSTM's own backward pass against automatic differentiation of a plain scan."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from cmarr_jax.recurrence import lstm
+
+TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+
+
+def plain_lstm(projected, kernel):
+    """The same cell, differentiated by JAX."""
+
+    def step(carry, frame):
+        hidden, cell = carry
+        i, f, g, o = jnp.split(frame + hidden @ kernel, 4, axis=-1)
+        cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+        return (hidden, cell), hidden
+
+    zeros = jnp.zeros((projected.shape[1], kernel.shape[0]), projected.dtype)
+    return jax.lax.scan(step, (zeros, zeros), projected)[1]
+
+
+def inputs(num_frames=6, batch=3, size=4, seed=0, dtype=jnp.float32):
+    first, second = jax.random.split(jax.random.key(seed))
+    projected = jax.random.normal(first, (num_frames, batch, 4 * size), dtype)
+    return projected, jax.random.normal(second, (size, 4 * size), dtype)
+
+
+@TRANSFORMS
+@pytest.mark.parametrize("num_frames", [1, 6])
+def test_values_and_gradients_equal_a_plain_scan(transform, num_frames):
+    args = inputs(num_frames)
+    out, backward = jax.vjp(transform(lstm), *args)
+    expected, plain_backward = jax.vjp(plain_lstm, *args)
+    chex.assert_shape(out, (num_frames, 3, 4))
+    chex.assert_trees_all_close(out, expected, atol=1e-6)
+    cotangent = jax.random.normal(jax.random.key(1), out.shape)
+    chex.assert_trees_all_close(backward(cotangent), plain_backward(cotangent), atol=1e-5, rtol=1e-5)
+
+
+def test_one_step_by_hand():
+    # Zero kernel and one unit: cell = sigmoid(i) tanh(g), hidden = sigmoid(o) tanh(cell), the order i, f, g, o.
+    i, f, g, o = 0.3, -2.0, 0.7, 1.1
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    expected = sigmoid(o) * np.tanh(sigmoid(i) * np.tanh(g))
+    out = lstm(jnp.array([[[i, f, g, o]]]), jnp.zeros((1, 4)))
+    np.testing.assert_allclose(out, [[[expected]]], rtol=1e-6)
+
+
+def test_check_grads():
+    check_grads(lstm, inputs(4, 2, 3), order=1, modes=["rev"], atol=1e-2, rtol=1e-2)
+
+
+def test_vmap_over_both_arguments():
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *(inputs(seed=seed) for seed in range(3)))
+    loss = lambda projected, kernel: jnp.sum(lstm(projected, kernel) ** 2)
+    out = jax.vmap(lstm)(*stacked)
+    gradient = jax.grad(loss, argnums=(0, 1))
+    grads = jax.vmap(gradient)(*stacked)
+    for index in range(3):
+        one = inputs(seed=index)
+        chex.assert_trees_all_close(out[index], lstm(*one), atol=1e-6)
+        expected = gradient(*one)
+        chex.assert_trees_all_close(jax.tree.map(lambda x, i=index: x[i], grads), expected, atol=1e-5)
+
+
+def test_bfloat16_keeps_its_dtype():
+    args = inputs(dtype=jnp.bfloat16)
+    out, backward = jax.vjp(lstm, *args)
+    chex.assert_type([out, *backward(out)], jnp.bfloat16)
+    wide = plain_lstm(*(x.astype(jnp.float32) for x in args))
+    np.testing.assert_allclose(out.astype(jnp.float32), wide, atol=0.05)  # bfloat16 has 8 bits: 0.004 a step
+
+
+@pytest.mark.parametrize("garbage", [1e3, jnp.nan])
+def test_later_frames_change_nothing_before(garbage):
+    projected, kernel = inputs()
+    changed = projected.at[4:].set(garbage)
+    chex.assert_trees_all_equal(lstm(changed, kernel)[:4], lstm(projected, kernel)[:4])
+
+
+def test_later_frames_get_no_gradient_from_earlier_outputs():
+    projected, kernel = inputs()
+    early = lambda projected, kernel: jnp.sum(lstm(projected, kernel)[:4] ** 2)
+    grad_projected, grad_kernel = jax.grad(early, argnums=(0, 1))(projected, kernel)
+    assert not grad_projected[4:].any()
+    expected = jax.grad(lambda kernel: jnp.sum(plain_lstm(projected[:4], kernel) ** 2))(kernel)
+    chex.assert_trees_all_close(grad_kernel, expected, atol=1e-5)
+
+
+def test_saturated_gates_are_finite():
+    projected, kernel = inputs()
+    value, grads = jax.value_and_grad(lambda *x: lstm(*x).sum(), argnums=(0, 1))(1e4 * projected, kernel)
+    chex.assert_tree_all_finite((value, grads))
+
+
+def test_wrong_shapes_raise():
+    projected, kernel = inputs()
+    for args in [(projected[0], kernel), (projected[..., :-1], kernel), (projected, kernel[:-1]), (projected, kernel.T)]:
+        with pytest.raises(AssertionError):
+            lstm(*args)

@@ -1,0 +1,130 @@
+"""Tiny corpora, models and batches for the tests: made from a seed, easy to learn, nobody's data."""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, TrainConfig
+from cmarr_jax.corpus import Corpus
+from cmarr_jax.folds import Fold, make_folds, stack_folds
+from cmarr_jax.input import Data, modality_configs, to_data
+from cmarr_jax.method import Method
+from cmarr_jax.objectives import make_method
+from cmarr_jax.train import TrainRun, make_train_run
+from cmarr_jax.types import Batch
+
+CLASSES = ("angry", "happy", "neutral", "sad")
+WIDTHS = {"audio": 5, "video": 3, "text": 6}
+MODALITIES = (
+    ModalityConfig("audio", 5, "lstm"),
+    ModalityConfig("video", 3, "vector"),
+    ModalityConfig("text", 6, "conv"),
+)
+
+
+def make_corpus(*, sequences=("audio", "video", "text"), absent=0.0, sessions=3, per_speaker=8, seed=0) -> Corpus:
+    """Two speakers a session, every class equally often; each modality knows the class and adds noise.
+
+    Args:
+      sequences: Modalities with frames, 1 to 7 an utterance; the others have one vector.
+      absent: Share of utterances that lack one modality by nature.
+      sessions: Number of sessions.
+      per_speaker: Utterances of each speaker.
+      seed: Of numpy's generator.
+    """
+    rng = np.random.default_rng(seed)
+    num = 2 * sessions * per_speaker
+    label = np.arange(num, dtype=np.int32) % len(CLASSES)
+    present = np.ones((num, len(WIDTHS)), bool)
+    lacking = rng.random(num) < absent
+    present[lacking, rng.integers(len(WIDTHS), size=lacking.sum())] = False
+    features, length = {}, {}
+    for name, width in WIDTHS.items():
+        frames = rng.integers(1, 8, num, dtype=np.int32) if name in sequences else np.ones(num, np.int32)
+        centre = rng.normal(size=(len(CLASSES), width))[label]
+        noise = rng.normal(size=(frames.sum(), width))
+        features[name] = (np.repeat(centre, frames, axis=0) + 0.5 * noise).astype(np.float32)
+        if name in sequences:
+            length[name] = frames
+    speaker = np.arange(num) // per_speaker
+    return Corpus(
+        utterance_id=np.array([f"u{row}" for row in range(num)]),
+        speaker=np.array([f"speaker{number}" for number in speaker]),
+        session=np.array([f"session{number // 2}" for number in speaker]),
+        label=label,
+        class_names=CLASSES,
+        features=features,
+        length=length,
+        present=present,
+    )
+
+
+def model_config(modalities=MODALITIES, **changes) -> ModelConfig:
+    """The smallest network with every part of it."""
+    sizes = {"embedding": 8, "conv_channels": 4, "conv_widths": (2, 3), "flow_layers": 2, "flow_hidden": 8}
+    return ModelConfig(modalities, len(CLASSES), **(sizes | {"projection": 4, "dropout": 0.2} | changes))
+
+
+def make_batch(modalities=MODALITIES, *, size=6, num_frames=5, seed=0) -> Batch:
+    """A batch with everything present, random features (also in the padding) and lengths from 1."""
+    rng = np.random.default_rng(seed)
+    features, length = OrderedDict(), {}
+    for modality in modalities:
+        frames = () if modality.encoder == "vector" else (num_frames,)
+        features[modality.name] = jnp.asarray(rng.normal(size=(size, *frames, modality.width)), jnp.float32)
+        if frames:
+            length[modality.name] = jnp.asarray(rng.integers(1, num_frames + 1, size), jnp.int32)
+    return Batch(
+        features=features,
+        length=length,
+        present=jnp.ones((size, len(modalities)), bool),
+        label=jnp.arange(size, dtype=jnp.int32) % len(CLASSES),
+        where=jnp.ones(size, bool),
+    )
+
+
+def randomize(params, *, scale=0.3, seed=0):
+    """Adds noise to every parameter: nothing is at its initial zero any more, no flow the identity."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    noisy = [leaf + scale * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def random_params(init, batch, *, scale=0.3, seed=0):
+    """Random parameters of the shapes that `init(key, batch)` gives, without compiling it."""
+    shapes = jax.eval_shape(init, jax.random.key(0), batch)
+    return randomize(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), scale=scale, seed=seed)
+
+
+class Setup(NamedTuple):
+    """A corpus on the device, its stacked folds, a method, and its compiled run."""
+
+    corpus: Corpus
+    data: Data
+    folds: Fold
+    config: ModelConfig
+    train: TrainConfig
+    method: Method
+    train_run: TrainRun
+    run: TrainRun
+
+    def fold(self, number: int) -> Fold:
+        return jax.tree.map(lambda part: part[number], self.folds)
+
+
+def make_setup(name: str, corpus: Corpus) -> Setup:
+    """Four epochs of a method on a corpus; `run` is compiled at its first call."""
+    config = model_config(modality_configs(corpus))
+    train = TrainConfig(complete_epochs=1, missing_epochs=3, batch_size=12, eval_batch_size=6)
+    method = make_method(name, config, train)
+    train_run = make_train_run(method, train, len(CLASSES))
+    return Setup(
+        corpus, to_data(corpus), stack_folds(make_folds(corpus)), config, train, method, train_run, jax.jit(train_run)
+    )
+
+
+HYPER = Hyperparameters(learning_rate=1e-2)
