@@ -38,7 +38,7 @@ def save_run(folder: Path, config: RunConfig, params: Params, normalizer: Normal
     """
     folder.mkdir(parents=True)
     tree = jax.tree.map(np.asarray, {"params": params, "normalizer": normalizer})  # Orbax refuses numpy scalars
-    ocp.save_pytree((folder / PARAMS).absolute(), tree)
+    ocp.save((folder / PARAMS).absolute(), tree)
     text = json.dumps({"config": config.to_dict(), **record}, indent=1, default=_to_json)
     partial = folder / f"{RECORD}.partial"
     partial.write_text(text + "\n")
@@ -57,7 +57,7 @@ def load_run(folder: Path) -> SavedRun:
         )
     record = json.loads((folder / RECORD).read_text())
     config = RunConfig.from_dict(record.pop("config"))
-    tree = ocp.load_pytree((folder / PARAMS).absolute(), abstract_state(config))
+    tree = ocp.load((folder / PARAMS).absolute(), abstract_state(config))
     return SavedRun(config, tree["params"], tree["normalizer"], record)
 
 

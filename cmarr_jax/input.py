@@ -87,7 +87,7 @@ def fit_normalizer(data: Data, rows: Array, where: Array, *, chunk: int = 256) -
             counted = _counted(batch, name, column)
             shape = (-1,) + (1,) * (values.ndim - counted.ndim)
             counted = counted.reshape(counted.shape + shape[1:])
-            deviation = jnp.where(counted, values - center[name], 0.0) ** power
+            deviation = jnp.where(counted, values - _as_row(center[name], values), 0.0) ** power
             sums[name] = deviation.reshape(-1, values.shape[-1]).sum(0)
             counts[name] = counted.sum()
         return sums, counts
@@ -106,7 +106,8 @@ def normalize(normalizer: Normalizer, batch: Batch) -> Batch:
     """Standardises the features of a batch; padding and absent modalities become zeros again."""
     features: dict[str, Array] = OrderedDict()
     for column, (name, values) in enumerate(batch.features.items()):
-        scaled = (values - normalizer.mean[name]) * normalizer.inverse_std[name]
+        mean, inverse_std = (_as_row(part[name], values) for part in normalizer)
+        scaled = (values - mean) * inverse_std
         features[name] = jnp.where(_counted(batch, name, column)[..., None], scaled, 0.0)
     return batch._replace(features=features)
 
@@ -117,6 +118,11 @@ def _counted(batch: Batch, name: str, column: int) -> Array:
     if name not in batch.length:
         return has
     return has[:, None] & valid_frames(batch.length[name], batch.features[name].shape[1])
+
+
+def _as_row(vector: Array, like: Array) -> Array:
+    """`[D]` with the rank of `like`, for broadcasting."""
+    return vector.reshape((1,) * (like.ndim - 1) + vector.shape)
 
 
 def _fill_up(values: Array, multiple: int, value: bool | None = None) -> Array:

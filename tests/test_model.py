@@ -142,7 +142,9 @@ def test_every_parameter_gets_a_gradient(variant):
     chex.assert_tree_all_finite(grads)
     if variant == "zeros":
         assert not any(leaf.any() for leaf in jax.tree.leaves(grads.pop("flows")))  # the ablation has no use for them
-    unreached = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(grads) if not leaf.any()]
+    unreached = [
+        jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(grads) if not leaf.any()
+    ]
     # A bias of the attention keys cancels in the softmax: its gradient is nothing but rounding.
     assert not [path for path in unreached if not path.endswith("['key']['bias']")]
 
@@ -237,7 +239,14 @@ def test_the_total_is_the_weighted_sum():
     net = network("mean")
     batch, available = make_batch(size=7), mixed_available()
     _, loss, aux = gradients("mean", 1)(net.params, batch.features, batch, available)
-    weights = {"cross_entropy": 1.0, "alignment": 0.1, "nll": 0.5, "squared_error": 0.5, "refinement": 0.1, "entropy": 0.1}
+    weights = {
+        "cross_entropy": 1.0,
+        "alignment": 0.1,
+        "nll": 0.5,
+        "squared_error": 0.5,
+        "refinement": 0.1,
+        "entropy": 0.1,
+    }
     assert set(aux) == set(weights)
     np.testing.assert_allclose(loss, sum(weight * aux[name] for name, weight in weights.items()), rtol=1e-5)
 
@@ -264,7 +273,9 @@ def test_other_modalities(names, method_name):
 
 def combine(combination, latent, log_std, available, params=None):
     model = CmArr(model_config(combination=combination, embedding=2))
-    return model.apply({"params": {"raw_temperature": jnp.zeros(()), **(params or {})}}, latent, log_std, available, method="combine")
+    return model.apply(
+        {"params": {"raw_temperature": jnp.zeros(()), **(params or {})}}, latent, log_std, available, method="combine"
+    )
 
 
 def test_combinations_by_hand():

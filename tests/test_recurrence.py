@@ -102,6 +102,11 @@ def test_saturated_gates_are_finite():
 
 def test_wrong_shapes_raise():
     projected, kernel = inputs()
-    for args in [(projected[0], kernel), (projected[..., :-1], kernel), (projected, kernel[:-1]), (projected, kernel.T)]:
+    for args in [
+        (projected[0], kernel),
+        (projected[..., :-1], kernel),
+        (projected, kernel[:-1]),
+        (projected, kernel.T),
+    ]:
         with pytest.raises(AssertionError):
             lstm(*args)

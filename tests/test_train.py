@@ -62,10 +62,13 @@ def test_other_seeds_folds_and_rates_give_other_numbers(cm_arr_setup, first):
     data = cm_arr_setup.data
     for fold, seed, hyper in ((1, 1, HYPER), (2, 0, HYPER), (1, 0, HYPER._replace(learning_rate=2e-2))):
         other = cm_arr_setup.run(data, cm_arr_setup.fold(fold), jax.random.key(seed), hyper)
-        assert (other.history["reconstruction_refinement"]["loss"] != first.history["reconstruction_refinement"]["loss"]).all()
+        assert (
+            other.history["reconstruction_refinement"]["loss"] != first.history["reconstruction_refinement"]["loss"]
+        ).all()
 
 
 def test_later_calls_do_not_trace_again(zero_fill_setup):
+    chex.clear_trace_counter()
     run = jax.jit(chex.assert_max_traces(zero_fill_setup.train_run, n=1))
     for fold, seed in ((0, 0), (3, 1)):
         run(zero_fill_setup.data, zero_fill_setup.fold(fold), jax.random.key(seed), HYPER)
@@ -137,6 +140,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(cm_arr_setup, first, count
 @pytest.mark.parametrize("stage", [0, 1])
 def test_steps_lower_the_loss_on_a_fixed_batch(cm_arr_setup, stage):
     tx = make_tx(cm_arr_setup.train)
+    chex.clear_trace_counter()
     step = chex.assert_max_traces(make_train_step(cm_arr_setup.method.stages[stage], tx, cm_arr_setup.train), n=1)
     step = jax.jit(step)
     everything = jnp.ones(16, bool)

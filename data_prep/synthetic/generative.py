@@ -10,8 +10,9 @@ Only the first three coordinates of z (arousal, valence, expression) depend on t
 with other gains, and each of its three views adds a nuisance coordinate; some nuisance coordinates are seen by two
 modalities, so the modalities of one utterance share more than its class.
 
-Utterances are judged one by one: the speaker is not known, so its offset is a part of the noise. The mean of the unwarped
-frames is sufficient, all distributions are Gaussian, and so the posterior has a closed form (`log_likelihood`).
+Utterances are judged one by one: the speaker is not known, so its offset is a part of the noise. The mean of the
+unwarped frames is sufficient, all distributions are Gaussian, and so the posterior has a closed form
+(`log_likelihood`).
 """
 
 import dataclasses
@@ -188,9 +189,9 @@ def unwarp(values: np.ndarray, *, skew: float, tail: float) -> np.ndarray:
 def log_likelihood(corpus: Corpus, parameters: Parameters) -> np.ndarray:
     """Log density of the available frames given each class, for every availability pattern, from the stored features.
 
-    With `W = diag(speaker_std^2 + utterance_std^2)^-1`, and, summed over the available modalities, `Lambda = sum T_m
-    maps_m' maps_m / frame_std_m^2` and `eta = sum T_m maps_m' ybar_m / frame_std_m^2`, where `ybar_m` is the mean of the
-    T_m unwarped frames, it is, up to a term that all classes of an utterance and pattern share,
+    With `W = diag(speaker_std^2 + utterance_std^2)^-1` and, summed over the available modalities,
+    `Lambda = sum T_m maps_m' maps_m / frame_std_m^2` and `eta = sum T_m maps_m' ybar_m / frame_std_m^2`, where `ybar_m`
+    is the mean of the T_m unwarped frames, it is, up to a term that all classes of an utterance and pattern share,
 
         out[n, p, k] = class_mean_k' W ((W + Lambda)^-1 (eta + W class_mean_k / 2) - class_mean_k / 2)
 

@@ -59,15 +59,20 @@ def load(
     if frame_scale <= 0 or seed < 0:
         raise ValueError(f"frame_scale > 0 and seed >= 0 are wanted, found {frame_scale} and {seed}")
     count = sum(int(counts.sum()) for counts in generative.class_counts(scale).values())
-    widths = {f"{name}_width": width for name, width in widths.items()}
-    config = SyntheticConfig(scale=scale, frame_scale=frame_scale, seed=seed, **widths)
+    config = SyntheticConfig(
+        scale=scale,
+        frame_scale=frame_scale,
+        seed=seed,
+        audio_width=widths["audio"],
+        video_width=widths["video"],
+        text_width=widths["text"],
+    )
     root = Path(data_dir) if data_dir is not None else default_data_dir()
-    corpus = _read(_prepare(config, root), count)
-    if corpus is None:
-        shutil.rmtree(_prepare(config, root).data_path)
+    try:
         corpus = _read(_prepare(config, root), count)
-    if corpus is None:
-        raise RuntimeError(f"the synthetic data set in {root} cannot be read after it was drawn again")
+    except Exception:  # damaged files give errors of many kinds; a fault of another cause comes again below
+        shutil.rmtree(root / Builder.name / config.name / str(Builder.VERSION), ignore_errors=True)
+        corpus = _read(_prepare(config, root), count)
     return Loaded(corpus, generative.log_likelihood(corpus, parameters), class_log_prior(corpus))
 
 
@@ -116,15 +121,12 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _read(builder: Builder, count: int) -> Corpus | None:
-    """The corpus in the order of `utterance_id`, or `None` if the stored files are damaged or incomplete."""
-    try:
-        source = builder.as_data_source(split="utterances")
-        examples = sorted((source[row] for row in range(len(source))), key=lambda example: example["utterance_id"])
-    except (OSError, ValueError, RuntimeError, IndexError):
-        return None
-    if len(examples) != count:
-        return None
+def _read(builder: Builder, count: int) -> Corpus:
+    """The corpus in the order of `utterance_id`."""
+    source = builder.as_data_source(split="utterances")
+    if len(source) != count:
+        raise ValueError(f"{count} utterances are wanted in {builder.data_path}, found {len(source)}")
+    examples = sorted((source[row] for row in range(count)), key=lambda example: example["utterance_id"])
     text = lambda key: np.array([example[key].decode() for example in examples])
     frames = {name: [example[name] for example in examples] for name in generative.MODALITIES}
     return Corpus(

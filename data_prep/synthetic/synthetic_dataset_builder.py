@@ -98,19 +98,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
         parameters = generative.make_parameters(config.widths)
-        corpus = generative.sample(
-            parameters, scale=config.scale, frame_scale=config.frame_scale, seed=config.seed
-        )
+        corpus = generative.sample(parameters, scale=config.scale, frame_scale=config.frame_scale, seed=config.seed)
         ends = {name: np.cumsum(length) for name, length in corpus.length.items()}
         for row, utterance_id in enumerate(corpus.utterance_id.tolist()):
             frames = {
                 name: corpus.features[name][end[row] - corpus.length[name][row] : end[row]]
                 for name, end in ends.items()
             }
-            yield utterance_id, {
-                "utterance_id": utterance_id,
-                "speaker": str(corpus.speaker[row]),
-                "session": str(corpus.session[row]),
-                "label": int(corpus.label[row]),
-                **frames,
-            }
+            yield (
+                utterance_id,
+                {
+                    "utterance_id": utterance_id,
+                    "speaker": str(corpus.speaker[row]),
+                    "session": str(corpus.session[row]),
+                    "label": int(corpus.label[row]),
+                    **frames,
+                },
+            )

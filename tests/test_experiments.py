@@ -1,0 +1,292 @@
+"""The table: a tiny run from archive to table, its statistics by hand, and errors as sentences."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cmarr_jax.corpus import ArchiveError, write_archive
+from cmarr_jax.folds import FoldError
+from experiments import evaluate, report, reproduce
+from experiments.results import Row, append_rows, read_rows, rows_from_counts
+from experiments.settings import METHODS, SMOKE, Settings
+from tiny import make_corpus
+
+CONDITIONS = ["a", "v", "t", "av", "at", "vt", "avt"]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "toy.npz"
+    write_archive(path, make_corpus(sequences=("text",), sessions=2, absent=0.1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(archive, tmp_path_factory):
+    """The folder of a smoke run of two methods on the archive: four folds, one seed."""
+    out = tmp_path_factory.mktemp("runs") / "new"
+    arguments = reproduce.Arguments(data=str(archive), methods=("zero_fill", "cm_arr"), out=out, smoke=True)
+    reproduce.main(arguments)
+    return out
+
+
+def read_csv(folder: Path) -> list[dict[str, str]]:
+    with (folder / "table.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_a_run_leaves(table):
+    assert {path.name for path in table.iterdir()} == {
+        "config.json", "results.jsonl", "table.csv", "table.md", "zero_fill", "cm_arr",
+    }  # fmt: skip
+    runs = {path.name for path in (table / "cm_arr").iterdir()}
+    assert runs == {f"speaker{number}_seed0" for number in range(4)}
+    config = json.loads((table / "config.json").read_text())
+    assert config["seeds"] == [0]
+    assert [fold["name"] for fold in config["folds"]] == [f"speaker{number}" for number in range(4)]
+    assert list(config["methods"]) == ["zero_fill", "cm_arr"]
+    assert Settings.from_dict(config["settings"]) == SMOKE
+    assert {"jax", "flax", "python"} <= set(config["versions"])
+    assert len(config["data"]["sha256"]) == 64
+
+
+def test_rows_of_a_run(table):
+    rows = read_rows(table)
+    assert len(rows) == 2 * 4 * 7
+    for method in ("zero_fill", "cm_arr"):
+        assert [row.condition for row in rows if row.method == method] == CONDITIONS * 4
+    for row in rows:
+        counts = np.array(row.counts)
+        assert counts.shape == (4, 4)
+        assert row.war == np.trace(counts) / counts.sum()
+        recalls = np.diag(counts)[counts.sum(1) > 0] / counts.sum(1)[counts.sum(1) > 0]
+        np.testing.assert_allclose(row.uar, recalls.mean(), rtol=1e-6)
+    assert all(np.sum(row.counts) == 8 for row in rows if row.condition == "avt")
+
+
+def test_csv_of_a_run(table):
+    with (table / "table.csv").open() as file:
+        assert file.readline() == "method,condition,metric,mean,std,ci_low,ci_high,n\n"
+    cells = read_csv(table)
+    expected = [
+        (metric, method, condition)
+        for metric in ("war", "uar")
+        for method in ("zero_fill", "cm_arr")
+        for condition in [*CONDITIONS[:-1], "average", "avt"]
+    ]
+    assert [(cell["metric"], cell["method"], cell["condition"]) for cell in cells] == expected
+    for cell in cells:
+        assert 0 <= float(cell["mean"]) <= 1
+        assert float(cell["ci_low"]) <= float(cell["mean"]) <= float(cell["ci_high"])
+        assert cell["n"] == "4"
+    scores = [row.uar for row in read_rows(table) if row.method == "cm_arr" and row.condition == "at"]
+    cell = next(c for c in cells if (c["method"], c["condition"], c["metric"]) == ("cm_arr", "at", "uar"))
+    assert float(cell["mean"]) == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+def test_markdown_of_a_run(table):
+    text = (table / "table.md").read_text()
+    assert text.startswith("# CM-ARR on toy\n")
+    assert "these numbers mean nothing" in text
+    assert "| method | `a` | `v` | `t` | `av` | `at` | `vt` | average | `avt` |" in text
+    assert "| Zero-fill |" in text
+    assert "CM-ARR minus zero-fill, average of the 6 missing-modality conditions, UAR: " in text
+    assert "95 % interval over folds, paired" in text
+
+
+def test_the_report_makes_the_same_tables_again(table, capsys):
+    before = (table / "table.csv").read_text(), (table / "table.md").read_text()
+    report.main(table)
+    assert capsys.readouterr().out == before[1] + "\n"
+    assert ((table / "table.csv").read_text(), (table / "table.md").read_text()) == before
+
+
+def test_a_saved_run_evaluates_to_its_counts(table, archive):
+    run = table / "cm_arr" / "speaker2_seed0"
+    assert evaluate.main(evaluate.Arguments(run))
+    record = json.loads((run / "run.json").read_text())
+    rows = [row.counts for row in read_rows(table) if (row.method, row.fold) == ("cm_arr", "speaker2")]
+    assert record["test_counts"] == rows
+
+
+def test_evaluating_on_other_data_is_refused(table, tmp_path):
+    write_archive(tmp_path / "toy.npz", make_corpus(sequences=("text",), sessions=2, absent=0.1, seed=1))
+    with pytest.raises(ValueError, match="not those the model was trained on"):
+        evaluate.main(evaluate.Arguments(table / "cm_arr" / "speaker2_seed0", data=str(tmp_path / "toy.npz")))
+
+
+# Statistics, from rows made by hand: two folds, two seeds, conditions a, b, ab.
+SCORES = {
+    ("m", "f1", 0): (0.1, 0.3, 0.9),
+    ("m", "f1", 1): (0.3, 0.5, 0.9),
+    ("m", "f2", 0): (0.5, 0.7, 0.9),
+    ("m", "f2", 1): (0.7, 0.9, 0.9),
+}
+
+
+def rows_of(scores) -> list[Row]:
+    return [
+        Row(method, fold, seed, condition, score, score / 2, [[1, 0], [0, 1]])
+        for (method, fold, seed), three in scores.items()
+        for condition, score in zip(("a", "b", "ab"), three, strict=True)
+    ]
+
+
+def test_summary_by_hand():
+    cells = report.collect(rows_of(SCORES), "war")["m"]
+    assert list(cells) == ["a", "b", "average", "ab"]
+    np.testing.assert_allclose(cells["average"], [[0.2, 0.4], [0.6, 0.8]])  # the complete condition is not in it
+    summary = report.summarize(cells["average"])
+    assert summary.n == 4
+    assert summary.mean == pytest.approx(0.5)
+    assert summary.std == pytest.approx(np.sqrt(0.2 / 3))  # squares of -0.3 -0.1 0.1 0.3, over n - 1
+    # The unit is the fold: means 0.3 and 0.7, standard error 0.2, t(1 degree of freedom) = 12.7062 (printed tables).
+    assert summary.ci_high - 0.5 == pytest.approx(12.7062 * 0.2, rel=1e-4)
+    low, high = stats.ttest_1samp([0.3, 0.7], 0).confidence_interval(0.95)
+    assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
+    assert report.summarize(report.collect(rows_of(SCORES), "uar")["m"]["a"]).mean == pytest.approx(0.2)
+
+
+def test_one_fold_takes_its_interval_over_the_seeds():
+    summary = report.summarize(np.array([[0.2, 0.4, 0.9]]))
+    low, high = stats.ttest_1samp([0.2, 0.4, 0.9], 0).confidence_interval(0.95)
+    assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
+
+
+def test_a_single_run_has_no_interval():
+    summary = report.summarize(np.array([[0.4]]))
+    assert (summary.mean, summary.n) == (0.4, 1)
+    assert np.isnan([summary.std, summary.ci_low, summary.ci_high]).all()
+    line = report.to_csv(rows_of({("m", "f1", 0): (0.4, 0.5, 0.6)})).splitlines()[1]
+    assert line == "m,a,war,0.400000,,,,1"
+
+
+def test_unfinished_runs_are_left_out():
+    partial = {key: value for key, value in SCORES.items() if key != ("m", "f2", 1)}
+    summary = report.summarize(report.collect(rows_of(partial), "war")["m"]["a"])
+    assert summary.n == 3
+    assert summary.mean == pytest.approx(0.3)
+    low, high = stats.ttest_1samp([0.2, 0.5], 0).confidence_interval(0.95)
+    assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
+
+
+def test_the_difference_is_paired():
+    better = {("cm_arr", *key[1:]): tuple(x + 0.01 * (1 + key[2]) for x in three) for key, three in SCORES.items()}
+    base = {("zero_fill", *key[1:]): three for key, three in SCORES.items()}
+    scores = report.collect(rows_of(base | better), "war")
+    gain = report.paired_difference(scores, "cm_arr", "zero_fill")
+    # Seed 0 gains 1 point and seed 1 two, in both folds: 1.5 with an interval of width 0.
+    assert (gain.mean, gain.ci_low, gain.ci_high, gain.n) == pytest.approx((0.015, 0.015, 0.015, 4))
+    sentence = report.difference_sentence(scores, "war")
+    assert "average of the 2 missing-modality conditions, WAR: +1.50 points" in sentence
+    assert "+1.50 to +1.50" in sentence
+    del better["cm_arr", "f1", 1], base["zero_fill", "f2", 0]
+    gain = report.paired_difference(report.collect(rows_of(base | better), "war"), "cm_arr", "zero_fill")
+    assert gain.n == 2  # runs that both have finished
+    assert gain.mean == pytest.approx(0.015)
+
+
+def test_the_difference_is_paired_by_seed_where_a_method_lacks_one():
+    better = {("cm_arr", "f1", 1): (0.4, 0.4, 0.4), ("cm_arr", "f2", 1): (0.4, 0.4, 0.4)}
+    base = {("zero_fill", fold, seed): (0.1 + 0.2 * seed,) * 3 for fold in ("f1", "f2") for seed in (0, 1)}
+    gain = report.paired_difference(report.collect(rows_of(base | better), "war"), "cm_arr", "zero_fill")
+    assert gain.mean == pytest.approx(0.1)  # seed 1 with seed 1
+
+
+def test_pooled_scores_by_hand():
+    rows = [
+        Row("m", "f1", 0, name, 0.0, 0.0, [[3, 1], [0, 0]]) for name in ("a", "b", "ab")
+    ] + [Row("m", "f2", 0, name, 0.0, 0.0, [[0, 0], [1, 1]]) for name in ("a", "b", "ab")]  # fmt: skip
+    text = report.to_markdown(rows, "T", [])
+    # One matrix [[3, 1], [1, 1]]: WAR 4/6, UAR (3/4 + 1/2) / 2.
+    assert "| m | 66.67 / 62.50 | 66.67 / 62.50 | 66.67 / 62.50 |" in text
+
+
+def test_rows_survive_the_file(tmp_path):
+    counts = np.stack([np.diag([1, 2]), np.diag([3, 4]), np.array([[0, 1], [1, 1]])])
+    rows = rows_from_counts("m", "f", 5, ("left", "right"), counts)
+    assert [row.condition for row in rows] == ["l", "r", "lr"]
+    assert rows[2].war == pytest.approx(1 / 3)
+    append_rows(tmp_path, rows[:1])
+    append_rows(tmp_path, rows[1:])
+    assert read_rows(tmp_path) == rows
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"method": "m"}\n')
+    with pytest.raises(ValueError, match=r"results.jsonl, line 4 is not a result .*; delete the line"):
+        read_rows(tmp_path)
+
+
+def arguments(**changes) -> reproduce.Arguments:
+    return reproduce.Arguments(**({"smoke": True} | changes))
+
+
+def test_faults_are_told_before_anything_is_trained(archive, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    cases = [
+        ({"data": str(tmp_path / "none.npz")}, (ArchiveError, FileNotFoundError), "none.npz"),
+        ({"data": str(archive), "methods": ("mmin",)}, ValueError, "method must be one of zero_fill, .*'mmin'"),
+        ({"data": str(archive), "seeds": 0}, ValueError, "--seeds must be at least 1, found 0"),
+        ({"data": str(archive), "folds": 2}, FoldError, "at least three folds"),
+        ({"data": str(archive), "out": tmp_path / "full"}, FileExistsError, "is not empty; name a new folder"),
+        ({"data": str(archive), "out": archive}, FileExistsError, "is not empty"),
+    ]
+    for changes, error, text in cases:
+        out = {"out": tmp_path / "unused"} | changes
+        with pytest.raises(error, match=text):
+            reproduce.main(arguments(**out))
+    assert not (tmp_path / "unused").exists()
+
+
+def test_the_command_line_tells_a_fault_in_one_sentence(tmp_path):
+    command = [sys.executable, "-m", "experiments.reproduce", "--data", str(tmp_path / "none.npz")]
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=os.environ, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "none.npz" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_keeps_what_was_finished(archive, tmp_path, monkeypatch, capsys):
+    def train_all(folder, *_):
+        append_rows(folder, rows_of(SCORES))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "train_all", train_all)
+    reproduce.main(arguments(data=str(archive), out=tmp_path / "out"))
+    assert "Stopped; what was finished is kept." in capsys.readouterr().out
+    assert len(read_csv(tmp_path / "out")) == 8
+
+
+def test_settings_of_the_methods():
+    modalities = reproduce.modality_configs(make_corpus())
+    configs = {name: SMOKE.run_config(name, modalities, 4) for name in METHODS}
+    full = configs["cm_arr"]
+    assert configs["cm_arr_no_alignment"].hyper == full.hyper._replace(alignment=0.0)
+    assert configs["cm_arr_no_refinement"].hyper == full.hyper._replace(refinement=0.0)
+    assert configs["cm_arr_no_flow"].model.recovery == "zeros"
+    assert configs["zero_fill"].method == "zero_fill"
+    # The same sizes, schedule and learning rate for all.
+    assert {config.train for config in configs.values()} == {SMOKE.train}
+    assert {config.hyper.learning_rate for config in configs.values()} == {SMOKE.hyper.learning_rate}
+    assert {config.model.embedding for config in configs.values()} == {8}
+
+
+def test_chosen_settings():
+    sequences, vectors = make_corpus(), make_corpus(sequences=())
+    choose = lambda corpus, **changes: reproduce.choose_settings(reproduce.Arguments(**changes), corpus)
+    assert choose(sequences).max_frames == 50
+    assert choose(vectors).model["embedding"] == 64
+    assert choose(sequences, smoke=True) == SMOKE
+    changed = choose(vectors, embedding=16, learning_rate=0.5, missing_epochs=3, max_frames=7)
+    assert (changed.model["embedding"], changed.hyper.learning_rate, changed.train.missing_epochs) == (16, 0.5, 3)
+    assert changed.max_frames == 7
+    assert changed.train.complete_epochs == choose(vectors).train.complete_epochs

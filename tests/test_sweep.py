@@ -1,0 +1,58 @@
+"""Many runs as one program: the numbers of a loop, and keys that depend on seed and fold only."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from cmarr_jax.sweep import make_sweep, stack_runs
+from tiny import HYPER
+
+FOLDS, SEEDS = [1, 4, 1], [0, 0, 7]
+HYPERS = [HYPER, HYPER._replace(learning_rate=3e-3), HYPER]
+
+
+def loop(setup):
+    """The same three runs, one call after the other."""
+    runs = stack_runs(setup.folds, FOLDS, SEEDS, HYPERS)
+    results = [setup.run(setup.data, *jax.tree.map(lambda x, i=i: x[i], runs)) for i in range(3)]
+    return runs, jax.tree.map(lambda *x: np.stack(x), *results)
+
+
+def assert_same_runs(result, expected):
+    """To 1e-5, and the same predictions."""
+    chex.assert_trees_all_close(result, expected, atol=1e-5, rtol=1e-5)
+    np.testing.assert_array_equal(result.test_counts, expected.test_counts)
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_sweep_equals_a_loop(zero_fill_setup, at_once):
+    runs, expected = loop(zero_fill_setup)
+    result = jax.jit(make_sweep(zero_fill_setup.train_run, at_once=at_once))(zero_fill_setup.data, runs)
+    assert_same_runs(result, expected)
+
+
+def test_a_sweep_of_cm_arr_equals_a_loop(cm_arr_setup):
+    # Three runs, two at once: the last comes alone.
+    runs, expected = loop(cm_arr_setup)
+    result = jax.jit(make_sweep(cm_arr_setup.train_run, at_once=2))(cm_arr_setup.data, runs)
+    assert_same_runs(result, expected)
+    losses = expected.history["reconstruction_refinement"]["loss"]
+    assert len(np.unique(losses)) == losses.size  # the three runs differ
+
+
+def test_the_key_of_a_run_depends_on_its_seed_and_fold_only(zero_fill_setup):
+    folds = zero_fill_setup.folds
+    key_data = lambda *args: jax.random.key_data(stack_runs(folds, *args).key)
+    alone = key_data([4], [7], [HYPER])
+    among = key_data([0, 4, 4, 5], [7, 7, 8, 7], [HYPER._replace(learning_rate=1.0)] * 4)
+    np.testing.assert_array_equal(among[1], alone[0])
+    assert len(np.unique(among, axis=0)) == 4
+
+
+def test_stacked_runs_hold_their_folds_and_hyperparameters(zero_fill_setup):
+    runs = stack_runs(zero_fill_setup.folds, FOLDS, SEEDS, HYPERS)
+    for index, number in enumerate(FOLDS):
+        one = jax.tree.map(lambda x, i=index: x[i], runs)
+        chex.assert_trees_all_equal(one.fold, zero_fill_setup.fold(number))
+        np.testing.assert_allclose(one.hyper, HYPERS[index], rtol=1e-6)
