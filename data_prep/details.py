@@ -1,0 +1,85 @@
+"""What a corpus says of its utterances beside features and label; it lies next to the archive, never in it.
+
+Transcripts are licensed text. They are written to the details file and the tfds data set only, and printed nowhere.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cmarr_jax.corpus import ArchiveError
+
+TEXT = ("dialogue", "sex", "transcript")
+NUMBERS = ("valence", "arousal", "dominance", "start", "end")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Details:
+    """Details of N utterances, in the order of `utterance_id`.
+
+    Attributes:
+      utterance_id: Names as in the archive, `[N]`, str.
+      dialogue: The conversation or scene that the utterance is from, `[N]`, str.
+      sex: `F` or `M`, as the corpus gives it, `[N]`, str; empty where unknown.
+      transcript: What is said, `[N]`, str; empty where unknown.
+      valence: Mean rating in the corpus's own scale, `[N]`, float32; nan where unknown, here and in the next four.
+      arousal: Mean rating (called activation by the corpora), `[N]`, float32.
+      dominance: Mean rating, `[N]`, float32.
+      start: Second of the dialogue's recording where the utterance starts, `[N]`, float32.
+      end: Second where it ends, `[N]`, float32.
+      record: How the features were made: anything that JSON can hold.
+    """
+
+    utterance_id: np.ndarray
+    dialogue: np.ndarray
+    sex: np.ndarray
+    transcript: np.ndarray
+    valence: np.ndarray
+    arousal: np.ndarray
+    dominance: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    record: dict
+
+
+def details_path(archive: Path) -> Path:
+    """`NAME_details.npz` beside `NAME.npz`."""
+    return archive.with_name(f"{archive.stem}_details.npz")
+
+
+def write_details(path: Path, details: Details) -> None:
+    """Writes the details as an `.npz`, beside and then renamed.
+
+    Raises:
+      ArchiveError: if the file cannot be written.
+    """
+    arrays = {key: getattr(details, key) for key in ("utterance_id", *TEXT, *NUMBERS)}
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    try:
+        np.savez(temporary, record=np.array(json.dumps(details.record)), **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_details(path: Path) -> Details:
+    """Reads what `write_details` wrote; never unpickles.
+
+    Raises:
+      ArchiveError: if the file is missing, damaged or lacks a key.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in ("utterance_id", *TEXT, *NUMBERS)}
+            record = json.loads(str(file["record"]))
+    except OSError as error:
+        reason = error.strerror or error
+        raise ArchiveError(f"{path}: cannot be read ({reason}); it is written beside the archive") from error
+    except Exception as error:  # damaged bytes make numpy, zipfile, zlib and json raise many types
+        raise ArchiveError(f"{path}: is not a details file ({error}); write the archive again") from error
+    return Details(**arrays, record=record)

@@ -1,0 +1,38 @@
+"""Extractors by name. Their libraries are imported when one is asked for, not before."""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from data_prep.extractors.base import Extractor, MediaError
+
+__all__ = ["NAMES", "Extractor", "MediaError", "get"]
+
+_CLASSES = {
+    "compare_2016": ("audio_opensmile", "Compare2016"),
+    "egemaps": ("audio_opensmile", "Egemaps"),
+    "egemaps_functionals": ("audio_opensmile", "EgemapsFunctionals"),
+    "wav2vec2": ("audio_wav2vec2", "Wav2Vec2"),
+    "text_transformer": ("text_transformer", "TextTransformer"),
+    "face_onnx": ("video_onnx", "FaceOnnx"),
+}
+NAMES = tuple(_CLASSES)
+
+
+def get(name: str, **options: Any) -> Extractor:
+    """The extractor of that name with these options (the fields of its class).
+
+    Raises:
+      ValueError: if there is no such extractor, no such option, or an option has no meaning.
+      ImportError: if a package is not installed, with the command that installs it.
+      FileNotFoundError: if weights are missing, with the file and where it is looked for.
+    """
+    if name not in _CLASSES:
+        raise ValueError(f"there is no extractor {name!r}; there are {', '.join(NAMES)}")
+    module, attribute = _CLASSES[name]
+    extractor = getattr(importlib.import_module(f"data_prep.extractors.{module}"), attribute)
+    known = [field.name for field in dataclasses.fields(extractor)]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"extractor {name!r} has no option {option!r}; it has {', '.join(known)}")
+    return extractor(**options)

@@ -1,0 +1,133 @@
+"""What an extractor is: media of one utterance in, frames of features out, with a record of how they were made."""
+
+import abc
+import dataclasses
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from cmarr_jax.corpus import sha256
+from data_prep.media import Media
+
+Modality = Literal["audio", "video", "text"]
+INSTALL = {
+    "extract": "python -m pip install -c constraints.txt -e '.[extract]'",
+    "extract-torch": "python -m pip install -c constraints.txt -e '.[extract,extract-torch]'",
+}
+
+
+class MediaError(ValueError):
+    """Something is wrong with the media of one utterance; one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Extractor(abc.ABC):
+    """Makes the features of one modality. Its fields are its options.
+
+    A subclass loads libraries and weights in `functools.cached_property`s, which do not travel to worker processes.
+
+    Attributes:
+      name: Name in the registry.
+      modality: What is read of the media.
+      libraries: Packages that the numbers depend on; their versions are recorded.
+      revision: Raised whenever the code changes the numbers, so that features in a cache are not mixed.
+    """
+
+    name: ClassVar[str]
+    modality: ClassVar[Modality]
+    libraries: ClassVar[tuple[str, ...]]
+    revision: ClassVar[int] = 1
+
+    @property
+    @abc.abstractmethod
+    def width(self) -> int:
+        """D."""
+
+    @abc.abstractmethod
+    def extract(self, media: Media) -> np.ndarray:
+        """The features `[T, D]` of any float type, not yet checked."""
+
+    def __call__(self, media: Media) -> np.ndarray:
+        """The features of one utterance.
+
+        Returns:
+          Features, `[T, D]`, float32, T >= 1, finite.
+
+        Raises:
+          MediaError: if the media are missing, damaged, too short, or give values that are not finite.
+        """
+        features = np.asarray(self.extract(media), np.float32)
+        if features.ndim != 2 or features.shape[0] < 1 or features.shape[1] != self.width:
+            raise MediaError(f"{self.name} gave shape {list(features.shape)} where [T, {self.width}] is expected")
+        if not np.isfinite(features).all():
+            raise MediaError(f"{self.name} gave values that are not finite")
+        return features
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """Files of the user's that the numbers depend on."""
+        return ()
+
+    def record(self) -> dict[str, Any]:
+        """How the features are made, for JSON: everything that changes a number, and no path."""
+        return dict(self._record)
+
+    @functools.cached_property
+    def _record(self) -> dict[str, Any]:
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            "name": self.name,
+            "modality": self.modality,
+            "width": self.width,
+            "revision": self.revision,
+            "options": {key: value for key, value in options.items() if not isinstance(value, Path)},
+            "libraries": {name: importlib.metadata.version(name) for name in (*self.libraries, "numpy")},
+            "weights": {path.name: sha256(path) for path in self.weight_files},
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def record_hash(record: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that change with any part of a record."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def need(module: str, extra: str = "extract") -> Any:
+    """Imports a module of an optional dependency.
+
+    Raises:
+      ImportError: if it is not installed, with the command that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"the package {module!r} cannot be imported ({error}); run {INSTALL[extra]}") from error
+
+
+def need_file(path: Path, what: str) -> Path:
+    """The path, if there is something.
+
+    Raises:
+      FileNotFoundError: if not; nothing is ever downloaded.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{what}: {path.name!r} is not there; it is looked for at {path.absolute()} and is never downloaded, "
+            "so put it there or give its path"
+        )
+    return path
+
+
+def average_frames(features: np.ndarray, group: int) -> np.ndarray:
+    """Means of `group` successive frames, `[T, D]` to `[ceil(T / group), D]`; the last one may be of fewer frames."""
+    starts = np.arange(0, len(features), group)
+    counts = np.diff(np.r_[starts, len(features)])
+    return np.add.reduceat(features.astype(np.float64), starts, axis=0) / counts[:, None]

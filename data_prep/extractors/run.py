@@ -1,0 +1,234 @@
+"""Runs an extractor over a corpus: on many cores, with a cache, without losing what was done."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from data_prep.extractors.base import Extractor, MediaError, Modality, record_hash
+from data_prep.media import Media
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """An utterance without features.
+
+    Attributes:
+      utterance_id: Which one.
+      reason: Why, in one sentence.
+    """
+
+    utterance_id: str
+    reason: str
+
+
+def extract_all(
+    extractor: Extractor,
+    items: Sequence[Media],
+    cache_dir: str | os.PathLike[str],
+    num_workers: int | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, np.ndarray], list[Failure]]:
+    """Features of many utterances.
+
+    Each one is kept in `cache_dir` as soon as it is made, under the hash of the extractor's record, so that a second
+    call goes on where the first was stopped. Failures are not kept: a second call tries them again. What a file is
+    known by is its name and size, so a corpus may be moved. The start of a worker process imports the calling script:
+    guard it with `if __name__ == "__main__"`.
+
+    Args:
+      extractor: From `data_prep.extractors.get`.
+      items: Utterances with distinct ids.
+      cache_dir: Folder; made if it is not there.
+      num_workers: Processes; `None`: one per core; 1: this process does the work.
+      progress: Shows a bar with the time left, on stderr.
+
+    Returns:
+      Features `[T, D]` float32 by utterance id in the order of `items`, without the failed ones; and the failures.
+
+    Raises:
+      ValueError: if two utterances have the same id, or `num_workers` is less than 1.
+    """
+    if len({item.utterance_id for item in items}) != len(items):
+        raise ValueError("two utterances have the same id; ids must be distinct")
+    if num_workers is not None and num_workers < 1:
+        raise ValueError(f"num_workers must be 1 or more, found {num_workers}")
+    folder = _make_cache(extractor, Path(cache_dir))
+    paths = {item.utterance_id: folder / _file_name(extractor.modality, item) for item in items}
+    features = {key: array for key, path in paths.items() if (array := _load(path, extractor.width)) is not None}
+    todo = [item for item in items if item.utterance_id not in features]
+    workers = min(num_workers or len(os.sched_getaffinity(0)), max(1, len(todo)))
+    run = _in_pool(extractor, todo, paths, workers) if workers > 1 else _here(extractor, todo, paths)
+    reasons: dict[str, str] = {}
+    with _bar(progress) as bar:
+        task = bar.add_task(extractor.name, total=len(items), completed=len(features), failed=0)
+        for key, reason in run:
+            if reason is not None:
+                reasons[key] = reason
+            bar.update(task, advance=1, failed=len(reasons))
+    for item in todo:
+        if item.utterance_id not in reasons:
+            array = _load(paths[item.utterance_id], extractor.width)
+            if array is None:
+                reasons[item.utterance_id] = f"{paths[item.utterance_id]}: cannot be read back"
+            else:
+                features[item.utterance_id] = array
+    ordered = {key: features[key] for key in paths if key in features}
+    return ordered, [Failure(key, reasons[key]) for key in paths if key in reasons]
+
+
+def count_zero_frames(features: dict[str, np.ndarray]) -> tuple[int, int, int]:
+    """Frames of zeros only (for `face_onnx`: without a face), all frames, and utterances with no other frame."""
+    zero = {key: int((~array.any(axis=1)).sum()) for key, array in features.items()}
+    whole = sum(zero[key] == len(array) for key, array in features.items())
+    return sum(zero.values()), sum(map(len, features.values())), whole
+
+
+def _work(extractor: Extractor, item: Media, path: Path) -> str | None:
+    """Makes and keeps the features of one utterance; the reason if that fails."""
+    try:
+        features = extractor(item)
+    except MediaError as error:
+        return str(error)
+    except Exception as error:  # decoders and models raise many types; one file must not lose the rest
+        return f"{extractor.name} failed ({type(error).__name__}: {error})".replace("\n", " ")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, features, allow_pickle=False)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return None
+
+
+def _here(extractor: Extractor, items: Sequence[Media], paths: dict[str, Path]) -> Iterator[tuple[str, str | None]]:
+    for item in items:
+        yield item.utterance_id, _work(extractor, item, paths[item.utterance_id])
+
+
+def _in_pool(
+    extractor: Extractor, items: Sequence[Media], paths: dict[str, Path], workers: int
+) -> Iterator[tuple[str, str | None]]:
+    """As `_here`, in processes. Where one dies, each of the few utterances in flight gets a process of its own."""
+    waiting = list(reversed(items))
+    while waiting:
+        suspects: list[Media] = []
+        with _pool(extractor, workers) as pool:
+            flying: dict[Future, Media] = {}
+            while (waiting and not suspects) or flying:
+                while waiting and not suspects and len(flying) < 2 * workers:
+                    item = waiting.pop()
+                    try:
+                        flying[pool.submit(_work_there, item, paths[item.utterance_id])] = item
+                    except BrokenProcessPool:
+                        suspects.append(item)
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    item = flying.pop(future)
+                    try:
+                        yield item.utterance_id, future.result()
+                    except BrokenProcessPool:
+                        suspects.append(item)
+        for item in suspects:
+            yield item.utterance_id, _alone(extractor, item, paths[item.utterance_id])
+
+
+def _alone(extractor: Extractor, item: Media, path: Path) -> str | None:
+    with _pool(extractor, 1) as pool:
+        try:
+            return pool.submit(_work_there, item, path).result()
+        except BrokenProcessPool:
+            return f"{extractor.name} ended its process (a crash in a library, or no memory left)"
+
+
+@contextlib.contextmanager
+def _pool(extractor: Extractor, workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes: JAX and its threads do not survive a fork."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(extractor,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(extractor: Extractor) -> None:
+    global _extractor
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _extractor = extractor
+
+
+def _work_there(item: Media, path: Path) -> str | None:
+    return _work(_extractor, item, path)
+
+
+_extractor: Extractor  # of this worker process: loaded once
+
+
+def _make_cache(extractor: Extractor, cache_dir: Path) -> Path:
+    """The folder of this extractor, with its record beside the features."""
+    record = extractor.record()
+    folder = cache_dir / f"{extractor.name}-{record_hash(record)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"record.json.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+    os.replace(temporary, folder / "record.json")
+    return folder
+
+
+def _file_name(modality: Modality, item: Media) -> str:
+    """The id and what the features are made from: another file, time or transcript is another name."""
+    if modality == "text":
+        parts: tuple[object, ...] = (item.text,)
+    elif modality == "audio" and item.audio is not None:
+        parts = (item.audio.name, _size(item.audio))
+    else:
+        video = item.video
+        parts = (video and video.name, video and _size(video), item.start, item.end, modality == "video" and item.half)
+    digest = hashlib.sha256(repr((item.utterance_id, parts)).encode()).hexdigest()
+    return f"{quote(item.utterance_id, safe='')[:150]}.{digest[:16]}.npy"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _load(path: Path, width: int) -> np.ndarray | None:
+    """The features that are kept; `None` if there are none or they are damaged."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.ndim == 2 and array.shape[1] == width and array.dtype == np.float32 and len(array) else None
+
+
+def _bar(progress: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        disable=not progress,
+    )

@@ -1,0 +1,1 @@
+"""IEMOCAP: parser of the raw release, command, tfds builder."""

@@ -1,0 +1,152 @@
+"""Reads labels, ratings, transcripts and the places of media from IEMOCAP's full release.
+
+The layout and syntax are from general knowledge of the corpus and public code that reads it; nobody of this project has
+checked them against the licensed disks. What does not look like them is a fault or is counted, and the counts per
+speaker and class, which are known from the literature, have the last word.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from cmarr_jax.corpus import ArchiveError
+from data_prep.ids import parse_name
+from data_prep.iemocap.iemocap_dataset_builder import HOW_TO_GET
+from data_prep.media import Media
+from data_prep.utterances import Parsed, Utterance, examples, read_lines
+
+EMOTIONS = ("ang", "hap", "exc", "sad", "neu", "fru", "fea", "sur", "dis", "oth", "xxx")  # xxx: no majority
+CLASSES = {
+    4: {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"},
+    5: {"ang": "angry", "exc": "excited", "hap": "happy", "neu": "neutral", "sad": "sad"},
+}
+_NUMBER = r"\s*(-?\d+(?:\.\d+)?|nan)\s*"
+_EVALUATION = re.compile(
+    rf"\[{_NUMBER}-{_NUMBER}\]\s+(\S+)\s+(\S+)\s+\[{_NUMBER},{_NUMBER},{_NUMBER}\]\s*", re.IGNORECASE
+)
+_RATER = re.compile(r"[A-Z]-\w+:")  # C-E1: Neutral; ()   A-E3: val 3; act 2; dom  2; ()   C-F1: ...
+_TRANSCRIPT = re.compile(r"(Ses\d\d[FM]_\w+)\s*(?:\[[^\]]*\])?\s*:(.*)")
+
+
+def parse(root: Path, *, marked_half: Literal["left", "right"] = "left") -> Parsed:
+    """Reads the release. No media file is opened.
+
+    The majority label, the means [valence, activation, dominance] and the times are those of the files
+    `Session*/dialog/EmoEvaluation/Ses*.txt`. The video of a dialogue shows two people side by side; the one whose
+    letter follows the session in the name of the dialogue wears the markers.
+
+    Args:
+      root: `IEMOCAP_full_release`.
+      marked_half: Half of the picture with the actor who wears the markers. Not verified against the disks; look at a
+        video before you trust it.
+
+    Raises:
+      ArchiveError: if a folder is missing or an evaluation file is written in another way.
+    """
+    sessions = sorted(path for path in root.glob("Session*") if path.is_dir()) if root.is_dir() else []
+    if not sessions:
+        raise ArchiveError(f"{root}: there is no folder Session1 in it; {HOW_TO_GET}")
+    utterances: dict[str, Utterance] = {}
+    notes: list[str] = []
+    for session in sessions:
+        texts = _transcripts(session / "dialog/transcriptions", notes)
+        for path in _text_files(session / "dialog/EmoEvaluation"):
+            for utterance in _evaluation(path, session, texts, marked_half):
+                name = utterance.media.utterance_id
+                if name in utterances:
+                    raise ArchiveError(f"{path}: utterance {name!r} is given a second time; copy the corpus again")
+                utterances[name] = utterance
+    _note_missing(list(utterances.values()), notes)
+    return Parsed(tuple(utterances[name] for name in sorted(utterances)), tuple(notes))
+
+
+def _evaluation(
+    path: Path, session: Path, texts: dict[str, str], marked_half: Literal["left", "right"]
+) -> Iterator[Utterance]:
+    for row, line in enumerate(read_lines(path), 1):
+        line = line.strip()
+        if not line or line.startswith("%") or _RATER.match(line):
+            continue
+        match = _EVALUATION.fullmatch(line)
+        if not match:
+            text = "is not written as [start - end] name label [valence, activation, dominance]"
+            raise ArchiveError(f"{path}: line {row} {text}; copy the corpus again")
+        start, end, name, emotion, valence, arousal, dominance = match.groups()
+        emotion = emotion.lower()
+        if emotion not in EMOTIONS:
+            text = f"utterance {name!r} has the unknown label {emotion!r}; known are {', '.join(EMOTIONS)}"
+            raise ArchiveError(f"{path}: line {row}: {text}")
+        if not float(end) > float(start):
+            raise ArchiveError(f"{path}: line {row}: utterance {name!r} ends at {end} s, before it starts at {start} s")
+        parts = parse_name(name, f"{path}: line {row}")
+        if (
+            parts.corpus != "iemocap"
+            or parts.dialogue != path.stem
+            or not session.name.endswith(str(int(parts.session)))
+        ):
+            raise ArchiveError(
+                f"{path}: line {row}: utterance {name!r} belongs to another dialogue; copy the corpus again"
+            )
+        is_marked = parts.sex == parts.dialogue[5]
+        half: Literal["left", "right"] = "left" if is_marked == (marked_half == "left") else "right"
+        media = Media(
+            utterance_id=name,
+            audio=_existing(session / "sentences/wav" / path.stem / f"{name}.wav"),
+            video=_existing(session / "dialog/avi/DivX" / f"{path.stem}.avi"),
+            start=float(start),
+            end=float(end),
+            half=half,
+            text=texts.get(name),
+        )
+        yield Utterance(
+            media=media,
+            speaker=parts.speaker,
+            session=parts.session,
+            dialogue=parts.dialogue,
+            sex=parts.sex,
+            emotion=emotion,
+            valence=float(valence),
+            arousal=float(arousal),
+            dominance=float(dominance),
+            start=float(start),
+            end=float(end),
+        )
+
+
+def _transcripts(folder: Path, notes: list[str]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for path in _text_files(folder):
+        other = 0
+        for line in read_lines(path):
+            match = _TRANSCRIPT.fullmatch(line.strip())
+            if match and match[2].strip():
+                texts[match[1]] = match[2].strip()
+            elif line.strip():
+                other += 1
+        if other:
+            notes.append(f"{path}: lines that are no transcript of a named utterance: {other}")
+    return texts
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """`Ses*.txt`; not the `._Ses*.txt` that a Mac leaves behind, nor the raters' subfolders."""
+    paths = sorted(path for path in folder.glob("Ses*.txt") if path.is_file())
+    if not paths:
+        raise ArchiveError(f"{folder}: there is no Ses*.txt in it; the release is incomplete, copy it again")
+    return paths
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _note_missing(utterances: list[Utterance], notes: list[str]) -> None:
+    for key, what in (("audio", "without a wav"), ("video", "without a video"), ("text", "without a transcript")):
+        names = [item.media.utterance_id for item in utterances if getattr(item.media, key) is None]
+        if names:
+            notes.append(f"utterances {what}: {examples(names)}")
+    unrated = [item.media.utterance_id for item in utterances if math.isnan(item.valence)]
+    if unrated:
+        notes.append(f"utterances without ratings: {examples(unrated)}")

@@ -1,0 +1,114 @@
+"""Utterances per speaker and class that the literature uses, and the comparison of what was found with them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from cmarr_jax.corpus import ArchiveError
+
+CLASS_NAMES = ("angry", "happy", "neutral", "sad")  # also the order of the published label files
+
+# IEMOCAP: happy with excited. MSP-IMPROV: the improvised turns, condition S.
+IEMOCAP: Mapping[str, tuple[int, ...]] = {
+    "01F": (147, 132, 171, 78),
+    "01M": (82, 146, 213, 116),
+    "02F": (67, 166, 135, 113),
+    "02M": (70, 161, 227, 84),
+    "03F": (92, 128, 130, 172),
+    "03M": (148, 158, 190, 133),
+    "04F": (205, 185, 76, 62),
+    "04M": (122, 118, 182, 81),
+    "05F": (78, 159, 221, 132),
+    "05M": (92, 283, 163, 113),
+}
+MSP_IMPROV: Mapping[str, tuple[int, ...]] = {
+    "01F": (28, 64, 76, 47),
+    "01M": (26, 28, 128, 29),
+    "02F": (31, 102, 134, 45),
+    "02M": (23, 60, 150, 33),
+    "03F": (62, 76, 149, 50),
+    "03M": (11, 67, 260, 23),
+    "04F": (27, 82, 81, 44),
+    "04M": (25, 58, 88, 32),
+    "05F": (67, 142, 144, 51),
+    "05M": (52, 96, 165, 58),
+    "06F": (53, 65, 187, 120),
+    "06M": (55, 159, 171, 95),
+}
+KNOWN: Mapping[str, Mapping[str, tuple[int, ...]]] = {"iemocap": IEMOCAP, "msp_improv": MSP_IMPROV}
+
+
+def count(speaker: Sequence[str], label: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Utterances per speaker of the four classes; excited counts as happy, other labels are not counted."""
+    merged = ["happy" if name == "excited" else name for name in label]
+    pairs = list(zip(speaker, merged, strict=True))
+    return {
+        name: tuple(sum(pair == (name, emotion) for pair in pairs) for emotion in CLASS_NAMES)
+        for name in sorted(set(speaker))
+    }
+
+
+def check_counts(
+    corpus: str, found: Mapping[str, tuple[int, ...]], *, source: str, allow: bool, console: Console
+) -> None:
+    """Prints what was found beside what is known, per speaker and class.
+
+    Args:
+      corpus: `iemocap` or `msp_improv`.
+      found: Result of `count`.
+      source: What the message starts with.
+      allow: Goes on when they differ.
+      console: Where the table is printed.
+
+    Raises:
+      ArchiveError: with the differing rows, unless `allow`.
+    """
+    known, zero = KNOWN[corpus], (0,) * len(CLASS_NAMES)
+    names = sorted({*known, *found})
+    rows = {name: (found.get(name, zero), known.get(name, zero)) for name in names}
+    console.print(_table(rows))
+    different = [
+        f"{name} {' '.join(map(str, here))} where {' '.join(map(str, there))} is known"
+        for name, (here, there) in rows.items()
+        if here != there
+    ]
+    if not different:
+        console.print("The counts are the known ones.")
+        return
+    text = f"utterances per speaker ({', '.join(CLASS_NAMES)}) differ from the known ones: {'; '.join(different)}"
+    if not allow:
+        raise ArchiveError(f"{source}: {text}; give --allow-count-differences to go on")
+    console.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True)
+
+
+def matching_order(found: np.ndarray, corpus: str) -> tuple[str, ...] | None:
+    """The order of the class names that makes the totals `found`, `[4]`, the known ones; `None` if there is none."""
+    totals = np.sum(list(KNOWN[corpus].values()), axis=0).tolist()
+    if sorted(found.tolist()) != sorted(totals):
+        return None
+    return tuple(CLASS_NAMES[totals.index(value)] for value in found.tolist())  # the totals are distinct
+
+
+def _table(rows: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> Table:
+    table = Table(title="Utterances per speaker and class: found / known", title_justify="left", box=box.SIMPLE)
+    table.add_column("speaker", no_wrap=True)
+    for name in (*CLASS_NAMES, "all", ""):
+        table.add_column(name, justify="right")
+    for name, (here, there) in rows.items():
+        table.add_row(*_cells(name, here, there))
+    table.add_section()
+    table.add_row(
+        *_cells(
+            f"all {len(rows)}",
+            *(tuple(map(sum, zip(*column, strict=True))) for column in zip(*rows.values(), strict=True)),
+        )
+    )
+    return table
+
+
+def _cells(name: str, here: tuple[int, ...], there: tuple[int, ...]) -> list[str]:
+    pairs = zip((*here, sum(here)), (*there, sum(there)), strict=True)
+    return [name, *(f"{mine} / {known}" for mine, known in pairs), "" if here == there else "differs"]

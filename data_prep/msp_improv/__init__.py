@@ -1,0 +1,1 @@
+"""MSP-IMPROV: parser of the raw release, command, tfds builder."""

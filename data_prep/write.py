@@ -1,0 +1,73 @@
+"""What the commands of licensed corpora write: archive, details file and tfds data set."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from cmarr_jax.corpus import ArchiveError, Corpus, check_corpus, read_archive, sha256, write_archive
+from data_prep.details import Details, details_path, write_details
+
+
+def make_console() -> Console:
+    """Prints to stdout; wide and without colours where that is a file."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+
+def check_out(out: Path, *, force: bool) -> None:
+    """Refuses early, before anything slow, what could not be written at the end.
+
+    Raises:
+      ArchiveError: if the archive is there (without `force`), is no `.npz`, or has no folder to lie in.
+    """
+    if out.suffix != ".npz":
+        raise ArchiveError(f"{out}: the archive is an .npz; give a path that ends in .npz")
+    if out.exists() and not force:
+        raise ArchiveError(f"{out}: is there already; give --force to replace it")
+    if not out.parent.is_dir():
+        raise ArchiveError(f"{out}: there is no folder {out.parent}; make it first")
+
+
+def write_all(
+    name: str,
+    out: Path,
+    corpus: Corpus,
+    details: Details,
+    *,
+    tfds_dir: Path | None,
+    without_tfds: bool,
+    console: Console,
+) -> None:
+    """Writes the archive, its details file and the tfds data set, and prints where they are.
+
+    Args:
+      name: `iemocap` or `msp_improv`.
+      out: The archive.
+      corpus: What to write.
+      details: Its details, in the same order.
+      tfds_dir: Where tfds keeps data sets; `None`: the folder `tfds` beside the archive.
+      without_tfds: Leaves the data set out.
+      console: Where to print.
+
+    Raises:
+      ArchiveError: if the corpus has a fault or a file cannot be written.
+    """
+    check_corpus(corpus, str(out))
+    write_details(details_path(out), details)
+    write_archive(out, corpus)
+    views = ", ".join(f"{name} ({width})" for name, width in corpus.widths.items())
+    speakers = len(np.unique(corpus.speaker))
+    console.print(f"wrote {out}: {len(corpus)} utterances, {speakers} speakers, {corpus.num_classes} classes, {views}")
+    console.print(
+        f"SHA-256 {sha256(out)}\nwrote {details_path(out)}: ratings, times and transcripts; keep it to yourself"
+    )
+    if not without_tfds:
+        from data_prep.iemocap.iemocap_dataset_builder import Builder as Iemocap  # tfds takes a second to import
+        from data_prep.msp_improv.msp_improv_dataset_builder import Builder as MspImprov
+        from data_prep.tfds_corpus import write_dataset
+
+        builder = {"iemocap": Iemocap, "msp_improv": MspImprov}[name]
+        path = write_dataset(builder, out, tfds_dir or out.parent / "tfds", corpus=read_archive(out))
+        console.print(f"wrote {path}: the same as a tfds data set")
+    console.print(f"Next: python -m data_prep.validate {out}")

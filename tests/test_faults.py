@@ -1,0 +1,29 @@
+"""Every fault of `fault_cases` gives the one sentence that the README shows, and no traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import fault_cases
+
+README = (Path(__file__).parent.parent / "data_prep/README.md").read_text()
+
+
+@pytest.mark.parametrize("case", fault_cases.CASES, ids=lambda case: case.text)
+def test_fault_gives_one_sentence(tmp_path, case):
+    may_be_there = {"out.npz", "out_details.npz"} if case.command == "tfds_corpus" or "already" in case.text else set()
+    outcome = fault_cases.run(case, tmp_path)
+    assert outcome.sentence
+    if case.says:
+        assert (outcome.code, outcome.stderr) == (0, "")
+    else:
+        assert outcome.code == 1
+        assert outcome.stderr.count("\n") == 1
+        assert "Traceback" not in outcome.stderr
+        assert {path.name for path in tmp_path.glob("o*.npz")} <= may_be_there
+    assert fault_cases.row(case, outcome) in README, "paste what python -m tests.fault_cases prints"
+
+
+def test_there_are_enough_of_them():
+    assert len(fault_cases.CASES) >= 25
+    assert len({case.text for case in fault_cases.CASES}) == len(fault_cases.CASES)

@@ -1,0 +1,97 @@
+"""Raw MSP-IMPROV: parser and command, on the miniature corpus with stub extractors."""
+
+import math
+
+import numpy as np
+import pytest
+
+from cmarr_jax.corpus import read_archive
+from data_prep import from_media, known_counts, validate
+from data_prep.details import details_path, read_details
+from data_prep.msp_improv import __main__ as command
+from data_prep.msp_improv.parse import parse
+from tests import miniature, stub_extractors
+from tests.test_iemocap import assert_same_as_data_set
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return miniature.msp_improv(tmp_path_factory.mktemp("msp"))
+
+
+@pytest.fixture
+def stubs(monkeypatch):
+    monkeypatch.setattr(from_media, "_make_extractor", stub_extractors.make)
+
+
+def convert(root, out, *argv):
+    return command.main([str(root), str(out), "--num-workers", "1", "--allow-count-differences", *argv])
+
+
+def test_labels_ratings_and_media(root):
+    parsed = parse(root)
+    assert len(parsed.utterances) == 60
+    of = {item.media.utterance_id: item for item in parsed.utterances}
+    item = of["MSP-IMPROV-S01N-M02-S-FM02"]
+    assert (item.speaker, item.session, item.dialogue, item.sex) == ("02M", "02", "session2-S01N", "M")
+    assert (item.emotion, item.valence, item.arousal, item.dominance) == ("N", 3.0, 2.6, 2.5)
+    assert item.media.audio == root / "session2/S01N/S/MSP-IMPROV-S01N-M02-S-FM02.wav"
+    assert item.media.half is None
+    assert item.media.text == miniature.SENTENCES[2]
+    assert math.isnan(of["MSP-IMPROV-S01H-M02-S-FM01"].dominance)  # written NaN
+    assert of["MSP-IMPROV-S01H-F01-S-MF01"].media.text is None
+    assert of["MSP-IMPROV-S01N-F01-S-MF02"].media.audio is None
+    assert of["MSP-IMPROV-S01S-F01-S-MF03"].media.video is None
+    assert any("conditions than S: 1" in note for note in parsed.notes)
+    assert [item.media.utterance_id for item in parse(root, condition="T").utterances] == ["MSP-IMPROV-S01A-F01-T-MF01"]
+
+
+@pytest.mark.parametrize("name", ["Evaluation.txt", "labels/Evalution.txt"])
+def test_other_places_of_the_evaluation_file(tmp_path, name):
+    root = miniature.msp_improv(tmp_path, with_media=False)
+    (root / name).parent.mkdir(exist_ok=True)
+    (root / "Evalution.txt").rename(root / name)
+    assert len(parse(root).utterances) == 60
+
+
+@pytest.mark.usefixtures("stubs")
+def test_archive_details_and_data_set(root, tmp_path, capsys):
+    out = tmp_path / "msp.npz"
+    assert convert(root, out) == 0
+    printed = capsys.readouterr().out
+    assert "left out by label: O 6, X 6" in printed
+    assert "1 of 44100 Hz with 2 channels" in printed
+    corpus, details = read_archive(out), read_details(details_path(out))
+    assert (len(corpus), corpus.class_names) == (48, known_counts.CLASS_NAMES)
+    np.testing.assert_array_equal(np.bincount(corpus.label), [12] * 4)
+    present = dict(zip(corpus.utterance_id.tolist(), corpus.present.tolist(), strict=True))
+    assert present["MSP-IMPROV-S01H-F01-S-MF01"] == [True, True, False]
+    assert present["MSP-IMPROV-S01N-F01-S-MF02"] == [False, True, True]
+    assert present["MSP-IMPROV-S01S-F01-S-MF03"] == [True, False, True]
+    assert np.isnan(details.start).all()
+    assert validate.main([str(out)]) == 0
+    assert_same_as_data_set(out, tmp_path / "tfds/msp_improv/msp/1.0.0", tmp_path)
+
+
+@pytest.mark.usefixtures("stubs")
+def test_five_classes_take_other(root, tmp_path):
+    assert convert(root, tmp_path / "five.npz", "--without-tfds", "--num-classes", "5") == 0
+    corpus = read_archive(tmp_path / "five.npz")
+    assert corpus.class_names == ("angry", "happy", "neutral", "other", "sad")
+    np.testing.assert_array_equal(np.bincount(corpus.label), [12, 12, 12, 6, 12])
+
+
+@pytest.mark.usefixtures("stubs")
+def test_an_utterance_without_any_features_is_left_out_and_named(root, tmp_path, capsys):
+    argv = ("--without-tfds", "--video", "none")
+    other = miniature.msp_improv(tmp_path / "copy")
+    (other / "Human_transcriptions/All_human_transcriptions/MSP-IMPROV-S01N-F01-S-MF02.txt").unlink()
+    assert convert(other, tmp_path / "out.npz", *argv) == 0
+    assert "left out, without any features: MSP-IMPROV-S01N-F01-S-MF02\n" in capsys.readouterr().out
+    assert len(read_archive(tmp_path / "out.npz")) == 47
+
+
+def test_known_counts_are_those_of_the_literature():
+    totals = np.sum(list(known_counts.MSP_IMPROV.values()), axis=0)
+    np.testing.assert_array_equal(totals, [460, 999, 1733, 627])  # Section 3 of the method notes
+    assert totals.sum() == 3819

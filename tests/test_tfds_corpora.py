@@ -1,0 +1,107 @@
+"""The tfds data sets of licensed corpora: without loss, without TensorFlow, readable without data_prep."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cmarr_jax.corpus import ArchiveError, Corpus, read_archive, sha256, write_archive
+from data_prep import tfds_corpus
+from data_prep.details import NUMBERS, Details, details_path, read_details, write_details
+from data_prep.iemocap.iemocap_dataset_builder import Builder as Iemocap
+from data_prep.msp_improv.msp_improv_dataset_builder import Builder as MspImprov
+from data_prep.tfds_corpus import read_dataset, write_dataset
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Everything an archive may hold: float16, one vector per utterance, absent entries, a split."""
+    rng = np.random.default_rng(0)
+    num, length = 12, rng.integers(1, 5, 12)
+    present = np.ones((num, 3), bool)
+    present[3, 0] = present[5, 2] = False
+    length[3] = 0
+    corpus = Corpus(
+        utterance_id=np.array([f"utterance {row:02d} é" for row in range(num)]),
+        speaker=np.array([f"s{row % 3}" for row in range(num)]),
+        session=np.array([f"e{row % 3}" for row in range(num)]),
+        label=(np.arange(num) % 2).astype(np.int32),
+        class_names=("calm", "angry"),
+        features={
+            "audio": rng.normal(size=(length.sum(), 3)).astype(np.float32),
+            "text": rng.normal(size=(length.sum(), 2)).astype(np.float16),
+            "face": rng.normal(size=(num, 4)).astype(np.float32),
+        },
+        length={"audio": length, "text": length[np.r_[0:3, 4, 3, 5:12]] + (np.arange(num) == 4) * 0},
+        present=present,
+        split=np.array([("train", "val", "test")[row % 3] for row in range(num)]),
+    )
+    corpus.present[4, 1] = False  # its text has length 0
+    numbers = {key: rng.normal(size=num).astype(np.float32) for key in NUMBERS}
+    numbers["start"][2] = np.nan
+    text = np.array([f"words, 'words' {row} ü\t" for row in range(num)])
+    details = Details(
+        corpus.utterance_id, text, np.array(["F", "M", ""] * 4), text, **numbers, record={"a": [1, {"b": "c"}]}
+    )
+    path = tmp_path / "made.npz"
+    write_archive(path, corpus)
+    write_details(details_path(path), details)
+    return path
+
+
+@pytest.mark.parametrize("builder", [Iemocap, MspImprov])
+def test_archive_to_data_set_and_back_without_loss(archive, tmp_path, builder):
+    data_set = write_dataset(builder, archive, tmp_path / "tfds", corpus=read_archive(archive))
+    assert data_set == tmp_path / f"tfds/{builder.name}/made/1.0.0"
+    assert tfds_corpus.main([str(data_set), str(tmp_path / "back.npz")]) == 0
+    assert sha256(tmp_path / "back.npz") == sha256(archive)
+    one, two = read_details(details_path(archive)), read_details(tmp_path / "back_details.npz")
+    for key in ("utterance_id", "dialogue", "sex", "transcript", *NUMBERS, "record"):
+        np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
+
+
+def test_readable_without_data_prep_and_without_tensorflow(archive, tmp_path):
+    write_dataset(Iemocap, archive, tmp_path / "tfds", corpus=read_archive(archive))
+    code = f"""
+import sys
+import numpy as np
+import tensorflow_datasets as tfds
+source = tfds.data_source("iemocap/made", data_dir={str(tmp_path / "tfds")!r}, split="utterances")
+first = source[0]
+assert len(source) == 12 and first["utterance_id"].decode() == "utterance 00 é" and first["audio"].shape[1] == 3
+assert source.dataset_info.features["label"].names == ["calm", "angry"]
+assert "data_prep" not in sys.modules and "tensorflow" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=tmp_path)
+
+
+def test_a_second_data_set_replaces_the_first(archive, tmp_path):
+    corpus = read_archive(archive)
+    data_set = write_dataset(Iemocap, archive, tmp_path / "tfds", corpus=corpus)
+    corpus.features["face"][0] = 7
+    write_archive(archive, corpus)
+    write_dataset(Iemocap, archive, tmp_path / "tfds", corpus=corpus)
+    np.testing.assert_array_equal(read_dataset(data_set)[0].features["face"][0], [7, 7, 7, 7])
+
+
+@pytest.mark.parametrize(("builder", "where"), [(Iemocap, "sail.usc.edu"), (MspImprov, "utdallas.edu")])
+def test_without_data_the_error_says_where_to_ask_and_where_to_put_it(tmp_path, builder, where):
+    made = builder(data_dir=tmp_path, file_format="array_record")
+    for key in ("description", "citation"):
+        assert getattr(made.info, key)
+    assert "icence" in made.info.redistribution_info.license
+    with pytest.raises(AssertionError, match=f"(?s){where}.*manual folder of tfds"):
+        made.download_and_prepare()
+    manual = tmp_path / "downloads/manual"
+    manual.mkdir(parents=True)
+    (manual / "other.txt").touch()
+    with pytest.raises(ArchiveError, match=f"{builder.name}.npz: is not there; .*{where}"):
+        made.download_and_prepare()
+
+
+def test_details_of_other_utterances_are_a_fault(archive, tmp_path):
+    corpus, details = read_archive(archive), read_details(details_path(archive))
+    write_details(details_path(archive), Details(**{**vars(details), "utterance_id": details.utterance_id[::-1]}))
+    with pytest.raises(ArchiveError, match=r"made_details\.npz: key 'utterance_id' lists other utterances"):
+        write_dataset(Iemocap, archive, tmp_path / "tfds", corpus=corpus)
