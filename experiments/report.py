@@ -45,9 +45,9 @@ def collect(rows: list[Row], metric: str) -> Scores:
     """Scores by method and condition; folds or seeds that a method has not finished are nan."""
     folds = list(dict.fromkeys(row.fold for row in rows))
     conditions = list(dict.fromkeys(row.condition for row in rows))
+    seeds = sorted({row.seed for row in rows})
     scores: Scores = {}
     for method in dict.fromkeys(row.method for row in rows):
-        seeds = sorted({row.seed for row in rows if row.method == method})
         cells = {name: np.full((len(folds), len(seeds)), np.nan) for name in conditions}
         for row in (row for row in rows if row.method == method):
             cells[row.condition][folds.index(row.fold), seeds.index(row.seed)] = getattr(row, metric)
@@ -73,9 +73,7 @@ def summarize(scores: np.ndarray) -> Summary:
 
 def paired_difference(scores: Scores, method: str, baseline: str, condition: str = AVERAGE) -> Summary:
     """Summary of method minus baseline, fold by fold and seed by seed."""
-    a, b = scores[method][condition], scores[baseline][condition]
-    width = min(a.shape[1], b.shape[1])
-    return summarize(a[:, :width] - b[:, :width])
+    return summarize(scores[method][condition] - scores[baseline][condition])
 
 
 def to_csv(rows: list[Row]) -> str:
