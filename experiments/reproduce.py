@@ -29,7 +29,7 @@ from cmarr_jax.parallel import make_parallel_sweep
 from cmarr_jax.sweep import stack_runs
 from cmarr_jax.train import RunResult, make_train_run
 from experiments.report import write_tables
-from experiments.results import Row, append_rows, rows_from_counts
+from experiments.results import Row, append_rows, read_rows, rows_from_counts
 from experiments.settings import METHODS, SEQUENCES, SMOKE, SYNTHETIC, VECTORS, Settings
 from experiments.sources import SYNTHETIC_NAME, Source, load_archive, load_synthetic
 
@@ -164,6 +164,10 @@ def train_all(
                     one = jax.tree.map(lambda x, number=number: x[number], result)
                     write_run(folder, name, folds[fold].name, seed, config, one)
                 progress.advance(task, len(chunk))
+            uars = [row.uar for row in read_rows(folder) if row.method == name]
+            progress.print(
+                f"{name}: {len(units)} models, mean test UAR over all conditions {100 * np.mean(uars):.1f} %"
+            )
 
 
 def chunks(units: list, size: int) -> list[list]:

@@ -64,7 +64,7 @@ class Settings:
 SYNTHETIC = Settings(
     # Small enough for two CPU cores and a coffee: few epochs over many utterances. Chosen on validation folds.
     model={"embedding": 32, "conv_channels": 16, "flow_layers": 4, "flow_hidden": 32, "projection": 32, "dropout": 0.3},
-    train=TrainConfig(complete_epochs=3, missing_epochs=12, batch_size=64),
+    train=TrainConfig(complete_epochs=2, missing_epochs=8, batch_size=64),
     hyper=Hyperparameters(learning_rate=2e-3, alignment=0.03, refinement=0.3),
     max_frames=16,
 )
