@@ -2,7 +2,7 @@
 
 import os
 
-# The programs are tiny, so nearly all of the suite's time is XLA compiling them: without LLVM's optimisation in half of it.
+# The programs are tiny, so nearly all of the time goes into compiling them: half of it without LLVM's optimisations.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"

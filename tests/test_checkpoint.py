@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import MODALITIES, model_config, random_params
 
 from cmarr_jax.checkpoint import abstract_state, example_batch, load_run, save_run
 from cmarr_jax.config import Hyperparameters, ModalityConfig, RunConfig, TrainConfig
 from cmarr_jax.input import Normalizer, fit_normalizer
 from cmarr_jax.objectives import make_method
 from cmarr_jax.train import evaluate
-from tiny import MODALITIES, model_config, random_params
 
 PAIR = (ModalityConfig("zeta", 2, "vector"), ModalityConfig("alpha", 3, "lstm"))
 RECORD = {"name": "cm_arr", "fold": "01F", "seed": 3, "best_epoch": np.int32(4), "test_counts": np.eye(2, dtype=int)}

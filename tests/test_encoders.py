@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import model_config, randomize
 
 from cmarr_jax.config import ModalityConfig
 from cmarr_jax.encoders import ConvEncoder, LstmEncoder, VectorEncoder, make_encoder, masked_max, valid_frames
-from tiny import model_config, randomize
 
 SEQUENCE = {
     "lstm": LstmEncoder(8),

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from tiny import make_corpus
 
 from cmarr_jax.corpus import ArchiveError, write_archive
 from cmarr_jax.folds import FoldError
 from experiments import evaluate, report, reproduce
 from experiments.results import Row, append_rows, read_rows, rows_from_counts
 from experiments.settings import METHODS, SMOKE, Settings
-from tiny import make_corpus
 
 CONDITIONS = ["a", "v", "t", "av", "at", "vt", "avt"]
 
@@ -24,7 +24,7 @@ CONDITIONS = ["a", "v", "t", "av", "at", "vt", "avt"]
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "toy.npz"
-    write_archive(path, make_corpus(sequences=("text",), sessions=2, absent=0.1))
+    write_archive(path, make_corpus(sequences=(), sessions=2, absent=0.1))
     return path
 
 
@@ -117,7 +117,7 @@ def test_a_saved_run_evaluates_to_its_counts(table, archive):
 
 
 def test_evaluating_on_other_data_is_refused(table, tmp_path):
-    write_archive(tmp_path / "toy.npz", make_corpus(sequences=("text",), sessions=2, absent=0.1, seed=1))
+    write_archive(tmp_path / "toy.npz", make_corpus(sequences=(), sessions=2, absent=0.1, seed=1))
     with pytest.raises(ValueError, match="not those the model was trained on"):
         evaluate.main(evaluate.Arguments(table / "cm_arr" / "speaker2_seed0", data=str(tmp_path / "toy.npz")))
 

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import randomize
 
 from cmarr_jax.gaussian import GaussianHead, sample, soft_bound
 from cmarr_jax.types import GaussianEmbedding
-from tiny import randomize
 
 TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 HEAD = GaussianHead(min_log_std=-6.0, max_log_std=3.0)

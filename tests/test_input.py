@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import make_corpus
 
 from cmarr_jax.folds import FoldSplit, stack_folds
 from cmarr_jax.input import fit_normalizer, modality_configs, normalize, take, to_data
-from tiny import make_corpus
 
 ROWS = jnp.array([3, 0, 7, 18, 40, 21, 5])  # row 18 lacks audio, 3 video, 21 text
 ALL = jnp.ones(7, bool)

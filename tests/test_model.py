@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import MODALITIES, make_batch, model_config, random_params, randomize
 
 from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, TrainConfig
 from cmarr_jax.missing import availability_patterns
 from cmarr_jax.model import CmArr
 from cmarr_jax.objectives import make_method
 from cmarr_jax.types import GaussianEmbedding
-from tiny import MODALITIES, make_batch, model_config, random_params, randomize
 
 VARIANTS = {
     "mean": ("cm_arr", {}),

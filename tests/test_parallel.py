@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny import CLASSES, HYPER, make_batch, model_config, random_params
 
 from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.method import Stage
@@ -14,11 +15,10 @@ from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import make_parallel_eval_step, make_parallel_sweep, make_parallel_train_step, split_batch
 from cmarr_jax.sweep import stack_runs
 from cmarr_jax.train import count_conditions, make_train_step, make_tx
-from tiny import CLASSES, HYPER, make_batch, model_config, random_params
 
 DEVICES = 4
 WEIGHTS = Hyperparameters(alignment=1.0, nll=1.0, squared_error=1.0, refinement=1.0, entropy=1.0, entropy_floor=1.0)
-# Each device draws its own noise, so one device and four can only agree where the noise does not matter: no dropout, and
+# Each device draws its own noise, so one device and four can only agree where noise does not matter: no dropout, and
 # embeddings with a standard deviation of exp(-20).
 QUIET = model_config(dropout=0.0, min_log_std=-20.1, max_log_std=-20.0)
 
@@ -52,7 +52,7 @@ def test_a_training_step_on_four_devices_equals_one(name, stage):
         stage = fixed_patterns(stage)
     batch = uneven_batch()
     params = random_params(method.init, batch)
-    # Without Adam, whose first step is a sign and would hide or blow up differences: the update is the clipped gradient.
+    # Without Adam, whose first step is a sign, which hides or blows up differences: the update is the clipped gradient.
     tx = optax.clip_by_global_norm(0.1)
     args = jax.random.key(0), jnp.asarray(10.0), WEIGHTS
     step = jax.jit(make_train_step(stage, tx, config))

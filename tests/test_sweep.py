@@ -4,12 +4,13 @@ import chex
 import jax
 import numpy as np
 import pytest
+from tiny import HYPER, make_corpus, make_setup
 
 from cmarr_jax.sweep import make_sweep, stack_runs
-from tiny import HYPER
 
 FOLDS, SEEDS = [1, 4, 1], [0, 0, 7]
-HYPERS = [HYPER, HYPER._replace(learning_rate=3e-3), HYPER]
+# Small rates: where a gradient is nearly zero, Adam makes a step of the learning rate's size out of its rounding.
+HYPERS = [HYPER._replace(learning_rate=rate) for rate in (1e-3, 3e-4, 1e-3)]
 
 
 def loop(setup):
@@ -27,15 +28,16 @@ def assert_same_runs(result, expected):
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_a_sweep_equals_a_loop(zero_fill_setup, at_once):
+    # Three runs; two at once leave one over.
     runs, expected = loop(zero_fill_setup)
     result = jax.jit(make_sweep(zero_fill_setup.train_run, at_once=at_once))(zero_fill_setup.data, runs)
     assert_same_runs(result, expected)
 
 
-def test_a_sweep_of_cm_arr_equals_a_loop(cm_arr_setup):
-    # Three runs, two at once: the last comes alone.
-    runs, expected = loop(cm_arr_setup)
-    result = jax.jit(make_sweep(cm_arr_setup.train_run, at_once=2))(cm_arr_setup.data, runs)
+def test_a_sweep_of_cm_arr_equals_a_loop():
+    setup = make_setup("cm_arr", make_corpus(sequences=(), absent=0.2))  # vectors compile fastest
+    runs, expected = loop(setup)
+    result = jax.jit(make_sweep(setup.train_run, at_once=3))(setup.data, runs)
     assert_same_runs(result, expected)
     losses = expected.history["reconstruction_refinement"]["loss"]
     assert len(np.unique(losses)) == losses.size  # the three runs differ

@@ -101,7 +101,7 @@ def random_params(init, batch, *, scale=0.3, seed=0):
 
 
 class Setup(NamedTuple):
-    """A corpus on the device, its stacked folds, a method, and its compiled run."""
+    """A corpus on the device, its stacked folds, a method, its run, the run compiled, and how often it was traced."""
 
     corpus: Corpus
     data: Data
@@ -111,6 +111,7 @@ class Setup(NamedTuple):
     method: Method
     train_run: TrainRun
     run: TrainRun
+    traces: list[str]
 
     def fold(self, number: int) -> Fold:
         return jax.tree.map(lambda part: part[number], self.folds)
@@ -122,9 +123,14 @@ def make_setup(name: str, corpus: Corpus) -> Setup:
     train = TrainConfig(complete_epochs=1, missing_epochs=3, batch_size=12, eval_batch_size=6)
     method = make_method(name, config, train)
     train_run = make_train_run(method, train, len(CLASSES))
-    return Setup(
-        corpus, to_data(corpus), stack_folds(make_folds(corpus)), config, train, method, train_run, jax.jit(train_run)
-    )
+    traces: list[str] = []
+
+    def counted(*args):
+        traces.append(name)
+        return train_run(*args)
+
+    folds = stack_folds(make_folds(corpus))
+    return Setup(corpus, to_data(corpus), folds, config, train, method, train_run, jax.jit(counted), traces)
 
 
 HYPER = Hyperparameters(learning_rate=1e-2)
