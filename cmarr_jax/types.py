@@ -35,7 +35,7 @@ class GaussianEmbedding(NamedTuple):
 
 
 class AnchorLoss(NamedTuple):
-    """An unreduced loss: `value` per anchor (nats) and `valid`, `True` where it counts. Invalid values are 0."""
+    """An unreduced loss: `value` per anchor (unit: see the loss) and `valid`, `True` where it counts; else 0."""
 
     value: Array
     valid: Array

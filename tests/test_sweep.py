@@ -9,7 +9,6 @@ from tiny import HYPER, make_corpus, make_setup
 from cmarr_jax.sweep import make_sweep, stack_runs
 
 FOLDS, SEEDS = [1, 4, 1], [0, 0, 7]
-# Small rates: where a gradient is nearly zero, Adam makes a step of the learning rate's size out of its rounding.
 HYPERS = [HYPER._replace(learning_rate=rate) for rate in (1e-3, 3e-4, 1e-3)]
 
 
@@ -21,8 +20,14 @@ def loop(setup):
 
 
 def assert_same_runs(result, expected):
-    """To 1e-5, and the same predictions."""
-    chex.assert_trees_all_close(result, expected, atol=1e-5, rtol=1e-5)
+    """Losses, scores and normalisers to 1e-5, the same predictions and epochs; parameters to 1e-4.
+
+    Where a gradient is nearly zero, Adam makes a step of the learning rate's size out of its rounding: among thousands of
+    parameters a few then differ by 2e-5 after 16 steps of 1e-3.
+    """
+    chex.assert_trees_all_close(result.params, expected.params, atol=1e-4)
+    chex.assert_trees_all_close(result._replace(params=()), expected._replace(params=()), atol=1e-5, rtol=1e-5)
+    np.testing.assert_array_equal(result.best_epoch, expected.best_epoch)
     np.testing.assert_array_equal(result.test_counts, expected.test_counts)
 
 
