@@ -172,7 +172,9 @@ def test_points_equal_twin(transform):
 
 
 @pytest.mark.parametrize(
-    ("transform", "num_modalities"), [(lambda f: f, 3), (jax.jit, 2), (jax.jit, 3), (jax.jit, 4)], ids=str
+    ("transform", "num_modalities"),
+    [(lambda f: f, 3), (jax.jit, 2), (jax.jit, 3), (jax.jit, 4)],
+    ids=["eager-3", "jit-2", "jit-3", "jit-4"],
 )
 def test_alignment_equals_twin(transform, num_modalities):
     mean, std = gaussians(num_modalities)

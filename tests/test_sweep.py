@@ -22,7 +22,7 @@ def loop(setup):
 def assert_same_runs(result, expected):
     """Losses, scores and normalisers to 1e-5, the same predictions and epochs; parameters to 1e-4.
 
-    Where a gradient is nearly zero, Adam makes a step of the learning rate's size out of its rounding: among thousands of
+    Where a gradient is nearly zero, Adam makes a step of the learning rate's size out of its rounding: of thousands of
     parameters a few then differ by 2e-5 after 16 steps of 1e-3.
     """
     chex.assert_trees_all_close(result.params, expected.params, atol=1e-4)
