@@ -286,6 +286,11 @@ def test_combinations_by_hand():
     np.testing.assert_allclose(combine("mean", latent, log_std, available), [[2.0, 4.0]], rtol=1e-6)
     expected = [[(1 + 3 / 4) / (5 / 4), (2 + 6 / 4) / (5 / 4)]]
     np.testing.assert_allclose(combine("precision", latent, log_std, available), expected, rtol=1e-5)
+    for combination in ("mean", "precision"):  # what is not read gets no gradient, nan or other
+        total = lambda *x, combination=combination: combine(combination, *x, available).sum()
+        grads = jax.grad(total, argnums=(0, 1))(latent, log_std)
+        chex.assert_tree_all_finite(grads)
+        assert not any(grad[:, 2].any() for grad in grads)
     kernel = jnp.arange(12.0).reshape(6, 2)
     params = {"combiner": {"kernel": kernel, "bias": jnp.ones(2)}}
     expected = np.array([[1.0, 2.0, 3.0, 6.0, 0.0, 0.0]]) @ np.asarray(kernel) + 1
