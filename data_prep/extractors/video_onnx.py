@@ -40,7 +40,7 @@ class FaceOnnx(Extractor):
     detector: Path | None = None
     max_frames: int = 50
     min_face: float = 0.125
-    step_ratio: float = 1.25
+    step_ratio: float = 1.0
     margin: float = 0.0
     size: int = 64
     mean: float = 0.0
