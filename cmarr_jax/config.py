@@ -33,7 +33,7 @@ class ModalityConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Sizes and variants of the network (METHOD: encoders and fusion L, Gaussian heads and flow D)."""
+    """Sizes and variants of the network (encoders and fusion L, Gaussian heads and flow D)."""
 
     modalities: tuple[ModalityConfig, ...]
     num_classes: int

@@ -6,9 +6,7 @@ writes the archive (and its details file) back from the folder of a prepared dat
 only: `tfds.data_source` or `tfds.builder_from_directory(DATA_SET).as_data_source()`.
 """
 
-import contextlib
 import dataclasses
-import io
 import json
 import re
 import shutil
@@ -20,12 +18,12 @@ from typing import Annotated, Any
 import numpy as np
 import tensorflow_datasets as tfds
 import tyro
-from absl import logging
 
 from cmarr_jax.corpus import ArchiveError, Corpus, check_corpus, read_archive, write_archive
 from data_prep.convert import Flag, Out, run_command
 from data_prep.details import NUMBERS, TEXT, Details, details_path, read_details, write_details
 from data_prep.known_counts import CLASS_NAMES
+from data_prep.quiet_tfds import quiet_tfds
 
 SPLIT = "utterances"  # one split, since folds are made from the speakers
 DataSet = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_SET")]
@@ -154,7 +152,7 @@ def write_dataset(builder_class: type[CorpusBuilder], archive: Path, data_dir: P
     )
     try:
         shutil.rmtree(path, ignore_errors=True)
-        with _quiet():
+        with quiet_tfds():
             builder = builder_class(config=config, data_dir=data_dir, file_format="array_record")
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     except OSError as error:
@@ -169,7 +167,7 @@ def read_dataset(path: Path) -> tuple[Corpus, Details]:
       ArchiveError: if the folder holds no data set of this kind, or a file of it is damaged.
     """
     try:
-        with _quiet():
+        with quiet_tfds():
             builder = tfds.builder_from_directory(path)
             source = builder.as_data_source(split=SPLIT)
             examples = [source[row] for row in range(len(source))]
@@ -225,19 +223,6 @@ def _from_examples(
 
 def _config_name(archive: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", archive.stem)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back what tfds prints of downloads (there is none), its progress bar and its warnings of new configs."""
-    tfds.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

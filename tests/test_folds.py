@@ -1,4 +1,4 @@
-"""Folds: the laws of METHOD.md section 3, and padding that never names a row of another part."""
+"""Folds: the laws of the published protocol, and padding that never names a row of another part."""
 
 import numpy as np
 import pytest

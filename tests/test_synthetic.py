@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from cmarr_jax.corpus import check_corpus
 from cmarr_jax.metrics import uar, war
 from cmarr_jax.missing import availability_patterns
+from data_prep import known_counts
 from data_prep.synthetic import generative
 from data_prep.synthetic.load import default_data_dir, load
 
@@ -63,9 +64,9 @@ def _brute_force(corpus, parameters, row, pattern):
 def test_speakers_sessions_and_counts_are_those_of_iemocap(full):
     corpus, _ = full
     assert len(corpus) == 5531
-    # METHOD.md section 3: angry, happy, neutral, sad.
+    # The published totals: angry, happy, neutral, sad.
     np.testing.assert_array_equal(np.bincount(corpus.label), [1103, 1636, 1708, 1084])
-    for speaker, counts in generative.SPEAKER_COUNTS.items():
+    for speaker, counts in known_counts.IEMOCAP.items():
         np.testing.assert_array_equal(np.bincount(corpus.label[corpus.speaker == speaker]), counts)
     sessions = {session: set(corpus.speaker[corpus.session == session]) for session in np.unique(corpus.session)}
     assert sessions == {f"0{i}": {f"0{i}F", f"0{i}M"} for i in range(1, 6)}

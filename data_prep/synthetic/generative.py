@@ -23,26 +23,11 @@ import numpy as np
 
 from cmarr_jax.corpus import Corpus
 from cmarr_jax.missing import availability_patterns
+from data_prep.known_counts import IEMOCAP
 
 CLASS_NAMES = ("angry", "happy", "neutral", "sad")
 MODALITIES = ("audio", "video", "text")
 DEFAULT_WIDTHS: Mapping[str, int] = MappingProxyType({"audio": 16, "video": 12, "text": 24})
-
-# IEMOCAP's utterances of each class per speaker (session and gender), happy with excited.
-SPEAKER_COUNTS: Mapping[str, tuple[int, int, int, int]] = MappingProxyType(
-    {
-        "01F": (147, 132, 171, 78),
-        "01M": (82, 146, 213, 116),
-        "02F": (67, 166, 135, 113),
-        "02M": (70, 161, 227, 84),
-        "03F": (92, 128, 130, 172),
-        "03M": (148, 158, 190, 133),
-        "04F": (205, 185, 76, 62),
-        "04M": (122, 118, 182, 81),
-        "05F": (78, 159, 221, 132),
-        "05M": (92, 283, 163, 113),
-    }
-)
 
 # Arousal, valence, expression of each class; the mean over classes is taken off.
 _CLASS_CUES = np.array([[1.0, -1.0, 0.5], [1.0, 1.0, 0.5], [0.0, 0.0, -1.0], [-1.0, -0.6, 0.3]])
@@ -123,8 +108,7 @@ def class_counts(scale: float = 1.0) -> dict[str, np.ndarray]:
     if not scale > 0:
         raise ValueError(f"scale must be above 0, found {scale}")
     return {
-        speaker: np.maximum(np.rint(scale * np.asarray(counts)).astype(int), 2)
-        for speaker, counts in SPEAKER_COUNTS.items()
+        speaker: np.maximum(np.rint(scale * np.asarray(counts)).astype(int), 2) for speaker, counts in IEMOCAP.items()
     }
 
 

@@ -1,18 +1,16 @@
 """The synthetic corpus in memory, with its Bayes ceiling; prepared as a tfds data set on first use."""
 
-import contextlib
-import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 
 from cmarr_jax.corpus import Corpus
+from data_prep.quiet_tfds import quiet_tfds
 from data_prep.synthetic import generative
 from data_prep.synthetic.synthetic_dataset_builder import Builder, SyntheticConfig
 
@@ -89,7 +87,7 @@ def class_log_prior(corpus: Corpus) -> np.ndarray:
 
 def _prepare(config: SyntheticConfig, root: Path) -> Builder:
     """Draws and writes the data set unless it is there. Two processes may do so at once: the first to end wins."""
-    with _quiet():
+    with quiet_tfds():
         builder = _make_builder(config, root)
         if builder.is_prepared():
             return builder
@@ -106,19 +104,6 @@ def _prepare(config: SyntheticConfig, root: Path) -> Builder:
 def _make_builder(config: SyntheticConfig, root: Path) -> Builder:
     known = config.name in Builder.builder_configs  # one that tfds knows has to be given by name
     return Builder(config=config.name if known else config, data_dir=root, file_format="array_record")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back what tfds prints of downloads (there is none), its progress bar and its warnings of new configs."""
-    tfds.disable_progress_bar()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _read(builder: Builder, count: int) -> Corpus:
