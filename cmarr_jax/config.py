@@ -17,6 +17,7 @@ ENCODER_KINDS = ("lstm", "conv", "vector")
 RECOVERIES = ("flow", "zeros")
 FUSIONS = ("concat", "attention")
 COMBINATIONS = ("mean", "precision", "linear")
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ModelConfig:
     embedding: int = 128  # L: LSTM hidden size and width of every unimodal embedding
     conv_channels: int = 128  # L
     conv_widths: tuple[int, ...] = (3, 4, 5)  # L
+    encoder_dtype: str = "float32"  # D: of the products inside the LSTM and convolution; all else is float32
     frame_attention: bool = False  # L: MAP attends over the sequence before its Gaussian head
     dropout: float = 0.5  # L
     min_log_std: float = -6.0  # D
@@ -56,6 +58,7 @@ class ModelConfig:
         _one_of("recovery", self.recovery, RECOVERIES)
         _one_of("fusion", self.fusion, FUSIONS)
         _one_of("combination", self.combination, COMBINATIONS)
+        _one_of("encoder_dtype", self.encoder_dtype, DTYPES)
         names = [modality.name for modality in self.modalities]
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"at least two modalities with different names are needed, found {names}")

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from cmarr_jax.config import ModalityConfig, ModelConfig
 from cmarr_jax.recurrence import lstm
-from cmarr_jax.types import Array
+from cmarr_jax.staircase import as_staircase, project, to_batch_rows, unfold, valid_blocks, without_padding
+from cmarr_jax.types import Array, Staircase
 
 
 class LstmEncoder(nn.Module):
@@ -21,19 +22,25 @@ class LstmEncoder(nn.Module):
 
     size: int
     attention: bool = False
+    dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, frames: Array, length: Array, *, train: bool = False) -> Array:
-        """`frames [B, T, D]`, `length [B]` int -> `[B, size]`. An utterance of length 0 gives zeros."""
-        chex.assert_rank([frames, length], [3, 1])
+    def __call__(self, frames: Array | Staircase, length: Array, *, train: bool = False) -> Array:
+        """`frames [B, T, D]` or a staircase, `length [B]` int -> `[B, size]`. A length of 0 gives zeros."""
+        stairs = as_staircase(without_padding(frames, length))
         kernel = self.param("recurrent", _per_gate(nn.initializers.orthogonal()), (self.size, 4 * self.size))
-        project = nn.Dense(4 * self.size, kernel_init=_per_gate(nn.initializers.xavier_uniform()), name="input")
-        hidden = lstm(project(frames.swapaxes(0, 1)), kernel).swapaxes(0, 1)
-        valid = valid_frames(length, frames.shape[1])
+        dense = nn.Dense(
+            4 * self.size, dtype=self.dtype, kernel_init=_per_gate(nn.initializers.xavier_uniform()), name="input"
+        )
+        projected = project(dense, [block.swapaxes(0, 1) for block in stairs.blocks])
+        hidden = [block.swapaxes(0, 1) for block in lstm(tuple(projected), kernel)]
+        valid = valid_blocks(stairs, length)
         if self.attention:
-            pairs = valid[:, None, :, None] & valid[:, None, None, :]
-            hidden = hidden + nn.MultiHeadDotProductAttention(num_heads=4, name="attention")(hidden, mask=pairs)
-        return masked_max(hidden, valid)
+            whole, inside = unfold(hidden), unfold([block[..., None] for block in valid])[..., 0]
+            pairs = inside[:, None, :, None] & inside[:, None, None, :]
+            attention = nn.MultiHeadDotProductAttention(num_heads=4, name="attention")
+            hidden, valid = [whole + attention(whole, mask=pairs)], [inside]
+        return to_batch_rows(masked_max(hidden, valid), stairs)
 
 
 class ConvEncoder(nn.Module):
@@ -47,32 +54,35 @@ class ConvEncoder(nn.Module):
     channels: int
     widths: Sequence[int]
     dropout: float
+    dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, frames: Array, length: Array, *, train: bool = False) -> Array:
-        """`frames [B, T, D]`, `length [B]` int -> `[B, size]`. An utterance of length 0 gives what zeros give."""
-        chex.assert_rank([frames, length], [3, 1])
-        num_frames, width_in = frames.shape[1:]
-        frames = jnp.where(valid_frames(length, num_frames)[..., None], frames, 0)
-        frames = jnp.pad(frames, ((0, 0), (0, max(self.widths) - 1), (0, 0)))
+    def __call__(self, frames: Array | Staircase, length: Array, *, train: bool = False) -> Array:
+        """`frames [B, T, D]` or a staircase, `length [B]` int -> `[B, size]`. A length of 0 gives what zeros give."""
+        stairs = as_staircase(without_padding(frames, length))
+        width_in = stairs.blocks[0].shape[-1]
         kernels = [
             self.param(
                 f"kernel_{width}", nn.initializers.lecun_normal(in_axis=(0, 1)), (width, width_in, self.channels)
             )
             for width in self.widths
         ]
-        taps = jnp.concatenate([tap for kernel in kernels for tap in kernel], axis=-1)
-        products = iter(jnp.split(frames @ taps.astype(frames.dtype), sum(self.widths), axis=-1))
-        pooled = []
+        taps = jnp.concatenate([tap for kernel in kernels for tap in kernel], axis=-1).astype(self.dtype)
+        products = unfold(project(lambda flat: flat.astype(self.dtype) @ taps, stairs.blocks))
+        num_frames = products.shape[1]
+        products = jnp.pad(products, ((0, 0), (0, max(self.widths) - 1), (0, 0)))
+        parts = iter(jnp.split(products, sum(self.widths), axis=-1))
+        length, pooled = length[stairs.row], []
         for width in self.widths:
             windows = sum(
-                (next(products)[:, tap : tap + num_frames] for tap in range(1, width)),
-                start=next(products)[:, :num_frames],
+                (next(parts)[:, tap : tap + num_frames] for tap in range(1, width)),
+                start=next(parts)[:, :num_frames],
             )
             inside = valid_frames(jnp.maximum(length - width + 1, 1), num_frames)
-            pooled.append(masked_max(windows, inside))
+            pooled.append(masked_max([windows], [inside]))
+        highest = to_batch_rows(jnp.concatenate(pooled, axis=-1).astype(jnp.float32), stairs)
         bias = self.param("bias", nn.initializers.zeros, (self.channels * len(self.widths),))
-        features = nn.relu(jnp.concatenate(pooled, axis=-1) + bias[None])
+        features = nn.relu(highest + bias[None])
         features = nn.Dropout(self.dropout, deterministic=not train)(features)
         return nn.relu(nn.Dense(self.size, name="output")(features))
 
@@ -95,9 +105,10 @@ class VectorEncoder(nn.Module):
 def make_encoder(modality: ModalityConfig, config: ModelConfig, *, name: str | None = None) -> nn.Module:
     """The encoder that `modality.encoder` names, `[B, ...] -> [B, config.embedding]`."""
     if modality.encoder == "lstm":
-        return LstmEncoder(config.embedding, config.frame_attention, name=name)
+        return LstmEncoder(config.embedding, config.frame_attention, config.encoder_dtype, name=name)
     if modality.encoder == "conv":
-        return ConvEncoder(config.embedding, config.conv_channels, config.conv_widths, config.dropout, name=name)
+        widths, dtype = config.conv_widths, config.encoder_dtype
+        return ConvEncoder(config.embedding, config.conv_channels, widths, config.dropout, dtype, name=name)
     return VectorEncoder(config.embedding, config.dropout, name=name)
 
 
@@ -106,11 +117,14 @@ def valid_frames(length: Array, num_frames: int) -> Array:
     return jnp.arange(num_frames)[None] < length[:, None]
 
 
-def masked_max(frames: Array, valid: Array) -> Array:
-    """Maximum over the valid frames, `[B, T, D], [B, T] -> [B, D]`; zeros where no frame is valid."""
-    lowest = jnp.finfo(frames.dtype).min
-    highest = jnp.max(jnp.where(valid[..., None], frames, lowest), axis=1)
-    return jnp.where(valid.any(axis=1)[:, None], highest, 0)
+def masked_max(blocks: Sequence[Array], valid: Sequence[Array]) -> Array:
+    """Maximum over the valid frames of blocks `[n_k, t_k, D]`, `[n_k, t_k]` -> `[B, D]`; zeros where none is valid."""
+    rows, lowest = blocks[0].shape[0], jnp.finfo(blocks[0].dtype).min
+    highest = [jnp.max(jnp.where(v[..., None], block, lowest), axis=1) for block, v in zip(blocks, valid, strict=True)]
+    fill_up = lambda x, value: jnp.pad(x, ((0, rows - len(x)),) + ((0, 0),) * (x.ndim - 1), constant_values=value)
+    whole = jnp.max(jnp.stack([fill_up(block, lowest) for block in highest]), axis=0)
+    some = jnp.any(jnp.stack([fill_up(v.any(axis=1), False) for v in valid]), axis=0)
+    return jnp.where(some[:, None], whole, 0)
 
 
 def _per_gate(initializer: nn.initializers.Initializer) -> nn.initializers.Initializer:

@@ -1,7 +1,7 @@
 """A corpus in device memory: padded frames, batches by row index, normalisation from the training rows."""
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,9 @@ import numpy as np
 from cmarr_jax.config import ModalityConfig
 from cmarr_jax.corpus import Corpus
 from cmarr_jax.encoders import valid_frames
-from cmarr_jax.types import Array, Batch
+from cmarr_jax.plan import PartPlan
+from cmarr_jax.staircase import map_valid
+from cmarr_jax.types import Array, Batch, Staircase
 
 
 class Data(NamedTuple):
@@ -59,9 +61,19 @@ def to_data(corpus: Corpus, *, max_frames: int | None = None) -> Data:
     return Data(features, length, jnp.asarray(corpus.present), jnp.asarray(corpus.label, jnp.int32))
 
 
-def take(data: Data, rows: Array, where: Array) -> Batch:
-    """The batch of these rows: `rows [B]` int, `where [B]` bool."""
-    return Batch(**jax.tree.map(lambda x: x[rows], data)._asdict(), where=where)
+def take(data: Data, rows: Array, where: Array, plan: PartPlan | None = None) -> Batch:
+    """The batch of these rows, `rows [B]` int, `where [B]` bool; sequences as the staircase of `plan`, if any."""
+    one = jax.tree.map(lambda x: x[rows], data._replace(features={}))
+    features: dict[str, Any] = OrderedDict()
+    for name, values in data.features.items():
+        if plan is not None and name in plan.stairs:
+            stairs = plan.stairs[name]
+            row = jnp.asarray(stairs.row)
+            blocks = tuple(values[rows[row[:num]], start:end] for num, start, end in stairs.blocks)
+            features[name] = Staircase(blocks, row)
+        else:
+            features[name] = values[rows]
+    return Batch(features, one.length, one.present, one.label, where)
 
 
 def fit_normalizer(data: Data, rows: Array, where: Array, *, chunk: int = 256) -> Normalizer:
@@ -104,16 +116,24 @@ def fit_normalizer(data: Data, rows: Array, where: Array, *, chunk: int = 256) -
 
 def normalize(normalizer: Normalizer, batch: Batch) -> Batch:
     """Standardises the features of a batch; padding and absent modalities become zeros again."""
-    features: dict[str, Array] = OrderedDict()
+    features: dict[str, Any] = OrderedDict()
     for column, (name, values) in enumerate(batch.features.items()):
-        mean, inverse_std = (_as_row(part[name], values) for part in normalizer)
-        scaled = (values - mean) * inverse_std
-        features[name] = jnp.where(_counted(batch, name, column)[..., None], scaled, 0.0)
+        mean, inverse_std = normalizer.mean[name], normalizer.inverse_std[name]
+
+        def scale(values: Array, counted: Array, mean=mean, inverse_std=inverse_std) -> Array:
+            scaled = (values - _as_row(mean, values)) * _as_row(inverse_std, values)
+            return jnp.where(counted[..., None], scaled, 0.0)
+
+        has = batch.present[:, column] & batch.where
+        if name in batch.length:
+            features[name] = map_valid(scale, values, jnp.where(has, batch.length[name], 0))
+        else:
+            features[name] = scale(values, has)
     return batch._replace(features=features)
 
 
 def _counted(batch: Batch, name: str, column: int) -> Array:
-    """Entries of a modality that hold data, `[B, T]` or `[B]`, bool."""
+    """Entries of a padded modality that hold data, `[B, T]` or `[B]`, bool."""
     has = batch.present[:, column] & batch.where
     if name not in batch.length:
         return has

@@ -31,10 +31,13 @@ class UnimodalEncoders(nn.Module):
         embeddings = []
         for column, modality in enumerate(self.config.modalities):
             features = batch.features[modality.name]
-            has = batch.present[:, column].reshape((-1,) + (1,) * (features.ndim - 1))
+            has, length = batch.present[:, column], batch.length.get(modality.name)
             encoder = make_encoder(modality, self.config, name=f"encoder_{modality.name}")
-            length = batch.length.get(modality.name)
-            embeddings.append(encoder(jnp.where(has, features, 0), length, train=train))
+            if length is None:
+                features = jnp.where(has[:, None], features, 0)
+            else:
+                length = jnp.where(has, length, 0)
+            embeddings.append(encoder(features, length, train=train))
         return jnp.stack(embeddings, axis=1)
 
 

@@ -17,6 +17,7 @@ from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
 from cmarr_jax.method import Method, Params, Stage
 from cmarr_jax.metrics import confusion_counts, uar
 from cmarr_jax.missing import availability_patterns, sample_available
+from cmarr_jax.plan import PartPlan, Plan, fold_fits, place, shuffle, unsorted_plan
 from cmarr_jax.types import Array, Batch
 
 
@@ -119,33 +120,45 @@ def evaluate(
     where: Array,
     *,
     num_classes: int,
-    batch_size: int = 256,
+    plan: PartPlan | None = None,
 ) -> Array:
     """Confusion counts of these rows in every condition, `[P, K, K]`, in the order of `availability_patterns`."""
+    plan = plan or PartPlan(min(256, len(rows)))
     patterns = jnp.asarray(availability_patterns(data.present.shape[1]))
-    chunks = _in_batches(rows, where, min(batch_size, len(rows)))
+    batches, _ = place(data.length, rows, where, plan)
 
     def add(counts: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
-        batch = normalize(normalizer, take(data, *part))
+        batch = normalize(normalizer, take(data, *part, plan))
         return counts + count_conditions(method, params, batch, patterns, num_classes), None
 
     zeros = jnp.zeros((len(patterns), num_classes, num_classes), jnp.int32)
-    return jax.lax.scan(add, zeros, chunks)[0]
+    return jax.lax.scan(add, zeros, batches)[0]
 
 
-def make_train_run(method: Method, config: TrainConfig, num_classes: int) -> TrainRun:
-    """The run of a method as one pure function of arrays, to be jitted by the caller."""
+def make_train_run(method: Method, config: TrainConfig, num_classes: int, plan: Plan | None = None) -> TrainRun:
+    """The run of a method as one pure function of arrays, to be jitted by the caller.
+
+    Args:
+      method: From `make_method`.
+      config: The schedule.
+      num_classes: K.
+      plan: From `make_plan`, for the corpus and the folds that the run will see: batches without the padding to the
+        longest utterance. A fold with longer utterances than planned gives nan parameters rather than cut utterances.
+        Without a plan every sequence is padded, and who meets whom in a batch is not restricted.
+    """
     tx = make_tx(config)
 
     def train_run(data: Data, fold: Fold, key: Array, hyper: Hyperparameters) -> RunResult:
         init_key, *stage_keys = jax.random.split(key, 1 + len(method.stages))
+        plans = plan or unsorted_plan(fold, config)
         normalizer = fit_normalizer(data, fold.train, fold.train_where)
         params = method.init(init_key, normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2])))
+        params = jax.tree.map(lambda x: jnp.where(fold_fits(data.length, fold, plans), x, jnp.nan), params)
         opt_state = tx.init(params)
         history = {}
         for stage, stage_key in zip(method.stages, stage_keys, strict=True):
             last = stage is method.stages[-1]
-            epoch = make_epoch(method, stage, tx, config, num_classes, normalizer, data, fold, hyper, decay=last)
+            epoch = make_epoch(method, stage, tx, config, num_classes, normalizer, data, fold, hyper, plans, decay=last)
             num_patterns = 2 ** data.present.shape[1] - 1
             best = Best(
                 params,
@@ -157,7 +170,7 @@ def make_train_run(method: Method, config: TrainConfig, num_classes: int) -> Tra
             (params, opt_state, best), history[stage.name] = jax.lax.scan(epoch, (params, opt_state, best), steps)
         test_counts = evaluate(
             method, best.params, normalizer, data, fold.test, fold.test_where,
-            num_classes=num_classes, batch_size=config.eval_batch_size,
+            num_classes=num_classes, plan=plans.test,
         )  # fmt: skip
         return RunResult(best.params, normalizer, history, best.epoch, best.counts, test_counts)
 
@@ -174,6 +187,7 @@ def make_epoch(
     data: Data,
     fold: Fold,
     hyper: Hyperparameters,
+    plans: Plan,
     *,
     decay: bool,
 ):
@@ -182,8 +196,8 @@ def make_epoch(
     With `decay` the learning rate falls linearly to zero over the second half of the stage.
     """
     train_step = make_train_step(stage, tx, config)
-    num_rows = len(fold.train)
-    steps_per_epoch = -(-num_rows // config.batch_size)
+    batches, _ = place(data.length, fold.train, fold.train_where, plans.train)
+    steps_per_epoch = len(batches[0])
     num_steps = max(stage.epochs * steps_per_epoch, 1)
 
     def learning_rate(step: Array) -> Array:
@@ -194,22 +208,21 @@ def make_epoch(
         params, opt_state, best = carry
         index, key = inputs
         shuffle_key, step_key = jax.random.split(key)
-        order = jax.random.permutation(shuffle_key, num_rows)
-        batches = _in_batches(fold.train[order], fold.train_where[order], config.batch_size)
 
         def step(state, inputs):
             params, opt_state = state
             number, rows, where = inputs
-            batch = normalize(normalizer, take(data, rows, where))
+            batch = normalize(normalizer, take(data, rows, where, plans.train))
             rate = learning_rate(index * steps_per_epoch + number)
             key = jax.random.fold_in(step_key, number)
             params, opt_state, aux = train_step(params, opt_state, batch, key, rate, hyper)
             return (params, opt_state), aux
 
-        (params, opt_state), aux = jax.lax.scan(step, (params, opt_state), (jnp.arange(steps_per_epoch), *batches))
+        numbered = (jnp.arange(steps_per_epoch), *shuffle(shuffle_key, batches, plans.train))
+        (params, opt_state), aux = jax.lax.scan(step, (params, opt_state), numbered)
         counts = evaluate(
             method, params, normalizer, data, fold.val, fold.val_where,
-            num_classes=num_classes, batch_size=config.eval_batch_size,
+            num_classes=num_classes, plan=plans.val,
         )  # fmt: skip
         score = uar(counts[:-1].sum(0))
         best = jax.tree.map(
@@ -223,11 +236,3 @@ def make_epoch(
         return method.diagnose(params, method.encode(params, batch), batch.where)
 
     return epoch
-
-
-def _in_batches(rows: Array, where: Array, size: int) -> tuple[Array, Array]:
-    """Rows as `[steps, size]`, filled up with the first row, which then does not count."""
-    missing = -len(rows) % size
-    rows = jnp.concatenate([rows, jnp.broadcast_to(rows[:1], (missing,))])
-    where = jnp.concatenate([where, jnp.zeros((missing,), bool)])
-    return rows.reshape(-1, size), where.reshape(-1, size)

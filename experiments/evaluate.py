@@ -16,6 +16,7 @@ from cmarr_jax.checkpoint import load_run
 from cmarr_jax.folds import make_folds, stack_folds
 from cmarr_jax.input import to_data
 from cmarr_jax.objectives import make_method
+from cmarr_jax.plan import make_plan
 from cmarr_jax.train import evaluate
 from experiments.results import rows_from_counts
 from experiments.settings import Settings
@@ -46,7 +47,10 @@ def main(arguments: Arguments) -> bool:
         )
     folds = make_folds(source.corpus, num_folds=max(len(table_config["folds"]), 3))
     number = [fold.name for fold in folds].index(saved.record["fold"])
-    fold = jax.tree.map(lambda part: part[number], stack_folds(folds))
+    stacked = stack_folds(folds)
+    fold = jax.tree.map(lambda part: part[number], stacked)
+    data = to_data(source.corpus, max_frames=settings.max_frames)
+    plan = make_plan(data, stacked, saved.config.train).test
     counts = jax.jit(
         lambda data: evaluate(
             make_method(saved.config.method, saved.config.model, saved.config.train),
@@ -56,9 +60,9 @@ def main(arguments: Arguments) -> bool:
             fold.test,
             fold.test_where,
             num_classes=source.corpus.num_classes,
-            batch_size=saved.config.train.eval_batch_size,
+            plan=plan,
         )
-    )(to_data(source.corpus, max_frames=settings.max_frames))
+    )(data)
     same = np.array_equal(counts, saved.record["test_counts"])
     name, fold_name, seed = (saved.record[key] for key in ("name", "fold", "seed"))
     table = Table("condition", "WAR, %", "UAR, %", title=f"{name}, fold {fold_name}, seed {seed}")

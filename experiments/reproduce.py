@@ -26,6 +26,7 @@ from cmarr_jax.folds import FoldError, FoldSplit, make_folds, stack_folds
 from cmarr_jax.input import Data, modality_configs, to_data
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import make_parallel_sweep
+from cmarr_jax.plan import make_plan
 from cmarr_jax.sweep import stack_runs
 from cmarr_jax.train import RunResult, make_train_run
 from experiments.report import write_tables
@@ -154,7 +155,9 @@ def train_all(
             program = json.dumps({**config.to_dict(), "hyper": None})
             if program not in sweeps:
                 method = make_method(config.method, config.model, config.train)
-                sweeps[program] = make_parallel_sweep(make_train_run(method, config.train, config.model.num_classes))
+                plan = make_plan(data, stacked, config.train)
+                train_run = make_train_run(method, config.train, config.model.num_classes, plan)
+                sweeps[program] = make_parallel_sweep(train_run)
             for chunk in chunks(units, size=jax.local_device_count()):
                 progress.update(task, description=name)
                 fold_index, seeds = (list(column) for column in zip(*chunk, strict=True))

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cmarr_jax.recurrence import lstm
+from cmarr_jax import recurrence
 
 TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+
+
+def lstm(projected, kernel):
+    """All frames as one block."""
+    return recurrence.lstm((projected,), kernel)[0]
 
 
 def plain_lstm(projected, kernel):
@@ -44,6 +49,22 @@ def test_values_and_gradients_equal_a_plain_scan(transform, num_frames):
     chex.assert_trees_all_close(backward(cotangent), plain_backward(cotangent), atol=1e-5, rtol=1e-5)
 
 
+@TRANSFORMS
+@pytest.mark.parametrize("stairs", [[(6, 3)], [(2, 3), (3, 2), (1, 1)], [(1, 3), (4, 3), (1, 1)]], ids=str)
+def test_blocks_equal_the_whole_inside_them(transform, stairs):
+    # Outside the blocks the whole has frames too; nothing of them may reach what is inside, and they get no gradient.
+    whole, kernel = inputs()
+    starts = [sum(frames for frames, _ in stairs[:k]) for k in range(len(stairs))]
+    cut = lambda x: tuple(
+        x[start : start + frames, :rows] for start, (frames, rows) in zip(starts, stairs, strict=True)
+    )
+    out, backward = jax.vjp(lambda whole, kernel: transform(recurrence.lstm)(cut(whole), kernel), whole, kernel)
+    expected, plain_backward = jax.vjp(lambda whole, kernel: cut(plain_lstm(whole, kernel)), whole, kernel)
+    chex.assert_trees_all_close(out, expected, atol=1e-6)
+    cotangent = cut(jax.random.normal(jax.random.key(1), (6, 3, 4)))
+    chex.assert_trees_all_close(backward(cotangent), plain_backward(cotangent), atol=1e-5, rtol=1e-5)
+
+
 def test_one_step_by_hand():
     # Zero kernel and one unit: cell = sigmoid(i) tanh(g), hidden = sigmoid(o) tanh(cell), the order i, f, g, o.
     i, f, g, o = 0.3, -2.0, 0.7, 1.1
@@ -70,12 +91,12 @@ def test_vmap_over_both_arguments():
         chex.assert_trees_all_close(jax.tree.map(lambda x, i=index: x[i], grads), expected, atol=1e-5)
 
 
-def test_bfloat16_keeps_its_dtype():
+def test_bfloat16_products_float32_states():
     args = inputs(dtype=jnp.bfloat16)
     out, backward = jax.vjp(lstm, *args)
-    chex.assert_type([out, *backward(out)], jnp.bfloat16)
+    chex.assert_type([out, *backward(out)], [jnp.float32, jnp.bfloat16, jnp.bfloat16])
     wide = plain_lstm(*(x.astype(jnp.float32) for x in args))
-    np.testing.assert_allclose(out.astype(jnp.float32), wide, atol=0.05)  # bfloat16 has 8 bits: 0.004 a step
+    np.testing.assert_allclose(out, wide, atol=0.05)  # bfloat16 has 8 bits: 0.004 a step
 
 
 @pytest.mark.parametrize("garbage", [1e3, jnp.nan])

@@ -15,6 +15,7 @@ from cmarr_jax.folds import Fold
 from cmarr_jax.input import Data, fit_normalizer, normalize, take
 from cmarr_jax.method import Method, Stage
 from cmarr_jax.metrics import uar
+from cmarr_jax.plan import PartPlan
 from cmarr_jax.train import evaluate, make_train_run, make_train_step, make_tx
 
 
@@ -111,7 +112,7 @@ def count(cm_arr_setup):
         return jax.jit(
             lambda params: evaluate(
                 cm_arr_setup.method, params, normalizer, cm_arr_setup.data, rows, where, num_classes=4,
-                batch_size=batch_size,
+                plan=PartPlan(batch_size),
             )
         )(params)  # fmt: skip
 

@@ -1,0 +1,70 @@
+"""Frames of unequal length without padding all of them to the longest.
+
+A plain array `[B, T, D]` is a staircase of one step, so what is written for blocks serves both.
+"""
+
+from collections.abc import Callable, Sequence
+
+import chex
+import jax.numpy as jnp
+
+from cmarr_jax.types import Array, Staircase
+
+
+def as_staircase(frames: Array | Staircase) -> Staircase:
+    """The frames as blocks; `[B, T, D]` becomes one block with the rows as they are."""
+    if isinstance(frames, Staircase):
+        return frames
+    return Staircase((frames,), jnp.arange(frames.shape[0]))
+
+
+def map_valid(function: Callable[[Array, Array], Array], frames: Array | Staircase, length: Array) -> Array | Staircase:
+    """`function(block [n, t, D], valid [n, t])` of every block, in the form that `frames` had.
+
+    Args:
+      function: What to do.
+      frames: `[B, T, D]` or a staircase.
+      length: Frames that count, `[B]`, int.
+    """
+    stairs = as_staircase(frames)
+    chex.assert_rank([*stairs.blocks, length], [3] * len(stairs.blocks) + [1])
+    valid = valid_blocks(stairs, length)
+    blocks = tuple(function(*pair) for pair in zip(stairs.blocks, valid, strict=True))
+    return stairs._replace(blocks=blocks) if isinstance(frames, Staircase) else blocks[0]
+
+
+def without_padding(frames: Array | Staircase, length: Array) -> Array | Staircase:
+    """The frames with zeros after the end of each utterance, whatever was there, NaN included."""
+    return map_valid(lambda block, valid: jnp.where(valid[..., None], block, 0), frames, length)
+
+
+def valid_blocks(stairs: Staircase, length: Array) -> list[Array]:
+    """Which frames of each block count, `[n_k, t_k]` bool."""
+    length, start, valid = length[stairs.row], 0, []
+    for block in stairs.blocks:
+        rows, frames = block.shape[:2]
+        valid.append(start + jnp.arange(frames)[None] < length[:rows, None])
+        start += frames
+    return valid
+
+
+def unfold(blocks: Sequence[Array]) -> Array:
+    """Blocks `[n_k, t_k, D]` -> `[B, T, D]`, zeros where no block is; rows stay in the order of the blocks."""
+    rows = blocks[0].shape[0]
+    return jnp.concatenate([jnp.pad(b, ((0, rows - b.shape[0]), (0, 0), (0, 0))) for b in blocks], axis=1)
+
+
+def project(function: Callable[[Array], Array], blocks: Sequence[Array]) -> list[Array]:
+    """A function of the last axis, `[..., D] -> [..., E]`, of all blocks in one call: one large matrix product."""
+    flat = function(jnp.concatenate([block.reshape(-1, block.shape[-1]) for block in blocks]))
+    parts, start = [], 0
+    for block in blocks:
+        size = block.shape[0] * block.shape[1]
+        parts.append(flat[start : start + size].reshape(*block.shape[:2], -1))
+        start += size
+    return parts
+
+
+def to_batch_rows(values: Array, stairs: Staircase) -> Array:
+    """Values per row of the blocks, `[B, ...]`, in the order of the batch."""
+    return values[jnp.argsort(stairs.row)]

@@ -1,0 +1,199 @@
+"""Batches planned by length give the numbers of padded ones, read every utterance once and never cut one."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from cmarr_jax.folds import Fold, make_folds, stack_folds
+from cmarr_jax.input import fit_normalizer, modality_configs, normalize, take, to_data
+from cmarr_jax.method import Stage
+from cmarr_jax.objectives import make_method
+from cmarr_jax.plan import MAX_BLOCKS, PartPlan, fold_fits, make_plan, place, shuffle, unsorted_plan
+from cmarr_jax.staircase import unfold
+from cmarr_jax.train import evaluate, make_train_run
+
+SEQUENCES = ("audio", "video", "text")
+CONFIG = tiny.TrainConfig(complete_epochs=1, missing_epochs=2, batch_size=12, eval_batch_size=6)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Lengths of very different spread, and absent modalities."""
+    corpus = tiny.make_corpus(sequences=SEQUENCES, absent=0.2)
+    return to_data(corpus)
+
+
+@pytest.fixture(scope="module")
+def folds() -> Fold:
+    return stack_folds(make_folds(tiny.make_corpus(sequences=SEQUENCES, absent=0.2)))
+
+
+@pytest.fixture(scope="module")
+def plan(data, folds):
+    return make_plan(data, folds, CONFIG)
+
+
+def one(folds: Fold, number: int) -> Fold:
+    return jax.tree.map(lambda part: part[number], folds)
+
+
+def lengths(num=500, seed=0):
+    """IEMOCAP-like: lognormal audio, the others in proportion."""
+    rng = np.random.default_rng(seed)
+    duration = 36 * np.exp(0.57 * rng.standard_normal(num))
+    pieces = 0.3 * duration * np.exp(0.35 * rng.standard_normal(num))
+    limits = {"audio": (duration, 300), "text": (pieces, 22)}
+    return {name: np.clip(np.rint(x), 2, longest).astype(np.int32) for name, (x, longest) in limits.items()}
+
+
+def fake_folds(num=500):
+    """Two folds of which the second has rows that only fill up."""
+    rows = np.stack([np.arange(num - 40), np.arange(num - 40)[::-1]]).astype(np.int32)
+    where = np.stack([np.ones(num - 40, bool), np.arange(num - 40) < num - 77])
+    part = (jnp.asarray(rows), jnp.asarray(where))
+    small = (jnp.asarray(rows[:, :30] + 40), jnp.asarray(where[:, :30]))
+    return Fold(*part, *small, *small)
+
+
+class FakeData:
+    def __init__(self, length):
+        self.length = {name: jnp.asarray(values) for name, values in length.items()}
+        self.features = {"audio": np.zeros((0, 0, 130)), "text": np.zeros((0, 0, 1024))}
+
+
+def test_a_plan_computes_far_less_than_padding_does():
+    length, folds = lengths(), fake_folds()
+    plan = make_plan(FakeData(length), folds, tiny.TrainConfig(batch_size=64, eval_batch_size=32)).train
+    for name, most in (("audio", 1 / 3), ("text", 3 / 4)):
+        stairs = plan.stairs[name]
+        area = sum(rows * (end - start) for rows, start, end in stairs.blocks)
+        assert area < most * 64 * length[name].max()
+        assert area > length[name].mean() * 64 * 0.9  # it holds the frames, so it is not much smaller than their number
+    assert plan.order == ("audio", "text")
+
+
+@pytest.mark.parametrize("name", ["audio", "text"])
+@pytest.mark.parametrize("batch_size", [2, 7, 64, 1000])
+def test_blocks_hold_every_frame(name, batch_size):
+    length, folds = lengths(), fake_folds()
+    plan = make_plan(FakeData(length), folds, tiny.TrainConfig(batch_size=batch_size, eval_batch_size=32)).train
+    stairs = plan.stairs[name]
+    assert sorted(stairs.row) == list(range(batch_size))
+    assert len(stairs.blocks) <= MAX_BLOCKS
+    counts, starts, ends = zip(*stairs.blocks, strict=True)
+    assert counts[0] == batch_size
+    assert list(counts) == sorted(set(counts), reverse=True)
+    assert (starts[0], starts[1:]) == (0, ends[:-1])
+    for rank, bound in enumerate(stairs.bound):
+        assert max(end for rows, _, end in stairs.blocks if rank < rows) >= bound
+    for number in range(2):
+        _, counted = place(length, np.asarray(folds.train[number]), np.asarray(folds.train_where[number]), plan)
+        assert (counted[name][:, stairs.row] <= np.asarray(stairs.bound)).all()
+
+
+def test_numpy_and_jax_place_alike():
+    length, folds = lengths(), fake_folds()
+    plan = make_plan(FakeData(length), folds, tiny.TrainConfig(batch_size=64, eval_batch_size=32)).train
+    parts = folds.train[1], folds.train_where[1]
+    on_host = place(length, *(np.asarray(part) for part in parts), plan)
+    on_device = jax.jit(lambda *args: place(*args, plan))({k: jnp.asarray(v) for k, v in length.items()}, *parts)
+    chex.assert_trees_all_equal(on_host, on_device)
+
+
+@pytest.mark.parametrize("sort", [True, False], ids=["planned", "unsorted"])
+def test_every_utterance_is_read_once_an_epoch_in_changing_company(sort):
+    length, folds = lengths(), fake_folds()
+    config = tiny.TrainConfig(batch_size=64, eval_batch_size=32)
+    plan = (make_plan(FakeData(length), folds, config) if sort else unsorted_plan(folds, config)).train
+    batches, _ = place(length, folds.train[1], folds.train_where[1], plan)
+    first, second, again = (shuffle(jax.random.key(seed), batches, plan) for seed in (0, 1, 0))
+    chex.assert_trees_all_equal(first, again)
+    for rows, where in (first, second):
+        assert rows.shape == (8, 64)
+        np.testing.assert_array_equal(np.sort(rows[where]), np.sort(folds.train[1][folds.train_where[1]]))
+    moved = (first[0] != second[0]).mean()
+    assert moved > 0.7  # of eight places in a stratum one stays by chance, and what fills up is one row
+    if sort:  # a stratum stays a stratum
+        chex.assert_trees_all_equal(jnp.sort(first[0], axis=0), jnp.sort(second[0], axis=0))
+
+
+def test_places_within_a_stratum_are_drawn_evenly():
+    plan = PartPlan(2, ("audio",))
+    batches = (jnp.arange(6).reshape(3, 2), jnp.ones((3, 2), bool))
+    drawn = jax.vmap(lambda key: shuffle(key, batches, plan)[0])(jax.random.split(jax.random.key(0), 6000))
+    together = np.zeros((3, 3))
+    np.add.at(together, (drawn[..., 0].ravel() // 2, drawn[..., 1].ravel() // 2), 1)
+    np.testing.assert_allclose(together / 6000, 1 / 3, atol=0.03)  # standard error 0.006
+
+
+def test_a_planned_batch_holds_the_frames_of_the_padded_one(data, folds, plan):
+    fold = one(folds, 1)
+    (rows, where), _ = place(data.length, fold.train, fold.train_where, plan.train)
+    rows, where = shuffle(jax.random.key(0), (rows, where), plan.train)
+    normalizer = fit_normalizer(data, fold.train, fold.train_where)
+    for number in range(len(rows)):
+        padded = normalize(normalizer, take(data, rows[number], where[number]))
+        planned = normalize(normalizer, take(data, rows[number], where[number], plan.train))
+        for name, stairs in planned.features.items():
+            whole = unfold(stairs.blocks)
+            expected = padded.features[name][stairs.row]
+            chex.assert_trees_all_equal(whole, expected[:, : whole.shape[1]])
+            assert not expected[:, whole.shape[1] :].any()
+        assert planned._replace(features={}).length.keys() == padded.length.keys()
+
+
+@pytest.mark.parametrize("name", ["cm_arr", "zero_fill"])
+@pytest.mark.parametrize("stage", [0, 1])
+def test_loss_and_gradient_equal_those_of_the_padded_batch(data, folds, plan, name, stage):
+    config = tiny.model_config(modality_configs(tiny.make_corpus(sequences=SEQUENCES)), frame_attention=stage == 1)
+    method = make_method(name, config, CONFIG)
+    fold = one(folds, 2)
+    (rows, where), _ = place(data.length, fold.train, fold.train_where, plan.train)
+    normalizer = fit_normalizer(data, fold.train, fold.train_where)
+    padded = normalize(normalizer, take(data, rows[0], where[0]))
+    planned = normalize(normalizer, take(data, rows[0], where[0], plan.train))
+    params = tiny.random_params(method.init, padded)
+    loss: Stage = method.stages[stage].loss
+    step = jax.jit(jax.value_and_grad(lambda params, batch: loss(
+        params, batch, batch.present, jax.random.key(3), tiny.HYPER), has_aux=True))  # fmt: skip
+    (expected, expected_aux), expected_grads = step(params, padded)
+    (value, aux), grads = step(params, planned)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    chex.assert_trees_all_close(aux, expected_aux, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(grads, expected_grads, rtol=1e-4, atol=1e-5)
+
+
+def test_planned_evaluation_counts_what_the_padded_one_counts(data, folds, plan):
+    method = make_method("zero_fill", tiny.model_config(modality_configs(tiny.make_corpus())), CONFIG)
+    fold = one(folds, 0)
+    normalizer = fit_normalizer(data, fold.train, fold.train_where)
+    params = tiny.random_params(method.init, take(data, fold.train[:2], fold.train_where[:2]))
+    count = lambda part: jax.jit(lambda params: evaluate(
+        method, params, normalizer, data, fold.test, fold.test_where, num_classes=4, plan=part))(params)  # fmt: skip
+    np.testing.assert_array_equal(count(plan.test), count(PartPlan(5)))
+    assert count(plan.test)[-1].sum() == fold.test_where.sum()
+
+
+def test_a_fold_the_plan_was_not_made_for_gives_nan_instead_of_cut_utterances(data, folds):
+    shorter = data._replace(length={name: jnp.minimum(frames, 3) for name, frames in data.length.items()})
+    plan, number = make_plan(shorter, folds, CONFIG), 0
+    assert fold_fits(shorter.length, one(folds, number), plan)
+    assert not fold_fits(data.length, one(folds, number), plan)
+    method = make_method("zero_fill", tiny.model_config(modality_configs(tiny.make_corpus())), CONFIG)
+    run = jax.jit(make_train_run(method, CONFIG, 4, plan))
+    result = run(data, one(folds, number), jax.random.key(0), tiny.HYPER)
+    assert all(jnp.isnan(leaf).all() for leaf in jax.tree.leaves(result.params))
+
+
+def test_a_planned_run_learns_and_compiles_once(data, folds, plan):
+    method = make_method("zero_fill", tiny.model_config(modality_configs(tiny.make_corpus())), CONFIG)
+    run = jax.jit(chex.assert_max_traces(make_train_run(method, CONFIG, 4, plan), n=1))
+    for number in (0, 3):  # other folds, other batches, other lengths in them: one trace
+        assert fold_fits(data.length, one(folds, number), plan)
+        result = run(data, one(folds, number), jax.random.key(number), tiny.HYPER)
+        losses = result.history["missing"]["loss"]
+        assert jnp.isfinite(losses).all()
+        assert losses[-1] < result.history["complete"]["loss"][0]
