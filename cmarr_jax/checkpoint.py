@@ -61,6 +61,52 @@ def load_run(folder: Path) -> SavedRun:
     return SavedRun(config, tree["params"], tree["normalizer"], record)
 
 
+def save_progress(folder: Path, step: int, tree: Any, record: dict[str, Any]) -> None:
+    """Writes a running training into `folder/STEP` and then deletes the one before; every process must call it.
+
+    Args:
+      folder: Where the checkpoints of this training are.
+      step: Steps done.
+      tree: Arrays; no typed keys (`jax.random.key_data`).
+      record: What JSON can hold, such as the position of the input.
+    """
+    with _checkpointer(folder) as checkpointer:
+        arrays = jax.tree.map(np.asarray, tree)  # Orbax refuses numpy scalars
+        checkpointer.save(step, arrays, custom_metadata=record, force=True, overwrite=True)
+
+
+def load_progress(folder: Path, like: Any) -> tuple[int, Any, dict[str, Any]]:
+    """Reads the newest of what `save_progress` wrote: step, tree and record.
+
+    Args:
+      folder: As in `save_progress`.
+      like: A tree of the same structure, shapes and dtypes.
+
+    Raises:
+      FileNotFoundError: if there is none.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
+    with _checkpointer(folder) as checkpointer:
+        if checkpointer.latest is None:
+            raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
+        step = checkpointer.latest.step
+        tree = checkpointer.load(step, jax.tree.map(_abstract, like))
+        record = dict(checkpointer.metadata(step).custom_metadata)
+    return step, tree, record
+
+
+def _checkpointer(folder: Path) -> Any:
+    return ocp.training.Checkpointer(
+        folder.absolute(), preservation_policy=ocp.training.preservation_policies.LatestN(1)
+    )
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding)
+
+
 def abstract_state(config: RunConfig) -> dict[str, Any]:
     """Shapes and dtypes of what `save_run` stores; Orbax needs them to give tuples back as tuples."""
     method = make_method(config.method, config.model, config.train)
@@ -70,10 +116,7 @@ def abstract_state(config: RunConfig) -> dict[str, Any]:
         zeros = {name: jnp.zeros(width) for name, width in widths.items()}
         return {"params": method.init(key, example_batch(config.model)), "normalizer": Normalizer(zeros, zeros)}
 
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), jax.eval_shape(state, jax.random.key(0))
-    )
+    return jax.tree.map(_abstract, jax.eval_shape(state, jax.random.key(0)))
 
 
 def example_batch(config: ModelConfig, size: int = 2, num_frames: int = 8) -> Batch:

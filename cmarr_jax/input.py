@@ -34,12 +34,31 @@ class Normalizer(NamedTuple):
 def modality_configs(corpus: Corpus) -> tuple[ModalityConfig, ...]:
     """The encoders a corpus calls for: `conv` for sequences named `text...`, `lstm` for others, `vector` otherwise."""
 
-    def kind(name: str) -> str:
-        if name not in corpus.length:
-            return "vector"
-        return "conv" if name.startswith("text") else "lstm"
+    return tuple(
+        ModalityConfig(name, corpus.features[name].shape[-1], encoder_kind(name, sequence=name in corpus.length))
+        for name in corpus.modalities
+    )
 
-    return tuple(ModalityConfig(name, corpus.features[name].shape[-1], kind(name)) for name in corpus.modalities)
+
+def encoder_kind(name: str, *, sequence: bool) -> str:
+    """The encoder of a modality, by its name and whether it has frames."""
+    if not sequence:
+        return "vector"
+    return "conv" if name.startswith("text") else "lstm"
+
+
+def shorten(frames: np.ndarray, max_frames: int) -> np.ndarray:
+    """One utterance as float32, longer ones averaged down: `[T, D] -> [min(T, max_frames), D]`.
+
+    Each new frame is the mean of a run of old ones, as when features are resampled to a lower frame rate.
+    """
+    frames = frames.astype(np.float32)
+    num_frames = len(frames)
+    if num_frames <= max_frames:
+        return frames
+    starts = np.arange(max_frames) * num_frames // max_frames
+    runs = np.diff(np.append(starts, num_frames))
+    return np.add.reduceat(frames, starts, axis=0) / runs[:, None].astype(np.float32)
 
 
 def to_data(corpus: Corpus, *, max_frames: int | None = None) -> Data:
@@ -159,12 +178,5 @@ def _pad(values: np.ndarray, length: np.ndarray, max_frames: int | None) -> tupl
     padded = np.zeros((len(length), max(int(kept.max()), 1), values.shape[-1]), np.float32)
     ends = np.cumsum(length)
     for row, (end, frames, keep) in enumerate(zip(ends, length, kept, strict=True)):
-        if keep == 0:
-            continue
-        utterance: np.ndarray = values[end - frames : end].astype(np.float32)
-        if keep < frames:
-            starts = np.arange(keep) * frames // keep
-            runs = np.diff(np.append(starts, frames))
-            utterance = np.add.reduceat(utterance, starts, axis=0) / runs[:, None]
-        padded[row, :keep] = utterance
+        padded[row, :keep] = shorten(values[end - frames : end], limit)
     return padded, kept

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from cmarr_jax.config import TrainConfig
@@ -46,6 +47,12 @@ def make_parallel_eval_step(method: Method, num_classes: int, num_modalities: in
         return jax.lax.psum(count_conditions(method, params, batch, patterns, num_classes), AXIS)
 
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+
+
+def replicate(tree: Any, devices=None) -> Any:
+    """Copies arrays to every device, as a step gives them back: otherwise its second call compiles once more."""
+    mesh = jax.sharding.Mesh(np.array(devices or jax.devices()), (AXIS,))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def split_batch(batch: Batch, num_devices: int) -> Batch:
