@@ -33,12 +33,18 @@ class SavedRun(NamedTuple):
 def save_run(folder: Path, config: RunConfig, params: Params, normalizer: Normalizer, record: dict[str, Any]) -> None:
     """Writes a finished run into a new folder. The record is written last: a folder without it is unfinished.
 
+    With several processes every one must call it, and the first one writes.
+
     Raises:
       FileExistsError: if the folder exists.
     """
-    folder.mkdir(parents=True)
+    first = jax.process_index() == 0
+    if first:
+        folder.mkdir(parents=True)
     tree = jax.tree.map(np.asarray, {"params": params, "normalizer": normalizer})  # Orbax refuses numpy scalars
     ocp.save((folder / PARAMS).absolute(), tree)
+    if not first:
+        return
     text = json.dumps({"config": config.to_dict(), **record}, indent=1, default=_to_json)
     partial = folder / f"{RECORD}.partial"
     partial.write_text(text + "\n")

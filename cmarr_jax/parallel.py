@@ -50,9 +50,12 @@ def make_parallel_eval_step(method: Method, num_classes: int, num_modalities: in
 
 
 def replicate(tree: Any, devices=None) -> Any:
-    """Copies arrays to every device, as a step gives them back: otherwise its second call compiles once more."""
+    """Copies arrays to every device, as a step gives them back: otherwise its second call compiles once more.
+
+    With several processes each of them must give the same values.
+    """
     mesh = jax.sharding.Mesh(np.array(devices or jax.devices()), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    return jax.device_put(jax.device_get(tree), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 
 
 def split_batch(batch: Batch, num_devices: int) -> Batch:
