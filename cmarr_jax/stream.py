@@ -19,7 +19,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cmarr_jax.config import ModalityConfig
-from cmarr_jax.encoders import valid_frames
 from cmarr_jax.input import Normalizer, encoder_kind, shorten
 from cmarr_jax.types import Batch
 
@@ -228,8 +227,7 @@ def fit_normalizer(batches: Iterable[Batch]) -> Normalizer:
         for column, (name, values) in enumerate(batch.features.items()):
             counted = np.asarray(batch.present[:, column] & batch.where)
             if name in batch.length:
-                frames = np.asarray(valid_frames(jnp.asarray(batch.length[name]), values.shape[1]))
-                counted = counted[:, None] & frames
+                counted = counted[:, None] & (np.arange(values.shape[1]) < np.asarray(batch.length[name])[:, None])
             found = np.asarray(values)[counted].astype(np.float64)
             zero = (0, np.zeros(values.shape[-1]), np.zeros(values.shape[-1]))
             moments[name] = _merge(moments.get(name, zero), found)
