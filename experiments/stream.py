@@ -69,6 +69,9 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Trains. Raises the errors that `run_command` turns into sentences."""
+    if min(arguments.log_every, arguments.save_every) < 1:
+        found = f"{arguments.log_every} and {arguments.save_every}"
+        raise ValueError(f"--log-every and --save-every must be positive, found {found}")
     say = print if jax.process_index() == 0 else lambda *_: None
     data_set = open_data_set(arguments.data, modalities=arguments.modalities or None)
     train_rows, val_rows = split_rows(read_text(data_set, "speaker"), arguments.held_out)
@@ -82,6 +85,7 @@ def main(arguments: Arguments) -> None:
     batches = make_batches(train_rows, config.train.batch_size, num_epochs=num_epochs, seed=arguments.seed, **share)
     val_batches = make_batches(val_rows, eval_size, **share)
     kept = {name: getattr(arguments, name) for name in ("method", "modalities", "held_out", "seed")}
+    kept |= {"max_frames": settings.max_frames, "utterances": len(data_set)}
     prepare_folder(arguments.out, kept | config.to_dict(), resume=arguments.resume)
     say(f"{arguments.data}: {len(train_rows)} utterances train, {len(val_rows)} validate; {len(batches)} steps")
     state = first_state(config, method, arguments.seed)

@@ -281,7 +281,7 @@ def make_arguments(path, out, **changes):
 
 
 def metrics(folder):
-    """Lines of the metrics without what depends on the clock; a new start logs its first step alone."""
+    """Validation scores by step."""
     lines = [json.loads(line) for line in (folder / stream_state.METRICS).read_text().splitlines()]
     return {line["step"]: line["val_uar"] for line in lines if "val_uar" in line}
 
@@ -321,10 +321,11 @@ def test_the_command_goes_on_where_it_was_stopped(made, tmp_path, monkeypatch, c
     [
         (["--data", "nothing"], "error: nothing: is no prepared tfds data set"),
         (["--held-out", "nobody"], "error: --held-out must name some, not all, of the 6 speakers (speaker0, "),
+        (["--log-every", "0"], "error: --log-every and --save-every must be positive, found 0 and 1000"),
         (["--resume"], "holds no training to go on with; start it without --resume"),
         (["--out", "."], "error: . is not empty"),
     ],
-    ids=["data", "held-out", "resume", "out"],
+    ids=["data", "held-out", "log", "resume", "out"],
 )
 def test_the_command_says_what_is_wrong(made, tmp_path, monkeypatch, capsys, options, sentence):
     (tmp_path / "something").touch()
