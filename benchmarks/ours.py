@@ -1,0 +1,119 @@
+"""Our side of `benchmarks.step`: a step, the steps of an epoch, and the parts of a step, as calls to be timed."""
+
+import dataclasses
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks.workload import init_params
+from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, TrainConfig
+from cmarr_jax.encoders import make_encoder
+from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
+from cmarr_jax.objectives import make_method
+from cmarr_jax.train import make_train_step, make_tx
+from cmarr_jax.types import Array, Batch
+
+TRAIN, HYPER = TrainConfig(), Hyperparameters()
+
+
+def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
+    """A step on the same batch; parameters and optimizer state are given up to the next one."""
+    method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
+    step = jax.jit(make_train_step(method.stages[-1], tx, TRAIN), donate_argnums=(0, 1))
+    params = init_params(config)
+    state = [params, tx.init(params)]
+    numbers = itertools.count()
+
+    def call() -> Array:
+        key = jax.random.fold_in(jax.random.key(1), next(numbers))
+        *state[:], aux = step(*state, batch, key, jnp.asarray(HYPER.learning_rate), HYPER)
+        return aux["loss"]
+
+    return call
+
+
+def our_steps(config: ModelConfig, data: Data, orders: Iterator[np.ndarray], batch_size: int) -> Callable[[], Any]:
+    """All steps of an order of rows as one program on the data in device memory, as an epoch of training does them."""
+    method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
+    step = make_train_step(method.stages[-1], tx, TRAIN)
+    rows, where = jnp.arange(len(data.label)), jnp.ones(len(data.label), bool)
+    normalizer = jax.jit(fit_normalizer)(data, rows, where)
+
+    def steps(params, opt_state, data: Data, normalizer: Normalizer, rows: Array, key: Array):
+        def body(state, inputs):
+            number, chosen = inputs
+            batch = normalize(normalizer, take(data, chosen, jnp.ones(batch_size, bool)))
+            *state, aux = step(*state, batch, jax.random.fold_in(key, number), rate, HYPER)
+            return tuple(state), aux["loss"]
+
+        rate = jnp.asarray(HYPER.learning_rate)
+        chunks = rows.reshape(-1, batch_size)
+        (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (jnp.arange(len(chunks)), chunks))
+        return params, opt_state, losses
+
+    params = init_params(config)
+    state = [params, tx.init(params)]
+    program = jax.jit(steps, donate_argnums=(0, 1))
+
+    def call() -> Array:
+        *state[:], losses = program(*state, data, normalizer, jnp.asarray(next(orders)), jax.random.key(1))
+        return losses
+
+    return call
+
+
+def encoder_gradient(modality: ModalityConfig, config: ModelConfig, batch: Batch) -> Callable[[], Any]:
+    """Gradient of one encoder's parameters."""
+    encoder = make_encoder(modality, config)
+    frames, length = batch.features[modality.name], batch.length[modality.name]
+    params = jax.jit(encoder.init)(jax.random.key(0), frames, length)
+
+    def loss(params, frames, length, key):
+        embedding = encoder.apply(params, frames, length, train=True, rngs={"dropout": key})
+        return jnp.sum(jnp.square(embedding))
+
+    gradient = jax.jit(jax.grad(loss))
+    return lambda: gradient(params, frames, length, jax.random.key(1))
+
+
+def projection_gradient(frames: Array, size: int) -> Callable[[], Any]:
+    """One product over all frames and the gradient of its kernel."""
+    layer = nn.Dense(size)
+    params = layer.init(jax.random.key(0), frames[:1])
+    gradient = jax.jit(jax.grad(lambda params, frames: jnp.sum(jnp.square(layer.apply(params, frames)))))
+    return lambda: gradient(params, frames)
+
+
+def our_step_without_encoders(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
+    """The step of a network whose inputs are embeddings already: two small layers in the place of each encoder."""
+    vectors = tuple(ModalityConfig(m.name, config.embedding, "vector") for m in config.modalities)
+    features = OrderedDict((name, frames[:, 0, : config.embedding]) for name, frames in batch.features.items())
+    batch = batch._replace(features=features, length={})
+    return our_step(dataclasses.replace(config, modalities=vectors), batch)
+
+
+def optimizer_update(config: ModelConfig) -> Callable[[], Any]:
+    """Clipping, Adam and the new parameters."""
+    tx = make_tx(TRAIN)
+    params = init_params(config)
+    state = [params, tx.init(params)]
+
+    def update(params, opt_state, grads):
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, jax.tree.map(lambda u: -HYPER.learning_rate * u, updates)), opt_state
+
+    program = jax.jit(update, donate_argnums=(0, 1))
+    grads = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), params)
+
+    def call() -> Any:
+        state[:] = program(*state, grads)
+        return state
+
+    return call

@@ -1,0 +1,202 @@
+"""Speed of a training step of CM-ARR against a PyTorch twin of the same network, and of the machine's matmul limit.
+
+    python -m benchmarks.step [--repeats 7] [--no-compiled]
+
+Lineage sizes, float32, stage 2 (modalities hidden) with the optimizer's update. Prints plain Markdown for RESULTS.md.
+Without PyTorch (`pip install -e '.[bench]'`) the twin's cells are empty.
+"""
+
+import dataclasses
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from benchmarks import measure, ours
+from benchmarks.measure import HAS_TORCH, Timing, interleaved, markdown_table, matmul_rates
+from benchmarks.workload import FRAMES, encoder_train_flops, fixed_batch, iemocap_like_corpus, lineage_config
+from cmarr_jax.config import ModelConfig
+from cmarr_jax.input import Data, to_data
+from cmarr_jax.types import Batch
+
+SQUARE = (2048, 2048, 2048)  # XLA's rate at this product is called the machine's limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured.
+
+    Attributes:
+      repeats: Timed rounds; each runs ours and the twin once.
+      batch_size: Utterances per step.
+      steps: Steps of a round on IEMOCAP-like lengths.
+      scale: Number of IEMOCAP-like utterances, relative to 5,531.
+      compiled: Also the twin under `torch.compile`, at fixed lengths.
+    """
+
+    repeats: int = 7
+    batch_size: int = 128
+    steps: int = 6
+    scale: float = 1.0
+    compiled: bool = True
+
+
+def main(options: Options) -> None:
+    """Runs the three parts and prints each as it is done."""
+    measure.use_all_cores()
+    print(f"{measure.machine_text()}\n", flush=True)
+    print_matmul_rates(options)
+    config, batch = lineage_config(), fixed_batch(options.batch_size)
+    step = ours.our_step(config, batch)
+    print_fixed_lengths(options, config, batch, step)
+    print_varied_lengths(options, config)
+    print_profile(options, config, batch, step)
+
+
+def print_matmul_rates(options: Options) -> None:
+    """The table of float32 matmul rates."""
+    frames = options.batch_size * FRAMES["audio"]
+    shapes = {
+        "large squares": SQUARE,
+        "all taps of the text convolutions": (options.batch_size * FRAMES["text"], 1024, 12 * 128),
+        "input projection, video": (frames, 342, 512),
+        "input projection, audio": (frames, 130, 512),
+        "a frame of the recurrence": (options.batch_size, 128, 512),
+    }
+    rates = matmul_rates(list(shapes.values()), repeats=options.repeats)
+    rows = []
+    for column, (name, (n, k, m)) in enumerate(shapes.items()):
+        rates_here = [f"{rates[library][column]:.0f}" if library in rates else "" for library in ("XLA", "PyTorch")]
+        rows.append([f"{name}, [{n}, {k}] @ [{k}, {m}]", *rates_here])
+    print("Float32 matrix products, GFLOP/s:\n")
+    print(markdown_table(["shape", "XLA", "PyTorch"], rows), flush=True)
+
+
+def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, step: Callable[[], Any]) -> None:
+    """One step on a batch without padding: ours, the twin, the twin compiled."""
+    calls = {"matmul": measure.xla_products(*SQUARE), "ours": step}
+    if HAS_TORCH:
+        calls["twin, eager"] = twin_step(config, batch)
+    if HAS_TORCH and options.compiled:
+        calls |= compiled_twin_step(config, batch)
+    timings = interleaved(calls, repeats=options.repeats, warmups=2)
+    flops = encoder_train_flops(config, jax.tree.map(np.asarray, batch.length))
+    lengths = ", ".join(f"{name} {frames}" for name, frames in FRAMES.items())
+    print(f"\nA training step, batch {options.batch_size}, fixed lengths ({lengths}):\n")
+    names = ["ours", "twin, eager"] + (["twin, compiled"] if options.compiled else [])
+    print_steps(timings, names, options.batch_size, 1, flops)
+
+
+def print_varied_lengths(options: Options, config: ModelConfig) -> None:
+    """Steps on shuffled batches of IEMOCAP-like lengths; the twin pads each batch to its longest."""
+    corpus = iemocap_like_corpus(options.scale)
+    data = to_data(corpus)
+    num_rows = options.steps * options.batch_size
+    orders = [np.random.default_rng(seed).permutation(len(corpus))[:num_rows] for seed in range(options.repeats + 1)]
+    calls = {"matmul": measure.xla_products(*SQUARE)}
+    calls["ours"] = ours.our_steps(config, data, iter(orders), options.batch_size)
+    if HAS_TORCH:
+        calls["twin, eager"] = twin_steps(config, data, iter(orders), options.batch_size)
+    timings = interleaved(calls, repeats=options.repeats)
+    lengths = ", ".join(f"{name} mean {n.mean():.0f}, longest {n.max()}" for name, n in corpus.length.items())
+    padded = np.mean([corpus.length["audio"][rows].max() for rows in batches(orders[1:], options.batch_size)])
+    print(f"\nA training step, batch {options.batch_size}, shuffled batches of IEMOCAP-like lengths ({lengths}); the")
+    print(f"twin pads a batch to its longest, audio to {padded:.0f} on average; {options.steps} steps a repeat:\n")
+    flops = encoder_train_flops(config, corpus.length) * options.batch_size / len(corpus)
+    print_steps(timings, ["ours", "twin, eager"], options.batch_size, options.steps, flops)
+
+
+def batches(orders: list[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The batches of several orders, one after another."""
+    return itertools.chain.from_iterable(rows.reshape(-1, size) for rows in orders)
+
+
+def print_steps(timings: dict[str, Timing], names: list[str], batch_size: int, steps: int, flops: float) -> None:
+    """Time, throughput, ratio to the eager twin, and share of the matmul limit, whose rate is from the same rounds."""
+    rate = 2 * math.prod(SQUARE) / timings["matmul"].median
+    floor = flops / rate
+    twin = timings.get("twin, eager")
+    rows = []
+    for name in names:
+        if name not in timings:
+            rows.append([name, "", "", "", ""])
+            continue
+        seconds = timings[name].median / steps
+        ratio = "" if twin is None else f"{twin.median / timings[name].median:.2f}"
+        share = f"{100 * floor / seconds:.0f} %"
+        rows.append([name, timings[name].text(steps), f"{batch_size / seconds:.0f}", ratio, share])
+    header = ["", "ms per step (quartiles)", "utterances/s", "x eager twin", "of the matmul limit"]
+    print(markdown_table(header, rows))
+    print(
+        f"\nThe limit: {flops / 1e9:.1f} GFLOP of matrix products in the encoders on valid frames, at {rate / 1e9:.0f} "
+        f"GFLOP/s {1e3 * floor:.0f} ms, {batch_size / floor:.0f} utterances/s; heads, flows and losses are not in it.",
+        flush=True,
+    )
+
+
+def twin_step(config: ModelConfig, batch: Batch, *, compiled: bool = False) -> Callable[[], Any]:
+    """The twin's step on the same batch."""
+    from benchmarks import torch_twin
+
+    tensors = torch_twin.from_jax(batch)
+    step = torch_twin.make_step(torch_twin.Twin(config), ours.TRAIN, ours.HYPER, compiled=compiled)
+    return lambda: step(tensors)
+
+
+def compiled_twin_step(config: ModelConfig, batch: Batch) -> dict[str, Callable[[], Any]]:
+    """The twin's step under `torch.compile`, or nothing, with a line that says why, where that does not run."""
+    call = twin_step(config, batch, compiled=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of PyTorch's own compiler
+            call()
+    except Exception as error:  # of many kinds: no compiler, a backend that fails
+        print(f"\ntorch.compile does not run here: {type(error).__name__}: {str(error)[:200]}")
+        return {}
+    return {"twin, compiled": call}
+
+
+def twin_steps(config: ModelConfig, data: Data, orders: Iterator[np.ndarray], batch_size: int) -> Callable[[], Any]:
+    """The twin's steps: batches are cut from tensors in memory, each padded to its longest utterance only.
+
+    Features are taken as standardised already, as published code does it when it loads.
+    """
+    import torch
+
+    from benchmarks import torch_twin
+
+    everything = torch_twin.from_jax(data)
+    step = torch_twin.make_step(torch_twin.Twin(config), ours.TRAIN, ours.HYPER)
+
+    def call() -> None:
+        for rows in torch.from_numpy(next(orders)).split(batch_size):
+            step(torch_twin.take(everything, rows))
+
+    return call
+
+
+def print_profile(options: Options, config: ModelConfig, batch: Batch, step: Callable[[], Any]) -> None:
+    """Parts of our step at fixed lengths, each a program of its own that computes its gradients."""
+    calls = {"whole step": step}
+    for modality in config.modalities:
+        calls[f"encoder of {modality.name} ({modality.encoder})"] = ours.encoder_gradient(modality, config, batch)
+    for name in ("audio", "video"):
+        calls[f"of it the input projection of {name}"] = ours.projection_gradient(
+            batch.features[name], 4 * config.embedding
+        )
+    calls["heads, flows, losses, classifier, optimizer"] = ours.our_step_without_encoders(config, batch)
+    calls["of it the optimizer"] = ours.optimizer_update(config)
+    timings = interleaved(calls, repeats=options.repeats, warmups=2)
+    whole = timings["whole step"].median
+    rows = [[name, t.text(), f"{100 * t.median / whole:.0f} %"] for name, t in timings.items()]
+    print("\nWhere the time of our step goes. Each part is timed as a program of its own, so parts need not add up:\n")
+    print(markdown_table(["part", "ms (quartiles)", "of the step"], rows), flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

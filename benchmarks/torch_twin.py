@@ -1,0 +1,330 @@
+"""CM-ARR in PyTorch: the same network, losses and training step as `cmarr_jax`, to compare speeds with.
+
+Written as the lineage's published code is (MMIN, Zhao et al., ACL 2021: `nn.LSTM`, convolutions over text, Adam), with
+the choices that were fastest on a CPU, so that no ratio to it is flattered: `nn.Conv1d` where MMIN has `nn.Conv2d`
+(about half its time), heads and flows of all modalities in one batched product, Adam fused, no windows of padding. Only
+what the benchmarks run is here: the default variants of `ModelConfig`, sequences only. What the loader leaves as zeros
+(frames after an utterance's length, modalities it lacks) is not masked again before the encoders.
+
+`tests/test_torch_twin.py` holds losses and gradients against `cmarr_jax`. Needs `pip install -e '.[bench]'`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.torch_losses import alignment, entropy_floor, flow_nll_per_dim, masked_mean, supervised_contrastive
+from cmarr_jax import types
+from cmarr_jax.config import Hyperparameters, ModelConfig, TrainConfig
+from cmarr_jax.input import Data
+from cmarr_jax.missing import availability_patterns
+from cmarr_jax.model import MAX_TEMPERATURE, MIN_TEMPERATURE
+
+
+class Batch(NamedTuple):
+    """As `cmarr_jax.types.Batch`, without rows that only fill up."""
+
+    features: dict[str, Tensor]
+    length: dict[str, Tensor]
+    present: Tensor
+    label: Tensor
+
+
+class LstmEncoder(nn.Module):
+    """LSTM and maximum over the valid frames: `[B, T, D]`, `[B]` -> `[B, size]`."""
+
+    def __init__(self, width: int, size: int):
+        super().__init__()
+        self.lstm = nn.LSTM(width, size, batch_first=True)
+
+    def forward(self, frames: Tensor, length: Tensor) -> Tensor:
+        return masked_max(self.lstm(frames)[0], length, dim=1)
+
+
+class ConvEncoder(nn.Module):
+    """Convolutions of several widths, maximum over the windows inside the utterance, one layer."""
+
+    def __init__(self, width: int, config: ModelConfig):
+        super().__init__()
+        channels = config.conv_channels
+        self.widths = config.conv_widths
+        self.convs = nn.ModuleList(nn.Conv1d(width, channels, taps) for taps in self.widths)
+        self.output = nn.Linear(channels * len(self.convs), config.embedding)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, frames: Tensor, length: Tensor) -> Tensor:
+        frames = F.pad(frames.transpose(1, 2), (0, max(0, max(self.widths) - frames.shape[1]))).contiguous()
+        pooled = [
+            masked_max(conv(frames), length - width + 1, dim=2)
+            for conv, width in zip(self.convs, self.widths, strict=True)
+        ]
+        return F.relu(self.output(self.dropout(F.relu(torch.cat(pooled, dim=-1)))))
+
+
+class Linears(nn.Module):
+    """One linear layer per modality as one batched product: `[M, B, in]` -> `[M, B, out]`."""
+
+    def __init__(self, count: int, width: int, size: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(count, width, size) / math.sqrt(width))
+        self.bias = nn.Parameter(torch.zeros(count, 1, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class ResidualMlps(nn.Module):
+    """`x + W2 gelu(W1 x)` per modality."""
+
+    def __init__(self, count: int, size: int):
+        super().__init__()
+        self.hidden, self.output = Linears(count, size, 4 * size), Linears(count, 4 * size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.output(F.gelu(self.hidden(x), approximate="tanh"))
+
+
+class GaussianHeads(nn.Module):
+    """A Gaussian per modality: `[M, B, D]` -> mean and log_std."""
+
+    def __init__(self, count: int, config: ModelConfig):
+        super().__init__()
+        size = config.embedding
+        self.bounds = config.min_log_std, config.max_log_std
+        self.shared, self.mean, self.log_std = (Linears(count, size, size) for _ in range(3))
+        self.norm_scale = nn.Parameter(torch.ones(count, 1, size))
+        self.norm_bias = nn.Parameter(torch.zeros(count, 1, size))
+        self.mean_mlp, self.log_std_mlp = ResidualMlps(count, size), ResidualMlps(count, size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = F.layer_norm(F.gelu(self.shared(x), approximate="tanh"), x.shape[-1:], eps=1e-6)
+        hidden = hidden * self.norm_scale + self.norm_bias
+        raw = self.log_std_mlp(self.log_std(hidden))
+        return self.mean_mlp(x + self.mean(hidden)), soft_bound(raw, *self.bounds)
+
+
+class Flows(nn.Module):
+    """A RealNVP per modality: affine couplings over alternating halves, `[M, B, D]`."""
+
+    def __init__(self, count: int, config: ModelConfig):
+        super().__init__()
+        size, hidden = config.embedding, config.flow_hidden
+        self.split, self.bound = size // 2, config.flow_log_scale_bound
+        self.conditioners = nn.ModuleList()
+        for layer in range(config.flow_layers):
+            changed = self.split if layer % 2 else size - self.split
+            last = Linears(count, hidden, 2 * changed)
+            nn.init.zeros_(last.weight)
+            layers = Linears(count, size - changed, hidden), nn.ReLU(), Linears(count, hidden, hidden), nn.ReLU(), last
+            self.conditioners.append(nn.Sequential(*layers))
+
+    def to_latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = torch.zeros(x.shape[:-1], dtype=x.dtype, device=x.device)
+        for layer, conditioner in enumerate(self.conditioners):
+            kept, changed = self._halves(x, layer)
+            shift, log_scale = self._affine(conditioner(kept))
+            x = self._join(kept, (changed - shift) * torch.exp(-log_scale), layer)
+            log_det = log_det - log_scale.sum(-1)
+        return x, log_det
+
+    def from_latent(self, x: Tensor) -> Tensor:
+        for layer, conditioner in reversed(list(enumerate(self.conditioners))):
+            kept, changed = self._halves(x, layer)
+            shift, log_scale = self._affine(conditioner(kept))
+            x = self._join(kept, changed * torch.exp(log_scale) + shift, layer)
+        return x
+
+    def _halves(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        first, second = x[..., : self.split], x[..., self.split :]
+        return (second, first) if layer % 2 else (first, second)
+
+    def _join(self, kept: Tensor, changed: Tensor, layer: int) -> Tensor:
+        return torch.cat((changed, kept) if layer % 2 else (kept, changed), dim=-1)
+
+    def _affine(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = raw.chunk(2, dim=-1)
+        return shift, self.bound * torch.tanh(log_scale / self.bound)
+
+
+class Twin(nn.Module):
+    """The whole network and its losses; parameters from `from_flax`, or PyTorch's own initial ones.
+
+    Raises:
+      ValueError: if the config asks for a variant that is not here.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        kinds = {modality.encoder for modality in config.modalities}
+        variant = (config.recovery, config.combination, config.fusion, config.frame_attention)
+        if variant != ("flow", "mean", "concat", False) or not kinds <= {"lstm", "conv"}:
+            raise ValueError(f"the twin has the default variants and sequences only, found {variant} and {kinds}")
+        size, count = config.embedding, config.num_modalities
+        self.encoders = nn.ModuleDict(
+            {
+                m.name: LstmEncoder(m.width, size) if m.encoder == "lstm" else ConvEncoder(m.width, config)
+                for m in config.modalities
+            }
+        )
+        self.heads, self.flows = GaussianHeads(count, config), Flows(count, config)
+        self.projection = nn.Linear(size, config.projection)
+        self.classifier = nn.Sequential(
+            nn.Linear(count * size, size),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(size, size),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(size, config.num_classes),
+        )
+        self.raw_temperature = nn.Parameter(torch.zeros(()))
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean and log_std of every modality, `[M, B, D]`."""
+        embeddings = [encoder(batch.features[name], batch.length[name]) for name, encoder in self.encoders.items()]
+        return self.heads(torch.stack(embeddings))
+
+    def temperature(self) -> Tensor:
+        return torch.exp(soft_bound(self.raw_temperature, math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)))
+
+    def complete(self, points: Tensor, available: Tensor) -> Tensor:
+        """Available points as they are, the others recovered, `[M, B, D]`; `available [M, B, 1]`."""
+        latent, _ = self.flows.to_latent(torch.where(available, points, 0.0))
+        shared = torch.where(available, latent, 0.0).sum(0) / available.sum(0).clamp(min=1)
+        return torch.where(available, points, self.flows.from_latent(shared.expand_as(latent)))
+
+    def classify(self, points: Tensor) -> Tensor:
+        return self.classifier(points.transpose(0, 1).flatten(1))
+
+    def forward(
+        self, batch: Batch, available: Tensor, hyper: Hyperparameters, hide: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of stage 1 (`hide` false) or 2 and its terms; as `alignment_phase` and `missing_phase`."""
+        mean, log_std = self.encode(batch)
+        std = torch.exp(log_std)
+        points = mean + std * torch.randn_like(mean)
+        seen, present = available.T, batch.present.T  # [M, B]
+        masked = torch.where(seen[..., None], points, 0.0)
+        completed = self.complete(points, seen[..., None]) if hide else masked
+        terms = {
+            "cross_entropy": F.cross_entropy(self.classify(completed), batch.label.long()),
+            "alignment": alignment(mean, std, seen, self.temperature()),
+            "entropy": masked_mean(entropy_floor(log_std, float(hyper.entropy_floor)), seen),
+            "nll": masked_mean(flow_nll_per_dim(*self.flows.to_latent(masked.detach())), seen),
+        }
+        if hide:
+            projected = self.projection(completed).flatten(0, 1)
+            labels = batch.label.repeat(len(present))
+            terms["refinement"] = supervised_contrastive(
+                projected, labels, present.flatten(), float(hyper.refinement_temperature)
+            )
+            error = ((completed - mean.detach()) ** 2).mean(-1)
+            terms["squared_error"] = masked_mean(error, present & ~seen)
+        weights = {**hyper._asdict(), "cross_entropy": 1.0}
+        return sum(weights[name] * value for name, value in terms.items()), terms
+
+
+def masked_max(values: Tensor, count: Tensor, *, dim: int) -> Tensor:
+    """Maximum of `[B, ...]` over the first `count [B]` entries of axis 1 or 2, over one at least."""
+    valid = torch.arange(values.shape[dim], device=values.device) < count.clamp(min=1)[:, None]
+    return values.masked_fill(~valid.unsqueeze(3 - dim), -math.inf).amax(dim)
+
+
+def soft_bound(x: Tensor, low: float, high: float) -> Tensor:
+    middle, half = (low + high) / 2, (high - low) / 2
+    return middle + half * torch.tanh(x / half)
+
+
+def sample_available(present: Tensor, patterns: Tensor) -> Tensor:
+    """One availability pattern per utterance, uniform over the non-empty subsets of what it has, `[B, M]`."""
+    allowed = (present[:, None] | ~patterns[None]).all(-1)
+    return patterns[torch.multinomial(allowed.float(), 1)[:, 0]]
+
+
+def make_step(
+    model: Twin, config: TrainConfig, hyper: Hyperparameters, *, compiled: bool = False
+) -> Callable[[Batch], float]:
+    """A stage-2 training step that changes the model: `step(batch) -> loss` (waits for an accelerator)."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=float(hyper.learning_rate), fused=True)
+    patterns = torch.as_tensor(availability_patterns(len(model.encoders))).to(model.raw_temperature.device)
+    loss_fn = torch.compile(model) if compiled else model
+
+    def step(batch: Batch) -> float:
+        available = sample_available(batch.present, patterns)
+        optimizer.zero_grad(set_to_none=True)
+        loss, _ = loss_fn(batch, available, hyper, True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def from_flax(params: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Parameters of `cmarr_jax.model.CmArr` (or their gradients, by the same map) as a state dict of `Twin`.
+
+    Leaves out the LSTM's second bias, `bias_hh_l0`, which the Flax network does not have: zeros give the same network.
+    """
+    state: dict[str, np.ndarray] = {"raw_temperature": params["raw_temperature"]}
+
+    def linear(name: str, layer: Mapping[str, Any]) -> None:
+        state[f"{name}.weight"], state[f"{name}.bias"] = np.transpose(layer["kernel"]), layer["bias"]
+
+    def linears(name: str, layer: Mapping[str, Any]) -> None:
+        state[f"{name}.weight"], state[f"{name}.bias"] = layer["kernel"], np.asarray(layer["bias"])[:, None]
+
+    for key, encoder in params["encoders"].items():
+        name = key.replace("encoder_", "encoders.")
+        if "recurrent" in encoder:
+            state[f"{name}.lstm.weight_ih_l0"] = np.transpose(encoder["input"]["kernel"])
+            state[f"{name}.lstm.weight_hh_l0"] = np.transpose(encoder["recurrent"])
+            state[f"{name}.lstm.bias_ih_l0"] = encoder["input"]["bias"]
+            continue
+        kernels = [encoder[key] for key in sorted(encoder, key=lambda k: (len(k), k)) if key.startswith("kernel_")]
+        biases = np.split(np.asarray(encoder["bias"]), len(kernels))
+        for index, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
+            state[f"{name}.convs.{index}.weight"] = np.transpose(kernel, (2, 1, 0))
+            state[f"{name}.convs.{index}.bias"] = bias
+        linear(f"{name}.output", encoder["output"])
+    heads = params["heads"]
+    for name in ("shared", "mean", "log_std"):
+        linears(f"heads.{name}", heads[name])
+    for name in ("mean_mlp", "log_std_mlp"):
+        linears(f"heads.{name}.hidden", heads[name]["Dense_0"])
+        linears(f"heads.{name}.output", heads[name]["Dense_1"])
+    for ours, theirs in (("scale", "norm_scale"), ("bias", "norm_bias")):
+        state[f"heads.{theirs}"] = np.asarray(heads["LayerNorm_0"][ours])[:, None]
+    for key, conditioner in params["flows"].items():
+        for layer in range(3):
+            linears(f"flows.{key.replace('_', '.')}.{2 * layer}", conditioner[f"Dense_{layer}"])
+    linear("projection", params["projection"])
+    for index, name in ((0, "Dense_0"), (3, "Dense_1"), (6, "logits")):
+        linear(f"classifier.{index}", params["classifier"][name])
+    return {name: torch.tensor(np.asarray(value)) for name, value in state.items()}
+
+
+def load_flax(model: Twin, params: Mapping[str, Any]) -> None:
+    """Copies parameters of `cmarr_jax.model.CmArr` into the twin."""
+    state = from_flax(params)
+    second_biases = {name: torch.zeros_like(p) for name, p in model.named_parameters() if name.endswith("bias_hh_l0")}
+    model.load_state_dict(state | second_biases)
+
+
+def from_jax(batch: types.Batch | Data) -> Batch:
+    """A batch of `cmarr_jax`, all of whose rows count, or a whole corpus, as tensors; on a CPU without a copy."""
+    features = {name: torch.from_dlpack(values) for name, values in batch.features.items()}
+    length = {name: torch.from_dlpack(values) for name, values in batch.length.items()}
+    return Batch(features, length, torch.from_dlpack(batch.present), torch.from_dlpack(batch.label))
+
+
+def take(data: Batch, rows: Tensor) -> Batch:
+    """The batch of these rows, padded to its longest utterance per modality."""
+    length = {name: values[rows] for name, values in data.length.items()}
+    features = {name: values[:, : int(length[name].max())][rows] for name, values in data.features.items()}
+    return Batch(features, length, data.present[rows], data.label[rows])

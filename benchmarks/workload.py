@@ -1,0 +1,84 @@
+"""What the benchmarks compute on: the lineage's sizes, with fixed or IEMOCAP-like lengths. Generated, nobody's data."""
+
+import functools
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmarr_jax.checkpoint import example_batch
+from cmarr_jax.config import ModalityConfig, ModelConfig, TrainConfig
+from cmarr_jax.corpus import Corpus
+from cmarr_jax.method import Params
+from cmarr_jax.objectives import make_method
+from cmarr_jax.types import Batch
+from data_prep.synthetic import generative
+
+WIDTHS = {"audio": 130, "video": 342, "text": 1024}  # ComParE, DenseFace, BERT-large
+FRAMES = {"audio": 50, "video": 50, "text": 22}
+NUM_CLASSES = 4
+
+
+def lineage_config() -> ModelConfig:
+    """CM-ARR as in the tables on IEMOCAP: every field but the modalities is the default."""
+    kind = {"audio": "lstm", "video": "lstm", "text": "conv"}
+    return ModelConfig(tuple(ModalityConfig(name, width, kind[name]) for name, width in WIDTHS.items()), NUM_CLASSES)
+
+
+def fixed_batch(size: int, frames: Mapping[str, int] = FRAMES) -> Batch:
+    """Random features with everything present and all of one length."""
+    rng = np.random.default_rng(0)
+    features = OrderedDict(
+        (name, jnp.asarray(rng.standard_normal((size, frames[name], width), np.float32)))
+        for name, width in WIDTHS.items()
+    )
+    return Batch(
+        features=features,
+        length={name: jnp.full(size, frames[name], jnp.int32) for name in WIDTHS},
+        present=jnp.ones((size, len(WIDTHS)), bool),
+        label=jnp.asarray(rng.integers(NUM_CLASSES, size=size), jnp.int32),
+        where=jnp.ones(size, bool),
+    )
+
+
+def iemocap_like_corpus(scale: float = 1.0) -> Corpus:
+    """The synthetic corpus with the lineage's widths: 5,531 utterances at scale 1."""
+    return generative.sample(generative.make_parameters(WIDTHS), scale=scale)
+
+
+@functools.lru_cache
+def _init_params(config: ModelConfig) -> Params:
+    method = make_method("cm_arr", config, TrainConfig())
+    return jax.device_get(jax.jit(method.init)(jax.random.key(0), example_batch(config)))
+
+
+def init_params(config: ModelConfig) -> Params:
+    """Initial parameters of CM-ARR, a copy of their own at each call, for a caller that gives them up."""
+    return jax.tree.map(jnp.array, _init_params(config))
+
+
+def encoder_train_flops(config: ModelConfig, length: Mapping[str, np.ndarray]) -> float:
+    """Floating point operations of one training step of the encoders on utterances of these lengths.
+
+    Only the matrix products over frames are counted, on valid frames and windows, a product `[n, k] @ [k, m]` as
+    `2 n k m`. A product whose input needs no gradient (the features) costs twice its forward pass in training, the
+    recurrent one, whose input does, three times. With H hidden units, D features, C channels and lengths T:
+
+        LSTM         sum(T) * 2 * 4 H * (2 D + 3 H)
+        convolutions sum over widths w of  sum(max(T - w + 1, 1)) * 2 * w D C * 2
+
+    Args:
+      config: Sizes; encoders of whole vectors are not counted.
+      length: Frames of each utterance, `[B]` per modality.
+    """
+    total = 0.0
+    for modality in config.modalities:
+        frames, width = np.asarray(length.get(modality.name, [])), modality.width
+        if modality.encoder == "lstm":
+            total += frames.sum() * 8 * config.embedding * (2 * width + 3 * config.embedding)
+        elif modality.encoder == "conv":
+            for taps in config.conv_widths:
+                total += np.maximum(frames - taps + 1, 1).sum() * 4 * taps * width * config.conv_channels
+    return float(total)

@@ -1,0 +1,110 @@
+"""The PyTorch twin of the benchmarks is the same network: with our parameters it gives our losses and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import WIDTHS, make_batch, model_config, random_params
+
+from cmarr_jax.config import Hyperparameters, ModalityConfig, TrainConfig
+from cmarr_jax.input import Normalizer, normalize
+from cmarr_jax.missing import availability_patterns
+from cmarr_jax.objectives import make_method
+
+torch = pytest.importorskip("torch")
+
+from benchmarks import torch_twin  # noqa: E402
+
+SEQUENCES = (
+    ModalityConfig("audio", WIDTHS["audio"], "lstm"),
+    ModalityConfig("video", WIDTHS["video"], "lstm"),
+    ModalityConfig("text", WIDTHS["text"], "conv"),
+)
+# No dropout and a standard deviation of exp(-20): the two libraries draw different noise.
+QUIET = model_config(SEQUENCES, dropout=0.0, min_log_std=-20.1, max_log_std=-20.0)
+WEIGHTS = Hyperparameters(alignment=0.7, nll=0.9, squared_error=1.1, refinement=1.3, entropy=0.3, entropy_floor=1.0)
+
+
+def make_case(size=14, num_frames=5):
+    """A batch with absent modalities, zeros where a loader leaves them, and patterns that hide some of each."""
+    batch = make_batch(SEQUENCES, size=size, num_frames=num_frames)
+    present = batch.present.at[0, 1].set(False).at[1, 0].set(False).at[2, 2].set(False).at[9, 1:].set(False)
+    scale = {name: jnp.ones(width) for name, width in WIDTHS.items()}
+    batch = normalize(Normalizer(jax.tree.map(jnp.zeros_like, scale), scale), batch._replace(present=present))
+    patterns = jnp.asarray(availability_patterns(3))[jnp.arange(size) % 7] & present
+    return batch, jnp.where(patterns.any(axis=1, keepdims=True), patterns, present)
+
+
+def make_twin(params, config=QUIET):
+    twin = torch_twin.Twin(config)
+    torch_twin.load_flax(twin, params)
+    return twin
+
+
+def twin_gradients(twin):
+    """By name, without the second bias of an LSTM, whose gradient is that of the first."""
+    return {name: p.grad for name, p in twin.named_parameters() if not name.endswith("bias_hh_l0")}
+
+
+@pytest.mark.parametrize("num_frames", [5, 2], ids=["5 frames", "shorter than a window"])
+@pytest.mark.parametrize("hide", [False, True], ids=["alignment phase", "missing phase"])
+def test_losses_and_gradients_equal_ours(hide, num_frames):
+    method = make_method("cm_arr", QUIET, TrainConfig())
+    batch, available = make_case(num_frames=num_frames)
+    available = available if hide else batch.present
+    params = random_params(method.init, batch)
+    loss_fn = jax.jit(jax.value_and_grad(method.stages[hide].loss, has_aux=True))
+    (expected_loss, expected_terms), expected = loss_fn(params, batch, available, jax.random.key(0), WEIGHTS)
+
+    twin = make_twin(params)
+    loss, terms = twin(torch_twin.from_jax(batch), torch.tensor(np.asarray(available)), WEIGHTS, hide)
+    loss.backward()
+    assert sorted(terms) == sorted(expected_terms)
+    assert all(float(value) != 0 for value in expected_terms.values())
+    for name, value in expected_terms.items():
+        np.testing.assert_allclose(terms[name].item(), value, rtol=1e-4, err_msg=name)
+    np.testing.assert_allclose(loss.item(), expected_loss, rtol=1e-4)
+
+    expected_gradients, gradients = torch_twin.from_flax(expected), twin_gradients(twin)
+    assert gradients.keys() == expected_gradients.keys()
+    for name, gradient in expected_gradients.items():
+        found = torch.zeros_like(gradient) if gradients[name] is None else gradients[name]
+        np.testing.assert_allclose(found, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max(), err_msg=name)
+    norm = lambda tree: torch.sqrt(sum((g**2).sum() for g in tree.values() if g is not None))
+    np.testing.assert_allclose(norm(gradients), norm(expected_gradients), rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [5, 3])
+def test_padding_changes_nothing(length):
+    batch, _ = make_case(num_frames=length)
+    twin = make_twin(random_params(make_method("cm_arr", QUIET, TrainConfig()).init, batch))
+    batch = torch_twin.from_jax(batch)
+    longer = {name: torch.nn.functional.pad(x, (0, 0, 0, 4)) for name, x in batch.features.items()}
+    for found, expected in zip(twin.encode(batch._replace(features=longer)), twin.encode(batch), strict=True):
+        np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-5)
+
+
+def test_steps_lower_the_loss():
+    batch, _ = make_case()
+    torch.manual_seed(0)
+    hyper = Hyperparameters(learning_rate=1e-2)
+    step = torch_twin.make_step(torch_twin.Twin(model_config(SEQUENCES)), TrainConfig(), hyper)
+    values = [step(torch_twin.from_jax(batch)) for _ in range(30)]
+    assert np.mean(values[-5:]) < np.mean(values[:5]) - 0.2
+
+
+def test_patterns_are_uniform_over_what_is_present():
+    torch.manual_seed(0)
+    present = torch.tensor([[True, True, True], [True, False, True], [False, True, False]]).repeat(4000, 1)
+    drawn = torch_twin.sample_available(present, torch.as_tensor(availability_patterns(3)))
+    assert not (drawn & ~present).any()
+    for row, count in enumerate((7, 3, 1)):
+        found, frequency = np.unique(drawn[row::3], axis=0, return_counts=True)
+        assert len(found) == count
+        np.testing.assert_allclose(frequency / 4000, 1 / count, atol=0.03)  # 4 standard deviations of the pairs'
+
+
+@pytest.mark.parametrize("change", [{"recovery": "zeros"}, {"fusion": "attention"}], ids=["recovery", "fusion"])
+def test_a_variant_that_is_not_there_is_refused(change):
+    with pytest.raises(ValueError, match="default variants"):
+        torch_twin.Twin(model_config(SEQUENCES, **change))
