@@ -45,6 +45,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Checks that both paths agree, times them and prints the table."""
+    print(f"{measure.machine_text()}\n", flush=True)
     config = lineage_config()
     method = make_method("cm_arr", config, TrainConfig())
     batch = fixed_batch(options.utterances)
@@ -65,7 +66,6 @@ def main(options: Options) -> None:
         for name, t in timings.items()
     ]
     lengths = ", ".join(f"{name} {frames}" for name, frames in FRAMES.items())
-    print(f"{measure.machine_text()}\n")
     print(f"Evaluation of {options.utterances} utterances ({lengths} frames) in the {len(availability_patterns(3))}")
     print(f"conditions {' '.join(condition_names(tuple(data.features)))}, batch {options.batch_size}:\n")
     print(markdown_table(["", "ms (quartiles)", "utterances/s", "x one by one"], table))

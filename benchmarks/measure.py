@@ -106,10 +106,14 @@ def num_cores() -> int:
 
 
 def machine_text() -> str:
-    """One line: processor, cores, devices, versions and commit."""
+    """One line: processor, cores, load, devices, versions and commit.
+
+    Of two libraries that share busy cores, one may lose much more than the other (PyTorch's threads wait for each other
+    by spinning): ratios are worth something only if the load was near zero before the run.
+    """
     version = lambda name: f"{name} {importlib.metadata.version(name)}"
     parts = [
-        f"{cpu_name()}, {num_cores()} cores",
+        f"{cpu_name()}, {num_cores()} cores, load average {os.getloadavg()[0]:.1f} at the start",
         f"JAX on {device_text()}",
         f"Python {platform.python_version()}",
         version("jax"),

@@ -96,7 +96,8 @@ def print_varied_lengths(options: Options, config: ModelConfig) -> None:
     """Steps on shuffled batches of IEMOCAP-like lengths; the twin pads each batch to its longest."""
     corpus = iemocap_like_corpus(options.scale)
     data = to_data(corpus)
-    num_rows = options.steps * options.batch_size
+    steps = min(options.steps, len(corpus) // options.batch_size)
+    num_rows = steps * options.batch_size
     orders = [np.random.default_rng(seed).permutation(len(corpus))[:num_rows] for seed in range(options.repeats + 1)]
     calls = {"matmul": measure.xla_products(*SQUARE)}
     calls["ours"] = ours.our_steps(config, data, iter(orders), options.batch_size)
@@ -106,9 +107,9 @@ def print_varied_lengths(options: Options, config: ModelConfig) -> None:
     lengths = ", ".join(f"{name} mean {n.mean():.0f}, longest {n.max()}" for name, n in corpus.length.items())
     padded = np.mean([corpus.length["audio"][rows].max() for rows in batches(orders[1:], options.batch_size)])
     print(f"\nA training step, batch {options.batch_size}, shuffled batches of IEMOCAP-like lengths ({lengths}); the")
-    print(f"twin pads a batch to its longest, audio to {padded:.0f} on average; {options.steps} steps a repeat:\n")
+    print(f"twin pads a batch to its longest, audio to {padded:.0f} on average; {steps} steps a repeat:\n")
     flops = encoder_train_flops(config, corpus.length) * options.batch_size / len(corpus)
-    print_steps(timings, ["ours", "twin, eager"], options.batch_size, options.steps, flops)
+    print_steps(timings, ["ours", "twin, eager"], options.batch_size, steps, flops)
 
 
 def batches(orders: list[np.ndarray], size: int) -> Iterator[np.ndarray]:
