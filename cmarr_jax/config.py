@@ -66,6 +66,8 @@ class ModelConfig:
             raise ValueError(f"num_classes must be at least 2, found {self.num_classes}")
         if self.embedding < 2:
             raise ValueError(f"embedding must be at least 2 to be split by the flow, found {self.embedding}")
+        if self.flow_layers < 2 or self.flow_layers % 2:
+            raise ValueError(f"flow_layers must be even (one coupling for each half), found {self.flow_layers}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
 

@@ -3,6 +3,8 @@
 The only module that imports distrax. Affine couplings over alternating halves (Dinh et al. 2017), so that every
 dimension changes; the log-scale is bounded, without which the inverse loses its precision; the last layer of each
 conditioner starts at zero, so the flow starts as the identity.
+
+Two couplings, one for each half, are compiled and scanned over the depth: a program's size does not grow with it.
 """
 
 from collections.abc import Callable
@@ -15,22 +17,14 @@ import jax.numpy as jnp
 
 from cmarr_jax.types import Array
 
-
-class Conditioner(nn.Module):
-    """Two hidden layers -> shift and raw log-scale, zero at the start."""
-
-    hidden: int
-    size: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        for _ in range(2):
-            x = nn.relu(nn.Dense(self.hidden)(x))
-        return nn.Dense(2 * self.size, kernel_init=nn.initializers.zeros)(x)
+Weights = dict[str, Array]
 
 
 class RealNVP(nn.Module):
-    """A flow on vectors of `size` dimensions. `to_latent` and `from_latent` are inverse to each other."""
+    """A flow on vectors of `size` dimensions. `to_latent` and `from_latent` are inverse to each other.
+
+    A conditioner has two hidden layers; its parameters have the pair of couplings as a leading axis.
+    """
 
     size: int
     num_layers: int = 8
@@ -38,34 +32,57 @@ class RealNVP(nn.Module):
     log_scale_bound: float = 2.0
 
     def setup(self) -> None:
-        halves = (self.size - self.size // 2, self.size // 2)  # what layer 0, 1, 0, ... changes
-        self.conditioners = [Conditioner(self.hidden, halves[layer % 2]) for layer in range(self.num_layers)]
+        if self.num_layers < 2 or self.num_layers % 2:
+            raise ValueError(f"num_layers must be even, so that both halves change alike; found {self.num_layers}")
+        second = self.size // 2  # the first coupling of a pair changes what comes after it
+        self.pairs = [
+            self._conditioner(name, given, changed)
+            for name, given, changed in (("first", second, self.size - second), ("second", self.size - second, second))
+        ]
+
+    def _conditioner(self, name: str, given: int, changed: int) -> Weights:
+        sizes, weights = (given, self.hidden, self.hidden, 2 * changed), {}
+        pairs, normal = self.num_layers // 2, nn.initializers.lecun_normal(batch_axis=(0,))
+        for layer in range(3):
+            start = nn.initializers.zeros if layer == 2 else normal
+            shape = (pairs, *sizes[layer : layer + 2])
+            weights[f"kernel_{layer}"] = self.param(f"{name}_kernel_{layer}", start, shape, jnp.float32)
+            bias = (f"{name}_bias_{layer}", nn.initializers.zeros, (pairs, shape[2]), jnp.float32)
+            weights[f"bias_{layer}"] = self.param(*bias)
+        return weights
 
     def to_latent(self, x: Array) -> tuple[Array, Array]:
         """Embedding -> latent, `[..., D]`, and `log |det d latent / d x|`, `[...]`, nats."""
         chex.assert_axis_dimension(x, -1, self.size)
+
+        def step(carry: tuple[Array, Array], pair: list[Weights]):
+            x, log_det = carry
+            x, added = self._bijector(pair).inverse_and_log_det(x)
+            return (x, log_det + added), None
+
         with jax.default_matmul_precision("float32"):  # TF32 or bfloat16 would cost the inverse its digits
-            return self._bijector().inverse_and_log_det(x)
+            return jax.lax.scan(step, (x, jnp.zeros_like(x[..., 0])), self.pairs)[0]
 
     def from_latent(self, latent: Array) -> Array:
         """Latent -> embedding, `[..., D]`."""
         chex.assert_axis_dimension(latent, -1, self.size)
+        step = lambda x, pair: (self._bijector(pair).forward(x), None)
         with jax.default_matmul_precision("float32"):
-            return self._bijector().forward(latent)
+            return jax.lax.scan(step, latent, self.pairs, reverse=True)[0]
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
         return self.to_latent(x)
 
-    def _bijector(self) -> distrax.Bijector:
+    def _bijector(self, pair: list[Weights]) -> distrax.Bijector:
         couplings = [
             distrax.SplitCoupling(
                 split_index=self.size // 2,
                 event_ndims=1,
-                conditioner=conditioner,
+                conditioner=lambda x, weights=weights: conditioner(weights, x),
                 bijector=self._affine,
-                swap=layer % 2 == 1,
+                swap=number == 1,
             )
-            for layer, conditioner in enumerate(self.conditioners)
+            for number, weights in enumerate(pair)
         ]
         return distrax.Chain(couplings)
 
@@ -73,6 +90,15 @@ class RealNVP(nn.Module):
         shift, raw_log_scale = jnp.split(raw, 2, axis=-1)
         bound = self.log_scale_bound
         return distrax.ScalarAffine(shift=shift, log_scale=bound * jnp.tanh(raw_log_scale / bound))
+
+
+def conditioner(weights: Weights, x: Array) -> Array:
+    """Two hidden layers -> shift and raw log-scale, `[..., D_given] -> [..., 2 D_changed]`."""
+    for layer in range(3):
+        bias = weights[f"bias_{layer}"]
+        x = x @ weights[f"kernel_{layer}"] + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+        x = nn.relu(x) if layer < 2 else x
+    return x
 
 
 def per_modality(module: type[nn.Module], methods: list[str] | None = None) -> Callable[..., nn.Module]:

@@ -97,19 +97,17 @@ class CmArr(nn.Module):
         weight = jnp.where(seen, weight, 0.0)
         return jnp.sum(weight * latent, axis=1) / jnp.maximum(weight.sum(1), 1e-6)
 
-    def reconstruct(self, points: Array, log_std: Array, available: Array) -> Array:
-        """Every modality's point as the flows see it from the available ones, `[B, M, D]`."""
-        points = jnp.where(available[..., None], points, 0.0)
-        latent, _ = self.flows.to_latent(points)
+    def reconstruct(self, latent: Array, log_std: Array, available: Array) -> Array:
+        """Every modality's point as the flows see it from the latents of the available ones, `[B, M, D]`."""
         shared = self.combine(latent, log_std, available)
         return self.flows.from_latent(jnp.broadcast_to(shared[:, None], latent.shape))
 
     def complete(self, points: Array, log_std: Array, available: Array) -> Array:
         """Available points as they are, the others recovered (by the flow, or as zeros), `[B, M, D]`."""
-        if self.config.recovery == "zeros":
-            recovered = jnp.zeros_like(points)
-        else:
-            recovered = self.reconstruct(points, log_std, available)
+        recovered = jnp.zeros_like(points)
+        if self.config.recovery == "flow":
+            latent, _ = self.flows.to_latent(jnp.where(available[..., None], points, 0.0))
+            recovered = self.reconstruct(latent, log_std, available)
         return jnp.where(available[..., None], points, recovered)
 
     def classify(self, points: Array, *, train: bool = False) -> Array:
@@ -129,7 +127,7 @@ class CmArr(nn.Module):
         embedding = self.encode(batch)
         self.temperature()
         self.project(embedding.mean)
-        self.reconstruct(embedding.mean, embedding.log_std, batch.present)
+        self.reconstruct(self.to_latent(embedding.mean)[0], embedding.log_std, batch.present)
         return self.predict(embedding, batch.present)
 
 

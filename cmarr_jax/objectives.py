@@ -92,7 +92,8 @@ def alignment_phase(
         "entropy": _entropy(embedding, batch, available, hyper, axis_name),
     }
     if model.config.recovery == "flow":
-        terms["nll"] = _nll(apply, points, batch, available, axis_name)
+        latent, log_det = apply(jax.lax.stop_gradient(completed), method="to_latent")
+        terms["nll"] = _nll(latent, log_det, batch, available, axis_name)
     return _weighted(terms, hyper), terms
 
 
@@ -113,8 +114,15 @@ def missing_phase(
     apply = bind(model, params)
     encode_key, sample_key, classify_key = jax.random.split(key, 3)
     embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
-    points = sample(sample_key, embedding)
-    completed = apply(points, embedding.log_std, available, method="complete")
+    points = jnp.where(available[..., None], sample(sample_key, embedding), 0.0)
+    completed = points
+    if model.config.recovery == "flow":
+        # One pass of the flow for two uses of the same numbers: the likelihood, which does not reach the points, and
+        # the reconstruction, which does.
+        latent, log_det = apply(jnp.concatenate([jax.lax.stop_gradient(points), points]), method="to_latent")
+        half = len(points)
+        recovered = apply(latent[half:], embedding.log_std, available, method="reconstruct")
+        completed = jnp.where(available[..., None], points, recovered)
     logits = apply(completed, train=True, rngs={"dropout": classify_key}, method="classify")
     recovered = batch.present if model.config.recovery == "flow" else available
     terms = {
@@ -127,7 +135,7 @@ def missing_phase(
         hidden = batch.present & ~available & batch.where[:, None]
         target = jax.lax.stop_gradient(embedding.mean)
         error = losses.squared_error(completed, target, hidden)
-        terms["nll"] = _nll(apply, points, batch, available, axis_name)
+        terms["nll"] = _nll(latent[:half], log_det[:half], batch, available, axis_name)
         terms["squared_error"] = losses.masked_mean(error.value, error.valid, axis_name)
     return _weighted(terms, hyper), terms
 
@@ -179,9 +187,8 @@ def _alignment(apply, embedding: GaussianEmbedding, batch: Batch, available: Arr
     return losses.masked_mean(pairs.value, pairs.valid, axis_name)
 
 
-def _nll(apply, points: Array, batch: Batch, available: Array, axis_name: str | None) -> Array:
+def _nll(latent: Array, log_det: Array, batch: Batch, available: Array, axis_name: str | None) -> Array:
     seen = available & batch.where[:, None]
-    latent, log_det = apply(jax.lax.stop_gradient(jnp.where(seen[..., None], points, 0.0)), method="to_latent")
     return losses.masked_mean(losses.flow_nll_per_dim(latent, log_det), seen, axis_name)
 
 

@@ -5,7 +5,7 @@ read before the last step; validation rows choose the epoch and nothing else.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import optax
 from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.folds import Fold
 from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
-from cmarr_jax.method import Method, Params, Stage
+from cmarr_jax.method import Embedding, Method, Params, Stage
 from cmarr_jax.metrics import confusion_counts, uar
 from cmarr_jax.missing import availability_patterns, sample_available
 from cmarr_jax.plan import PartPlan, Plan, fold_fits, place, shuffle, unsorted_plan
@@ -96,11 +96,17 @@ def make_train_step(stage: Stage, tx: optax.GradientTransformation, config: Trai
 
 
 def count_conditions(method: Method, params: Params, batch: Batch, patterns: Array, num_classes: int) -> Array:
-    """Confusion counts of a batch in each condition, `[P, K, K]`; every utterance is encoded once.
+    """Confusion counts of a batch in each condition, `[P, K, K]`; every utterance is encoded once."""
+    return count_encoded(method, params, method.encode(params, batch), batch, patterns, num_classes)
+
+
+def count_encoded(
+    method: Method, params: Params, embedding: Embedding, batch: Batch, patterns: Array, num_classes: int
+) -> Array:
+    """Confusion counts of a batch whose embedding is known, `[P, K, K]`.
 
     An utterance that has none of a condition's modalities is not counted in it.
     """
-    embedding = method.encode(params, batch)
 
     def count(pattern: Array) -> Array:
         available = pattern[None] & batch.present
@@ -121,18 +127,26 @@ def evaluate(
     *,
     num_classes: int,
     plan: PartPlan | None = None,
-) -> Array:
-    """Confusion counts of these rows in every condition, `[P, K, K]`, in the order of `availability_patterns`."""
+) -> tuple[Array, dict[str, Array]]:
+    """Scores these rows in every condition.
+
+    Returns:
+      Confusion counts, `[P, K, K]`, in the order of `availability_patterns`, and the method's diagnostics on the first
+      batch.
+    """
     plan = plan or PartPlan(min(256, len(rows)))
     patterns = jnp.asarray(availability_patterns(data.present.shape[1]))
     batches, _ = place(data.length, rows, where, plan)
 
-    def add(counts: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
+    def add(counts: Array, part: tuple[Array, Array]) -> tuple[Array, dict[str, Array]]:
         batch = normalize(normalizer, take(data, *part, plan))
-        return counts + count_conditions(method, params, batch, patterns, num_classes), None
+        embedding = method.encode(params, batch)
+        counts += count_encoded(method, params, embedding, batch, patterns, num_classes)
+        return counts, method.diagnose(params, embedding, batch.where)
 
     zeros = jnp.zeros((len(patterns), num_classes, num_classes), jnp.int32)
-    return jax.lax.scan(add, zeros, batches)[0]
+    counts, diagnostics = jax.lax.scan(add, zeros, batches)
+    return counts, jax.tree.map(lambda values: values[0], diagnostics)
 
 
 def make_train_run(method: Method, config: TrainConfig, num_classes: int, plan: Plan | None = None) -> TrainRun:
@@ -154,85 +168,98 @@ def make_train_run(method: Method, config: TrainConfig, num_classes: int, plan: 
         normalizer = fit_normalizer(data, fold.train, fold.train_where)
         params = method.init(init_key, normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2])))
         params = jax.tree.map(lambda x: jnp.where(fold_fits(data.length, fold, plans), x, jnp.nan), params)
-        opt_state = tx.init(params)
-        history = {}
-        for stage, stage_key in zip(method.stages, stage_keys, strict=True):
-            last = stage is method.stages[-1]
-            epoch = make_epoch(method, stage, tx, config, num_classes, normalizer, data, fold, hyper, plans, decay=last)
-            num_patterns = 2 ** data.present.shape[1] - 1
-            best = Best(
-                params,
-                -jnp.ones(()),
-                jnp.zeros((), jnp.int32),
-                jnp.zeros((num_patterns, num_classes, num_classes), jnp.int32),
+        batches, _ = place(data.length, fold.train, fold.train_where, plans.train)
+        train_epochs = [
+            make_train_epoch(stage, tx, config, normalizer, data, hyper, plans.train, decay=stage is method.stages[-1])
+            for stage in method.stages
+        ]
+
+        def epoch(carry, inputs):
+            params, opt_state, best = carry
+            stage, number, key = inputs
+            shuffle_key, step_key = jax.random.split(key)
+            drawn = shuffle(shuffle_key, batches, plans.train)
+            params, opt_state, losses = switch(stage, train_epochs, params, opt_state, drawn, number, step_key)
+            counts, diagnostics = evaluate(
+                method, params, normalizer, data, fold.val, fold.val_where, num_classes=num_classes, plan=plans.val
             )
-            steps = (jnp.arange(stage.epochs), jax.random.split(stage_key, stage.epochs))
-            (params, opt_state, best), history[stage.name] = jax.lax.scan(epoch, (params, opt_state, best), steps)
-        test_counts = evaluate(
-            method, best.params, normalizer, data, fold.test, fold.test_where,
-            num_classes=num_classes, plan=plans.test,
-        )  # fmt: skip
+            score = uar(counts[:-1].sum(0))
+            better = (stage == len(method.stages) - 1) & (score > best.score)
+            best = jax.tree.map(lambda new, old: jnp.where(better, new, old), Best(params, score, number, counts), best)
+            return (params, opt_state, best), (losses, diagnostics | {"val_uar": score})
+
+        num_patterns = 2 ** data.present.shape[1] - 1
+        no_counts = jnp.zeros((num_patterns, num_classes, num_classes), jnp.int32)
+        best = Best(params, -jnp.ones(()), jnp.zeros((), jnp.int32), no_counts)
+        schedule = (
+            jnp.concatenate([jnp.full((stage.epochs,), index) for index, stage in enumerate(method.stages)]),
+            jnp.concatenate([jnp.arange(stage.epochs) for stage in method.stages]),
+            jnp.concatenate(
+                [jax.random.split(key, s.epochs) for s, key in zip(method.stages, stage_keys, strict=True)]
+            ),
+        )
+        # One scan over the epochs of all stages, so that the evaluation is compiled once.
+        (_, _, best), (losses, common) = jax.lax.scan(epoch, (params, tx.init(params), best), schedule)
+        history, start = {}, 0
+        for stage, values in zip(method.stages, losses, strict=True):
+            rows = slice(start, start := start + stage.epochs)
+            history[stage.name] = jax.tree.map(lambda x, rows=rows: x[rows], values | common)
+        test_counts, _ = evaluate(
+            method, best.params, normalizer, data, fold.test, fold.test_where, num_classes=num_classes, plan=plans.test
+        )
         return RunResult(best.params, normalizer, history, best.epoch, best.counts, test_counts)
 
     return train_run
 
 
-def make_epoch(
-    method: Method,
+def switch(stage: Array, train_epochs: list, params: Params, opt_state: optax.OptState, *inputs: Any):
+    """The training epoch of that stage; the losses of each stage have a place of their own, nan for the others."""
+    shapes = [jax.eval_shape(train_epoch, params, opt_state, *inputs)[2] for train_epoch in train_epochs]
+
+    def branch(index: int):
+        def run(*args):
+            params, opt_state, own = train_epochs[index](*args)
+            losses = [jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shape) for shape in shapes]
+            losses[index] = own
+            return params, opt_state, losses
+
+        return run
+
+    return jax.lax.switch(stage, [branch(index) for index in range(len(train_epochs))], params, opt_state, *inputs)
+
+
+def make_train_epoch(
     stage: Stage,
     tx: optax.GradientTransformation,
     config: TrainConfig,
-    num_classes: int,
     normalizer: Normalizer,
     data: Data,
-    fold: Fold,
     hyper: Hyperparameters,
-    plans: Plan,
+    plan: PartPlan,
     *,
     decay: bool,
 ):
-    """The body of a scan over epochs: shuffle, train, validate, keep the best parameters.
+    """`(params, opt_state, batches, number, key) -> (params, opt_state, mean losses)`: one reading of the batches.
 
     With `decay` the learning rate falls linearly to zero over the second half of the stage.
     """
     train_step = make_train_step(stage, tx, config)
-    batches, _ = place(data.length, fold.train, fold.train_where, plans.train)
-    steps_per_epoch = len(batches[0])
-    num_steps = max(stage.epochs * steps_per_epoch, 1)
 
-    def learning_rate(step: Array) -> Array:
-        remaining = 2 * (1 - step / num_steps) if decay else jnp.ones(())
-        return hyper.learning_rate * jnp.minimum(remaining, 1.0)
-
-    def epoch(carry, inputs):
-        params, opt_state, best = carry
-        index, key = inputs
-        shuffle_key, step_key = jax.random.split(key)
+    def train_epoch(
+        params: Params, opt_state: optax.OptState, batches: tuple[Array, Array], number: Array, key: Array
+    ) -> tuple[Params, optax.OptState, dict[str, Array]]:
+        num_batches = len(batches[0])
+        num_steps = max(stage.epochs * num_batches, 1)
 
         def step(state, inputs):
-            params, opt_state = state
-            number, rows, where = inputs
-            batch = normalize(normalizer, take(data, rows, where, plans.train))
-            rate = learning_rate(index * steps_per_epoch + number)
-            key = jax.random.fold_in(step_key, number)
-            params, opt_state, aux = train_step(params, opt_state, batch, key, rate, hyper)
-            return (params, opt_state), aux
+            index, rows, where = inputs
+            batch = normalize(normalizer, take(data, rows, where, plan))
+            remaining = 2 * (1 - (number * num_batches + index) / num_steps) if decay else jnp.ones(())
+            rate = hyper.learning_rate * jnp.minimum(remaining, 1.0)
+            params, opt_state, losses = train_step(*state, batch, jax.random.fold_in(key, index), rate, hyper)
+            return (params, opt_state), losses
 
-        numbered = (jnp.arange(steps_per_epoch), *shuffle(shuffle_key, batches, plans.train))
-        (params, opt_state), aux = jax.lax.scan(step, (params, opt_state), numbered)
-        counts = evaluate(
-            method, params, normalizer, data, fold.val, fold.val_where,
-            num_classes=num_classes, plan=plans.val,
-        )  # fmt: skip
-        score = uar(counts[:-1].sum(0))
-        best = jax.tree.map(
-            lambda new, old: jnp.where(score > best.score, new, old), Best(params, score, index, counts), best
-        )
-        return (params, opt_state, best), jax.tree.map(jnp.mean, aux) | {"val_uar": score} | diagnose(params)
+        state, losses = jax.lax.scan(step, (params, opt_state), (jnp.arange(num_batches), *batches))
+        return *state, jax.tree.map(jnp.mean, losses)
 
-    def diagnose(params: Params) -> dict[str, Array]:
-        few = min(config.batch_size, len(fold.val))
-        batch = normalize(normalizer, take(data, fold.val[:few], fold.val_where[:few]))
-        return method.diagnose(params, method.encode(params, batch), batch.where)
-
-    return epoch
+    return train_epoch

@@ -61,7 +61,7 @@ def main(arguments: Arguments) -> bool:
             fold.test_where,
             num_classes=source.corpus.num_classes,
             plan=plan,
-        )
+        )[0]
     )(data)
     same = np.array_equal(counts, saved.record["test_counts"])
     name, fold_name, seed = (saved.record[key] for key in ("name", "fold", "seed"))

@@ -54,7 +54,7 @@ def test_a_loaded_run_gives_the_same_counts(tmp_path, zero_fill_setup):
     count = jax.jit(
         lambda params, normalizer: evaluate(
             setup.method, params, normalizer, setup.data, fold.test, fold.test_where, num_classes=4
-        )
+        )[0]
     )
     expected = count(params, normalizer)
     save_run(tmp_path / "run", config, params, normalizer, {})

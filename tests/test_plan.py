@@ -172,7 +172,7 @@ def test_planned_evaluation_counts_what_the_padded_one_counts(data, folds, plan)
     normalizer = fit_normalizer(data, fold.train, fold.train_where)
     params = tiny.random_params(method.init, take(data, fold.train[:2], fold.train_where[:2]))
     count = lambda part: jax.jit(lambda params: evaluate(
-        method, params, normalizer, data, fold.test, fold.test_where, num_classes=4, plan=part))(params)  # fmt: skip
+        method, params, normalizer, data, fold.test, fold.test_where, num_classes=4, plan=part)[0])(params)  # fmt: skip
     np.testing.assert_array_equal(count(plan.test), count(PartPlan(5)))
     assert count(plan.test)[-1].sum() == fold.test_where.sum()
 

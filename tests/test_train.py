@@ -113,7 +113,7 @@ def count(cm_arr_setup):
             lambda params: evaluate(
                 cm_arr_setup.method, params, normalizer, cm_arr_setup.data, rows, where, num_classes=4,
                 plan=PartPlan(batch_size),
-            )
+            )[0]
         )(params)  # fmt: skip
 
     return evaluated
