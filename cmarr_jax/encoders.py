@@ -132,6 +132,7 @@ def _per_gate(initializer: nn.initializers.Initializer) -> nn.initializers.Initi
 
     def init(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
         gate = (*shape[:-1], shape[-1] // 4)
-        return jnp.concatenate([initializer(k, gate, dtype) for k in jax.random.split(key, 4)], axis=-1)
+        kernels = jax.vmap(lambda k: initializer(k, gate, dtype), out_axes=-2)(jax.random.split(key, 4))
+        return kernels.reshape(shape)
 
     return init

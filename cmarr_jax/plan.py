@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 GROUP_SHARES = (1 / 16, 1 / 4)  # the first modality's groups end at these shares of the batch, longest first
 MAX_BLOCKS = 4  # more save little and take longer to compile
+MIN_SAVING = 0.05  # share of the frames that another block must save to be worth compiling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +182,11 @@ def _blocks(bound: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
             (heights[i] * (start[j] - start[i]) + last[j][0], (i, *last[j][1])) for j in range(i + 1, len(heights))
         )
         best.append([min([best[-1][i], *options(i)]) for i in range(len(heights))])
-    chosen = best[-1][0][1]
+    area, chosen = best[0][0]
+    for (smaller, finer), *_ in best[1:]:
+        if smaller > (1 - MIN_SAVING) * area:
+            break
+        area, chosen = smaller, finer
     ends = [start[i] for i in chosen[1:]] + [longest]
     return tuple((heights[i], start[i], end) for i, end in zip(chosen, ends, strict=True) if end > start[i])
 
