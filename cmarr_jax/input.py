@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmarr_jax.batching import PartPlan
 from cmarr_jax.config import ModalityConfig
 from cmarr_jax.corpus import Corpus
 from cmarr_jax.encoders import valid_frames
-from cmarr_jax.plan import PartPlan
 from cmarr_jax.staircase import map_valid
 from cmarr_jax.types import Array, Batch, Staircase
 

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cmarr_jax.batching import PartPlan, Plan, fold_fits, place, shuffle, unsorted_plan
 from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.folds import Fold
 from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
 from cmarr_jax.method import Embedding, Method, Params, Stage
 from cmarr_jax.metrics import confusion_counts, uar
 from cmarr_jax.missing import availability_patterns, sample_available
-from cmarr_jax.plan import PartPlan, Plan, fold_fits, place, shuffle, unsorted_plan
 from cmarr_jax.types import Array, Batch
 
 

@@ -12,11 +12,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from cmarr_jax.batching import make_plan
 from cmarr_jax.checkpoint import load_run
 from cmarr_jax.folds import make_folds, stack_folds
 from cmarr_jax.input import to_data
 from cmarr_jax.objectives import make_method
-from cmarr_jax.plan import make_plan
 from cmarr_jax.train import evaluate
 from experiments.results import rows_from_counts
 from experiments.settings import Settings

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cmarr_jax.batching import make_plan
 from cmarr_jax.checkpoint import save_run
 from cmarr_jax.config import RunConfig
 from cmarr_jax.corpus import ArchiveError, Corpus
@@ -26,7 +27,6 @@ from cmarr_jax.folds import FoldError, FoldSplit, make_folds, stack_folds
 from cmarr_jax.input import Data, modality_configs, to_data
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import make_parallel_sweep
-from cmarr_jax.plan import make_plan
 from cmarr_jax.sweep import stack_runs
 from cmarr_jax.train import RunResult, make_train_run
 from experiments.report import write_tables

@@ -10,12 +10,12 @@ import optax
 import pytest
 from tiny import CLASSES, HYPER, make_batch, random_params
 
+from cmarr_jax.batching import PartPlan
 from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.folds import Fold
 from cmarr_jax.input import Data, fit_normalizer, normalize, take
 from cmarr_jax.method import Method, Stage
 from cmarr_jax.metrics import uar
-from cmarr_jax.plan import PartPlan
 from cmarr_jax.train import evaluate, make_train_run, make_train_step, make_tx
 
 

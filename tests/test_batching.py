@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tiny
 
+from cmarr_jax.batching import MAX_BLOCKS, PartPlan, fold_fits, make_plan, place, shuffle, unsorted_plan
 from cmarr_jax.folds import Fold, make_folds, stack_folds
 from cmarr_jax.input import fit_normalizer, modality_configs, normalize, take, to_data
 from cmarr_jax.method import Stage
 from cmarr_jax.objectives import make_method
-from cmarr_jax.plan import MAX_BLOCKS, PartPlan, fold_fits, make_plan, place, shuffle, unsorted_plan
 from cmarr_jax.staircase import unfold
 from cmarr_jax.train import evaluate, make_train_run
 
