@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint
 from orbax.checkpoint import v1 as ocp
 
 from cmarr_jax.config import ModelConfig, RunConfig
@@ -33,18 +34,15 @@ class SavedRun(NamedTuple):
 def save_run(folder: Path, config: RunConfig, params: Params, normalizer: Normalizer, record: dict[str, Any]) -> None:
     """Writes a finished run into a new folder. The record is written last: a folder without it is unfinished.
 
-    With several processes every one must call it, and the first one writes.
+    Of several processes, one calls it.
 
     Raises:
       FileExistsError: if the folder exists.
     """
-    first = jax.process_index() == 0
-    if first:
-        folder.mkdir(parents=True)
+    folder.mkdir(parents=True)
     tree = jax.tree.map(np.asarray, {"params": params, "normalizer": normalizer})  # Orbax refuses numpy scalars
-    ocp.save((folder / PARAMS).absolute(), tree)
-    if not first:
-        return
+    with _lone_checkpointer() as checkpointer:
+        checkpointer.save((folder / PARAMS).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
     text = json.dumps({"config": config.to_dict(), **record}, indent=1, default=_to_json)
     partial = folder / f"{RECORD}.partial"
     partial.write_text(text + "\n")
@@ -135,6 +133,16 @@ def example_batch(config: ModelConfig, size: int = 2, num_frames: int = 8) -> Ba
             length[modality.name] = jnp.full((size,), num_frames, jnp.int32)
     present = jnp.ones((size, config.num_modalities), bool)
     return Batch(features, length, present, jnp.zeros((size,), jnp.int32), jnp.ones((size,), bool))
+
+
+def _lone_checkpointer() -> orbax.checkpoint.Checkpointer:
+    """Saves from this process alone. Orbax's v1 `save` waits for all processes, whatever its options say (0.12.8)."""
+    own = jax.process_index()
+    alone = orbax.checkpoint.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
+    handler = orbax.checkpoint.StandardCheckpointHandler(multiprocessing_options=alone)
+    return orbax.checkpoint.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _to_json(value: Any) -> Any:

@@ -8,9 +8,8 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -26,13 +25,16 @@ from cmarr_jax.corpus import ArchiveError, Corpus
 from cmarr_jax.folds import FoldError, FoldSplit, make_folds, stack_folds
 from cmarr_jax.input import Data, modality_configs, to_data
 from cmarr_jax.objectives import make_method
-from cmarr_jax.parallel import make_parallel_sweep
+from cmarr_jax.parallel import replicate
+from cmarr_jax.plan import GIB, SweepPlan, plan_sweep
+from cmarr_jax.processes import ended_together, first_then_others, is_first, start
 from cmarr_jax.sweep import stack_runs
 from cmarr_jax.train import RunResult, make_train_run
 from experiments.report import write_tables
 from experiments.results import Row, append_rows, read_rows, rows_from_counts
 from experiments.settings import METHODS, SEQUENCES, SMOKE, SYNTHETIC, VECTORS, Settings
 from experiments.sources import SYNTHETIC_NAME, Source, load_archive, load_synthetic
+from experiments.startup import StartUp, keep_compiled_programs
 
 PACKAGES = (
     "jax",
@@ -81,37 +83,63 @@ class Arguments:
     """Longer sequences are averaged down to this many frames."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The smallest run that touches everything, in about a minute; its numbers mean nothing."""
+    memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
+    """GiB of one accelerator, or of a machine without one: no more models are trained at once than fit in it. By
+    default, what is free."""
+    compilation_cache: bool = True
+    """Keep compiled programs on disk: a second start compiles nothing."""
+    cache_folder: Path | None = None
+    """Where; by default `JAX_COMPILATION_CACHE_DIR`, or `cmarr_jax/xla` in the user's cache."""
+    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """This is one of several processes that share the work, started by Slurm, Open MPI, Kubernetes or on a TPU pod."""
+    coordinator_address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """With another launcher: address of process 0, a free port. Then with the following two, in every process."""
+    num_processes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """How many processes there are."""
+    process_id: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Number of this process, from 0."""
 
 
-def main(arguments: Arguments) -> None:
+def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     """Runs the table. Raises the errors that `run_command` turns into sentences."""
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, found {arguments.seeds}")
-    console = Console()
-    archive = None if arguments.data == SYNTHETIC_NAME else load_archive(Path(arguments.data))
-    settings = choose_settings(arguments, archive and archive.corpus)
-    source = archive or load_synthetic(settings)
+    start_up = start_up or StartUp()
+    console = Console(quiet=not is_first())
+    settings, source = first_then_others(lambda: load(arguments))
     folds = make_folds(source.corpus, num_folds=arguments.folds)
     modalities = modality_configs(source.corpus)
     configs = {
         name: settings.run_config(name, modalities, source.corpus.num_classes)
         for name in dict.fromkeys(arguments.methods)
     }
-    folder = make_folder(arguments.out, source.name)
-    title, notes = headings(source, folds, arguments)
-    write_config(folder, title, notes, arguments, settings, source, folds, configs)
+    folder, title, notes = None, *headings(source, folds, arguments)
+    if is_first():
+        folder = make_folder(arguments.out, source.name)
+        write_config(folder, title, notes, arguments, settings, source, folds, configs)
     console.print(f"{title}. {len(source.corpus)} utterances, {len(folds)} folds, {arguments.seeds} seeds -> {folder}")
     try:
-        if source.oracle is not None:
+        if folder is not None and source.oracle is not None:
             append_rows(folder, ceiling_rows(source.corpus, source.oracle, folds))
-        train_all(folder, to_data(source.corpus, max_frames=settings.max_frames), folds, configs, arguments, console)
+        data = replicate(to_data(source.corpus, max_frames=settings.max_frames), jax.local_devices())
+        start_up.lap("data")
+        train_all(folder, data, folds, configs, arguments, console, start_up)
     except KeyboardInterrupt:
         console.print("Stopped; what was finished is kept.")
+    if folder is None:
+        return
     if not (folder / "results.jsonl").exists():
         raise SystemExit(130)
     markdown = write_tables(folder, title, notes)
     console.print(Markdown(markdown) if console.is_terminal else markdown, markup=False, soft_wrap=True)
     console.print(f"Written: {folder}/table.md, table.csv, results.jsonl, config.json", soft_wrap=True)
+
+
+def load(arguments: Arguments) -> tuple[Settings, Source]:
+    """The data set and its settings."""
+    archive = None if arguments.data == SYNTHETIC_NAME else load_archive(Path(arguments.data))
+    settings = choose_settings(arguments, archive and archive.corpus)
+    return settings, archive or load_synthetic(settings)
 
 
 def choose_settings(arguments: Arguments, corpus: Corpus | None) -> Settings:
@@ -134,48 +162,52 @@ def choose_settings(arguments: Arguments, corpus: Corpus | None) -> Settings:
 
 
 def train_all(
-    folder: Path,
+    folder: Path | None,
     data: Data,
     folds: list[FoldSplit],
     configs: dict[str, RunConfig],
     arguments: Arguments,
     console: Console,
+    start_up: StartUp,
 ) -> None:
-    """Trains every method, fold and seed, a few at a time, and writes each as soon as it is finished."""
+    """Trains every method, fold and seed, as many at a time as is planned, and writes each chunk once it is finished.
+
+    Every process takes part; the one that writes has a folder.
+    """
     units = [(fold, seed) for seed in range(arguments.seeds) for fold in range(len(folds))]
+    fold_index, seeds = (list(column) for column in zip(*units, strict=True))
     stacked = stack_folds(folds)
-    sweeps: dict[str, Any] = {}  # methods that differ in numbers only share one compiled program
+    plans: dict[str, SweepPlan] = {}  # methods that differ in numbers only share one compiled program
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("models,"),
         TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
     )  # fmt: skip
     with Progress(*columns, console=console) as progress:
+        say = lambda text: progress.print(text, soft_wrap=True)
         task = progress.add_task("", total=len(units) * len(configs))
         for name, config in configs.items():
+            progress.update(task, description=name)
+            runs = stack_runs(stacked, fold_index, seeds, [config.hyper] * len(units))
             program = json.dumps({**config.to_dict(), "hyper": None})
-            if program not in sweeps:
+            if program not in plans:
                 method = make_method(config.method, config.model, config.train)
-                plan = make_plan(data, stacked, config.train)
-                train_run = make_train_run(method, config.train, config.model.num_classes, plan)
-                sweeps[program] = make_parallel_sweep(train_run)
-            for chunk in chunks(units, size=jax.local_device_count()):
-                progress.update(task, description=name)
-                fold_index, seeds = (list(column) for column in zip(*chunk, strict=True))
-                runs = stack_runs(stacked, fold_index, seeds, [config.hyper] * len(chunk))
-                result = jax.device_get(sweeps[program](data, runs))
-                for number, (fold, seed) in enumerate(chunk):
-                    one = jax.tree.map(lambda x, number=number: x[number], result)
-                    write_run(folder, name, folds[fold].name, seed, config, one)
-                progress.advance(task, len(chunk))
-            uars = [row.uar for row in read_rows(folder) if row.method == name]
-            progress.print(
-                f"{name}: {len(units)} models, mean test UAR over all conditions {100 * np.mean(uars):.1f} %"
-            )
-
-
-def chunks(units: list, size: int) -> list[list]:
-    """Splits a list into lists of at most `size`."""
-    return [units[start : start + size] for start in range(0, len(units), size)]
+                batches = make_plan(data, stacked, config.train)
+                train_run = make_train_run(method, config.train, config.model.num_classes, batches)
+                memory = arguments.memory and arguments.memory * GIB
+                plans[program] = plan_sweep(train_run, data, runs, memory=memory, say=say)
+                if len(plans) == 1:
+                    start_up.lap("compiling")
+                    say(start_up.text())
+            for numbers, result in plans[program].run(data, runs):
+                if folder is not None:
+                    for row, number in enumerate(numbers):
+                        fold, seed = units[number]
+                        one = jax.tree.map(lambda x, row=row: x[row], result)
+                        write_run(folder, name, folds[fold].name, seed, config, one)
+                progress.advance(task, len(numbers))
+            if folder is not None:
+                uars = [row.uar for row in read_rows(folder) if row.method == name]
+                say(f"{name}: {len(units)} models, mean test UAR over all conditions {100 * np.mean(uars):.1f} %")
 
 
 def write_run(folder: Path, name: str, fold: str, seed: int, config: RunConfig, result: RunResult) -> None:
@@ -279,8 +311,9 @@ def write_config(
 
 
 def device_text() -> str:
-    """Kind and number of devices, for example `2 x cpu`."""
-    return f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}"
+    """Kind and number of devices, for example `2 x cpu`, and of processes if there are several."""
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{jax.device_count()} x {jax.local_devices()[0].device_kind}{processes}"
 
 
 def commit() -> str:
@@ -292,15 +325,30 @@ def commit() -> str:
 
 def run_command() -> None:
     """The command line: one sentence on standard error for what a user can mend, and exit code 2."""
+    start_up = StartUp()
     arguments = tyro.cli(Arguments, prog="python -m experiments.reproduce")
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # a CPU runs one model per core
-    start = time.perf_counter()
-    try:
-        main(arguments)
-    except (ArchiveError, FoldError, FileExistsError, FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    print(f"Took {(time.perf_counter() - start) / 60:.1f} minutes.")
+    with ended_together():
+        try:
+            set_up_jax(arguments)
+            main(arguments, start_up)
+        except (ArchiveError, FoldError, FileExistsError, FileNotFoundError, ValueError) as error:
+            which = f"process {jax.process_index()}: " if jax.process_count() > 1 else ""
+            print(f"{which}error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+    if is_first():
+        print(f"Took {start_up.seconds() / 60:.1f} minutes.")
+
+
+def set_up_jax(arguments: Arguments) -> None:
+    """What has to be said before JAX is used. Raises ValueError if other processes or a folder cannot be reached."""
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:  # a CPU runs one model per core
+        mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", mine or 1)
+    if arguments.compilation_cache:
+        keep_compiled_programs(arguments.cache_folder)
+    where = (arguments.coordinator_address, arguments.num_processes, arguments.process_id)
+    if arguments.distributed or any(part is not None for part in where):
+        start(*where)
 
 
 if __name__ == "__main__":

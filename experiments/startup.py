@@ -1,0 +1,74 @@
+"""What happens before the first step: compiled programs kept on disk, and how long it took until then."""
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+import jax
+import psutil
+
+EVENTS = "/jax/compilation_cache/"
+
+
+def default_cache_folder() -> Path:
+    """`cmarr_jax/xla` in the user's cache: `$XDG_CACHE_HOME`, or `~/.cache` where it is not set."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "cmarr_jax" / "xla"
+
+
+def keep_compiled_programs(folder: Path | None = None) -> None:
+    """Turns on JAX's persistent compilation cache, for programs of any size.
+
+    What a program depends on is in its key: versions, flags, the kind of device, a CPU's instruction set; so machines
+    may share the folder. Whoever can write to it can run code as its reader. It may be deleted at any time.
+
+    Args:
+      folder: By default what `JAX_COMPILATION_CACHE_DIR` says, or else `default_cache_folder()`.
+
+    Raises:
+      ValueError: if a folder was named that cannot be written. Without one, nothing is kept then.
+    """
+    chosen = folder or os.environ.get("JAX_COMPILATION_CACHE_DIR") or default_cache_folder()
+    if "://" not in str(chosen) and not _writable(Path(chosen)):
+        if folder is not None:
+            raise ValueError(f"cannot write compiled programs to {folder}; name another folder or turn the cache off")
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(chosen))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+class StartUp:
+    """Takes the time from the start of the process to the first step, and counts the programs found in the cache."""
+
+    def __init__(self) -> None:
+        self.began = time.time() - psutil.Process().create_time()
+        self.clock = time.perf_counter() - self.began
+        self.parts = {"imports": self.began}
+        self.counts: Counter[str] = Counter()
+        jax.monitoring.register_event_listener(lambda event, **_: self.counts.update([event.removeprefix(EVENTS)]))
+
+    def lap(self, name: str) -> None:
+        """What was done since the last call is called `name`."""
+        self.parts[name] = self.parts.get(name, 0.0) + self.seconds() - sum(self.parts.values())
+
+    def seconds(self) -> float:
+        """Since the start of the process."""
+        return time.perf_counter() - self.clock
+
+    def text(self) -> str:
+        """`First step after 41.2 s: imports 3.9 s, data 1.3 s, compiling 36.0 s (cache: 0 of 57 programs found).`"""
+        asked, found = self.counts["compile_requests_use_cache"], self.counts["cache_hits"]
+        cache = f"cache: {found} of {asked} programs found" if asked else "without cache"
+        parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.parts.items())
+        return f"First step after {sum(self.parts.values()):.1f} s: {parts} ({cache})."
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
