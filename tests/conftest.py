@@ -1,11 +1,11 @@
-"""Four CPU devices, strict shapes, no network: set before JAX starts. Runs that several files share."""
+"""Eight CPU devices, strict shapes, no network: set before JAX starts. Runs that several files share."""
 
 import os
 
 # The programs are tiny, so nearly all of the time goes into compiling them: half of it without LLVM's optimisations.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
     + " --xla_llvm_disable_expensive_passes=true"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"

@@ -1,4 +1,4 @@
-"""Four devices give the numbers of one: training steps, evaluation, sweeps."""
+"""Eight devices give the numbers of one: training steps, evaluation, sweeps."""
 
 import chex
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import CLASSES, HYPER, make_batch, model_config, random_params
+from tiny import CLASSES, HYPER, assert_same_runs, loop, make_batch, model_config, random_params
 
 from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.method import Stage
@@ -16,15 +16,15 @@ from cmarr_jax.parallel import make_parallel_eval_step, make_parallel_sweep, mak
 from cmarr_jax.sweep import stack_runs
 from cmarr_jax.train import count_conditions, make_train_step, make_tx
 
-DEVICES = 4
+DEVICES = 8
 WEIGHTS = Hyperparameters(alignment=1.0, nll=1.0, squared_error=1.0, refinement=1.0, entropy=1.0, entropy_floor=1.0)
-# Each device draws its own noise, so one device and four can only agree where noise does not matter: no dropout, and
+# Each device draws its own noise, so one device and eight can only agree where noise does not matter: no dropout, and
 # embeddings with a standard deviation of exp(-20).
 QUIET = model_config(dropout=0.0, min_log_std=-20.1, max_log_std=-20.0)
 
 
 def uneven_batch(size=14):
-    """Does not divide by four; absent modalities and rows that do not count, unevenly over the devices."""
+    """Does not divide by eight; absent modalities and rows that do not count, unevenly over the devices."""
     batch = make_batch(size=size)
     present = batch.present.at[0, 1].set(False).at[1, 0].set(False).at[2, 2].set(False).at[9, 1:].set(False)
     return batch._replace(present=present, where=batch.where.at[3].set(False).at[13].set(False))
@@ -50,7 +50,7 @@ def recording_norm() -> optax.GradientTransformation:
 
 
 @pytest.mark.parametrize(("name", "stage"), [("cm_arr", 0), ("cm_arr", 1), ("zero_fill", 1)])
-def test_a_training_step_on_four_devices_equals_one(name, stage):
+def test_a_training_step_on_eight_devices_equals_one(name, stage):
     method, config = make_method(name, QUIET, TrainConfig()), TrainConfig()
     stage = method.stages[stage]
     if stage.hide:
@@ -99,10 +99,10 @@ def test_each_device_draws_its_own_noise():
     batch = split_batch(make_batch(size=8), DEVICES)
     same = jax.tree.map(lambda x: jnp.tile(x[:1], (DEVICES,) + (1,) * (x.ndim - 1)), batch)
     _, _, aux = step({"w": jnp.zeros(())}, tx.init({}), same, jax.random.key(0), jnp.asarray(1.0), HYPER)
-    assert abs(aux["sum"] ** 2 - DEVICES * aux["squares"]) > 0.1  # equal for four times the same number
+    assert abs(aux["sum"] ** 2 - DEVICES * aux["squares"]) > 0.1  # equal for eight times the same number
 
 
-def test_evaluation_on_four_devices_equals_one():
+def test_evaluation_on_eight_devices_equals_one():
     method = make_method("cm_arr", QUIET, TrainConfig())
     batch = uneven_batch()
     params = random_params(method.init, batch)
@@ -114,7 +114,7 @@ def test_evaluation_on_four_devices_equals_one():
     assert (counts[0].sum(), counts[1].sum()) == (11, 10)  # by hand: row 1 lacks audio; rows 0 and 9 video
 
 
-@pytest.mark.parametrize("size", [1, 4, 14])
+@pytest.mark.parametrize("size", [1, 8, 14])
 def test_splitting_a_batch_drops_nothing(size):
     batch = make_batch(size=size)
     parts = split_batch(batch, DEVICES)
@@ -127,10 +127,13 @@ def test_splitting_a_batch_drops_nothing(size):
 
 
 def test_a_sweep_over_devices_equals_a_loop(zero_fill_setup):
-    # Three runs over two devices: the last one is repeated to fill them up, and left out again.
-    setup = zero_fill_setup
-    runs = stack_runs(setup.folds, [1, 4, 2], [0, 0, 7], [HYPER, HYPER, HYPER._replace(learning_rate=3e-3)])
-    result = make_parallel_sweep(setup.train_run, devices=jax.local_devices()[:2])(setup.data, runs)
-    expected = [setup.run(setup.data, *jax.tree.map(lambda x, i=i: x[i], runs)) for i in range(3)]
-    chex.assert_trees_all_close(result, jax.tree.map(lambda *x: np.stack(x), *expected), atol=1e-5, rtol=1e-5)
-    assert len(result.test_counts) == 3
+    # Eleven runs over eight devices, two of each vmapped together: the last one is repeated, and left out again.
+    setup, num = zero_fill_setup, 11
+    hypers = [HYPER._replace(learning_rate=1e-3 * (1 + number)) for number in range(num)]
+    runs = stack_runs(
+        setup.folds, [number % 6 for number in range(num)], [number // 6 for number in range(num)], hypers
+    )
+    result = make_parallel_sweep(setup.train_run, at_once=2)(setup.data, runs)
+    assert len(jax.local_devices()) == DEVICES
+    assert len(result.test_counts) == num
+    assert_same_runs(result, loop(setup, runs))

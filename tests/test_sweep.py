@@ -4,7 +4,8 @@ import chex
 import jax
 import numpy as np
 import pytest
-from tiny import HYPER, make_corpus, make_setup
+import tiny
+from tiny import HYPER, assert_same_runs, make_corpus, make_setup
 
 from cmarr_jax.sweep import make_sweep, stack_runs
 
@@ -13,22 +14,9 @@ HYPERS = [HYPER._replace(learning_rate=rate) for rate in (1e-3, 3e-4, 1e-3)]
 
 
 def loop(setup):
-    """The same three runs, one call after the other."""
+    """Three runs, and what one call after the other gives."""
     runs = stack_runs(setup.folds, FOLDS, SEEDS, HYPERS)
-    results = [setup.run(setup.data, *jax.tree.map(lambda x, i=i: x[i], runs)) for i in range(3)]
-    return runs, jax.tree.map(lambda *x: np.stack(x), *results)
-
-
-def assert_same_runs(result, expected):
-    """Losses, scores and normalisers to 1e-5, the same predictions and epochs; parameters to 1e-4.
-
-    Where a gradient is nearly zero, Adam makes a step of the learning rate's size out of its rounding: of thousands of
-    parameters a few then differ by 2e-5 after 16 steps of 1e-3.
-    """
-    chex.assert_trees_all_close(result.params, expected.params, atol=1e-4)
-    chex.assert_trees_all_close(result._replace(params=()), expected._replace(params=()), atol=1e-5, rtol=1e-5)
-    np.testing.assert_array_equal(result.best_epoch, expected.best_epoch)
-    np.testing.assert_array_equal(result.test_counts, expected.test_counts)
+    return runs, tiny.loop(setup, runs)
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
