@@ -346,6 +346,8 @@ def set_up_jax(arguments: Arguments) -> None:
         jax.config.update("jax_num_cpu_devices", mine or 1)
     if arguments.compilation_cache:
         keep_compiled_programs(arguments.cache_folder)
+    else:
+        jax.config.update("jax_enable_compilation_cache", False)
     where = (arguments.coordinator_address, arguments.num_processes, arguments.process_id)
     if arguments.distributed or any(part is not None for part in where):
         start(*where)

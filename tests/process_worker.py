@@ -1,5 +1,6 @@
 """One of two processes: `process_worker.py PORT NUM_PROCESSES PROCESS_ID TASK OUT`. Started by test_processes.py."""
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -19,12 +20,13 @@ STEPS, ROWS = 4, 14
 
 def train(devices=None, part=slice(None), num_parts=None):
     """A few data-parallel steps and an evaluation, of this part of a batch that does not divide by the devices."""
-    method, config = make_method("zero_fill", tiny.model_config(), TrainConfig()), TrainConfig()
-    tx, batch = make_tx(config), tiny.make_batch(size=ROWS)
+    modalities = tuple(dataclasses.replace(modality, encoder="vector") for modality in tiny.MODALITIES)  # soon compiled
+    method, config = make_method("cm_arr", tiny.model_config(modalities), TrainConfig()), TrainConfig()
+    tx, batch = make_tx(config), tiny.make_batch(modalities, size=ROWS)
     split = jax.tree.map(lambda x: x[part], split_batch(batch, num_parts or len(devices)))
     params = replicate(tiny.random_params(method.init, batch), devices)
     opt_state = replicate(tx.init(params), devices)
-    step = make_parallel_train_step(method.stages[1], tx, config, devices)
+    step = make_parallel_train_step(method.stages[0], tx, config, devices)
     losses = []
     for number in range(STEPS):
         key = jax.random.fold_in(jax.random.key(0), number)

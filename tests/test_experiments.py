@@ -266,6 +266,17 @@ def test_ctrl_c_keeps_what_was_finished(archive, tmp_path, monkeypatch, capsys):
     assert len(read_csv(tmp_path / "out")) == 8
 
 
+def test_memory_is_given_in_gib(archive, tmp_path, monkeypatch):
+    def plan_sweep(*_, memory, **__):
+        raise MemoryError(memory)
+
+    monkeypatch.setattr(reproduce, "plan_sweep", plan_sweep)
+    for number, (given, expected) in enumerate([(1.5, 1.5 * 2**30), (None, None)]):
+        with pytest.raises(MemoryError) as error:
+            reproduce.main(arguments(data=str(archive), out=tmp_path / str(number), memory=given))
+        assert error.value.args == (expected,)
+
+
 def test_settings_of_the_methods():
     modalities = reproduce.modality_configs(make_corpus())
     configs = {name: SMOKE.run_config(name, modalities, 4) for name in METHODS}

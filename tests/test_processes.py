@@ -92,8 +92,8 @@ def test_a_fault_of_one_process_ends_both(tmp_path):
     assert "ValueError: a fault of process 1" in done[1].stderr
 
 
-def test_two_processes_write_the_table_of_one(tmp_path, capsys):
-    # Six runs over four devices: the second call is filled up. Alone, on less memory than one model needs: one by one.
+def test_two_processes_write_the_table_of_one(tmp_path):
+    # Six runs over four devices: the second call is filled up.
     archive = tmp_path / "toy.npz"
     write_archive(archive, make_corpus(sequences=(), absent=0.1))
     options = ["--data", str(archive), "--methods", "zero_fill", "--smoke", "--no-compilation-cache"]
@@ -117,11 +117,7 @@ def test_two_processes_write_the_table_of_one(tmp_path, capsys):
     assert "First step after" in done[0].stdout
     assert spoken(done[1]) == ""
     assert not (tmp_path / "two1").exists()
-    arguments = reproduce.Arguments(
-        data=str(archive), methods=("zero_fill",), smoke=True, out=tmp_path / "one", memory=1e-6
-    )
-    reproduce.main(arguments)
-    assert "6 models are trained in chunks of 1, although" in capsys.readouterr().out
+    reproduce.main(reproduce.Arguments(data=str(archive), methods=("zero_fill",), smoke=True, out=tmp_path / "one"))
     one, two = read_rows(tmp_path / "one"), read_rows(tmp_path / "two0")
     assert len(one) == 6 * 7
     assert two == one
