@@ -118,6 +118,7 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         folder = make_folder(arguments.out, source.name)
         write_config(folder, title, notes, arguments, settings, source, folds, configs)
     console.print(f"{title}. {len(source.corpus)} utterances, {len(folds)} folds, {arguments.seeds} seeds -> {folder}")
+    stopped = False
     try:
         if folder is not None and source.oracle is not None:
             append_rows(folder, ceiling_rows(source.corpus, source.oracle, folds))
@@ -125,6 +126,7 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         start_up.lap("data")
         train_all(folder, data, folds, configs, arguments, console, start_up)
     except KeyboardInterrupt:
+        stopped = True
         console.print("Stopped; what was finished is kept.")
     if folder is None:
         return
@@ -133,6 +135,8 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     markdown = write_tables(folder, title, notes)
     console.print(Markdown(markdown) if console.is_terminal else markdown, markup=False, soft_wrap=True)
     console.print(f"Written: {folder}/table.md, table.csv, results.jsonl, config.json", soft_wrap=True)
+    if stopped and jax.process_count() > 1:
+        raise SystemExit(0)  # at once: the others wait for this one's part of the work
 
 
 def load(arguments: Arguments) -> tuple[Settings, Source]:
