@@ -99,7 +99,8 @@ def main(arguments: Arguments) -> None:
         say(f"Normaliser: one pass in {time.perf_counter() - start:.1f} s.")
     best = train(config, method, state, batches, val_batches, arguments, say)
     record = {"held_out": list(arguments.held_out), "best_epoch": best.epoch, "val_counts": best.counts}
-    save_run(arguments.out / MODEL, config, best.params, state.normalizer, record)
+    if jax.process_index() == 0:
+        save_run(arguments.out / MODEL, config, best.params, state.normalizer, record)
     say(f"Written: {arguments.out}/{METRICS}, config.json, {MODEL}")
 
 
