@@ -21,6 +21,7 @@ from cmarr_jax.train import evaluate
 from experiments.results import rows_from_counts
 from experiments.settings import Settings
 from experiments.sources import SYNTHETIC_NAME, load_archive, load_synthetic
+from experiments.startup import keep_compiled_programs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Arguments:
     """Folder of one model, for example runs/synthetic-.../cm_arr/01F_seed0."""
     data: str | None = None
     """The feature archive, if it has moved since; `synthetic` data are made again."""
+    compilation_cache: bool = True
+    """Keep compiled programs on disk: a second start compiles nothing."""
 
 
 def main(arguments: Arguments) -> bool:
@@ -77,6 +80,8 @@ def main(arguments: Arguments) -> bool:
 def run_command() -> None:
     """The command line: exit code 0 if the counts are the saved ones, 1 if not, 2 for what a user can mend."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.evaluate")
+    if arguments.compilation_cache:
+        keep_compiled_programs()
     try:
         same = main(arguments)
     except (FileNotFoundError, ValueError) as error:

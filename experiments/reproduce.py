@@ -104,6 +104,8 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     """Runs the table. Raises the errors that `run_command` turns into sentences."""
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, found {arguments.seeds}")
+    if arguments.memory is not None and arguments.memory <= 0:
+        raise ValueError(f"--memory must be above 0, found {arguments.memory}")
     start_up = start_up or StartUp()
     console = Console(quiet=not is_first())
     settings, source = first_then_others(lambda: load(arguments))

@@ -234,6 +234,7 @@ def test_faults_are_told_before_anything_is_trained(archive, tmp_path):
         ({"data": str(tmp_path / "none.npz")}, (ArchiveError, FileNotFoundError), "none.npz"),
         ({"data": str(archive), "methods": ("mmin",)}, ValueError, "method must be one of zero_fill, .*'mmin'"),
         ({"data": str(archive), "seeds": 0}, ValueError, "--seeds must be at least 1, found 0"),
+        ({"data": str(archive), "memory": 0.0}, ValueError, "--memory must be above 0, found 0"),
         ({"data": str(archive), "folds": 2}, FoldError, "at least three folds"),
         ({"data": str(archive), "out": tmp_path / "full"}, FileExistsError, "is not empty; name a new folder"),
         ({"data": str(archive), "out": archive}, FileExistsError, "is not empty"),
