@@ -10,7 +10,15 @@ import pytest
 from tiny import model_config, randomize
 
 from cmarr_jax.config import ModalityConfig
-from cmarr_jax.encoders import ConvEncoder, LstmEncoder, VectorEncoder, make_encoder, masked_max, valid_frames
+from cmarr_jax.encoders import (
+    ConvEncoder,
+    LstmEncoder,
+    VectorEncoder,
+    make_encoder,
+    masked_max,
+    orthogonal,
+    valid_frames,
+)
 
 SEQUENCE = {
     "lstm": LstmEncoder(8),
@@ -152,3 +160,14 @@ def test_wrong_ranks_raise():
             SEQUENCE[name].init(jax.random.key(0), jnp.ones((4, 3)), LENGTH)
     with pytest.raises(AssertionError):
         VectorEncoder(8, 0.5).init(jax.random.key(0), jnp.ones((4, 6, 3)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 32, 128])
+def test_orthogonal_is_orthogonal_and_has_no_preferred_direction(size):
+    keys = jax.random.split(jax.random.key(0), 30)
+    matrices = np.asarray(jax.jit(jax.vmap(lambda key: orthogonal(key, (size, size))))(keys))
+    np.testing.assert_allclose(matrices @ matrices.swapaxes(1, 2), np.tile(np.eye(size), (30, 1, 1)), atol=1e-5)
+    # Entries of a uniform one have mean 0 and variance 1 / size; standard errors of their means over 30 matrices.
+    assert abs(matrices.mean()) < 4 / np.sqrt(30 * size**3)
+    if size == 2:
+        assert 0.1 < (np.linalg.det(matrices) > 0).mean() < 0.9
