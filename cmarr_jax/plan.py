@@ -54,11 +54,19 @@ class SweepPlan(NamedTuple):
         """
         devices, per_device = self.layout
         data = replicate(data, devices)
+        called = None
         for start in range(0, len(runs.key), self.layout.runs_per_call):
             own_start = start + jax.process_index() * len(devices) * per_device
-            result = gather(self.compiled(data, split_runs(runs, own_start, len(devices), per_device)))
-            numbers = range(start, min(start + self.layout.runs_per_call, len(runs.key)))
-            yield numbers, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(numbers)], result)  # noqa: B023
+            result = self.compiled(data, split_runs(runs, own_start, len(devices), per_device))
+            if called is not None:  # the devices go on while the results before are seen to
+                yield _finished(*called)
+            called = range(start, min(start + self.layout.runs_per_call, len(runs.key))), result
+        if called is not None:
+            yield _finished(*called)
+
+
+def _finished(numbers: range, result: RunResult) -> tuple[range, RunResult]:
+    return numbers, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(numbers)], gather(result))
 
 
 def plan_sweep(
@@ -69,6 +77,7 @@ def plan_sweep(
     per_device: int | None = None,
     memory: float | None = None,
     devices=None,
+    compiler_options: dict[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> SweepPlan:
     """Compiles a sweep over the devices of all processes, with as many runs in a call as wanted and the memory holds.
@@ -85,6 +94,7 @@ def plan_sweep(
       memory: Bytes of one accelerator, or of the machine where the devices are CPUs, the same in all processes. By
         default `available_memory`, the least of all processes.
       devices: Of this process; by default all of them.
+      compiler_options: XLA's, for this program.
       say: Called with one sentence if there are fewer runs in a call than wanted.
     """
     num_runs = len(runs.key)
@@ -92,13 +102,13 @@ def plan_sweep(
     most = _ceil(num_runs, len(devices) * jax.process_count())
     memory = smallest(available_memory(devices[0])) if memory is None else memory
     layout = wanted = Layout(devices, min(per_device or (1 if _on_cpu(devices) else most), most))
-    plan = first = _compile(train_run, data, runs, layout)
+    plan = first = _compile(train_run, data, runs, layout, compiler_options)
     while plan.num_bytes > layout.share(memory):
         smaller = _smaller(plan, data, num_runs, memory)
         if smaller is None:
             break
         layout = smaller
-        plan = _compile(train_run, data, runs, layout)
+        plan = _compile(train_run, data, runs, layout, compiler_options)
     if is_first() and first.num_bytes > wanted.share(memory):
         fits = plan.num_bytes <= layout.share(memory)
         say(
@@ -115,10 +125,11 @@ def available_memory(device: jax.Device) -> float:
     return USABLE * stats.get("bytes_limit", psutil.virtual_memory().available)
 
 
-def _compile(train_run: TrainRun, data: Data, runs: Runs, layout: Layout) -> SweepPlan:
+def _compile(train_run: TrainRun, data: Data, runs: Runs, layout: Layout, options: dict[str, Any] | None) -> SweepPlan:
     devices, per_device = layout
     program = map_sweep(train_run, per_device, devices)
-    compiled = program.lower(replicate(data, devices), split_runs(runs, 0, len(devices), per_device)).compile()
+    lowered = program.lower(replicate(data, devices), split_runs(runs, 0, len(devices), per_device))
+    compiled = lowered.compile(compiler_options=options)
     sizes = compiled.memory_analysis()
     num_bytes = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
     return SweepPlan(layout, num_bytes - sizes.alias_size_in_bytes, compiled)

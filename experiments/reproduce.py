@@ -8,6 +8,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -22,19 +24,19 @@ from cmarr_jax.batching import make_plan
 from cmarr_jax.checkpoint import save_run
 from cmarr_jax.config import RunConfig
 from cmarr_jax.corpus import ArchiveError, Corpus
-from cmarr_jax.folds import FoldError, FoldSplit, make_folds, stack_folds
+from cmarr_jax.folds import Fold, FoldError, FoldSplit, make_folds, stack_folds
 from cmarr_jax.input import Data, modality_configs, to_data
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import replicate
-from cmarr_jax.plan import GIB, SweepPlan, plan_sweep
-from cmarr_jax.processes import ended_together, first_then_others, is_first, start
-from cmarr_jax.sweep import stack_runs
+from cmarr_jax.plan import GIB, SweepPlan, available_memory, plan_sweep
+from cmarr_jax.processes import ended_together, first_then_others, is_first, smallest, start
+from cmarr_jax.sweep import Runs, stack_runs
 from cmarr_jax.train import RunResult, make_train_run
 from experiments.report import write_tables
 from experiments.results import Row, append_rows, read_rows, rows_from_counts
 from experiments.settings import METHODS, SEQUENCES, SMOKE, SYNTHETIC, VECTORS, Settings
 from experiments.sources import SYNTHETIC_NAME, Source, load_archive, load_synthetic
-from experiments.startup import StartUp, keep_compiled_programs
+from experiments.startup import QUICK_COMPILE, StartUp, keep_compiled_programs
 
 PACKAGES = (
     "jax",
@@ -126,7 +128,7 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
             append_rows(folder, ceiling_rows(source.corpus, source.oracle, folds))
         data = replicate(to_data(source.corpus, max_frames=settings.max_frames), jax.local_devices())
         start_up.lap("data")
-        train_all(folder, data, folds, configs, arguments, console, start_up)
+        train_all(folder, data, folds, configs, settings, arguments, console, start_up)
     except KeyboardInterrupt:
         stopped = True
         console.print("Stopped; what was finished is kept.")
@@ -172,6 +174,7 @@ def train_all(
     data: Data,
     folds: list[FoldSplit],
     configs: dict[str, RunConfig],
+    settings: Settings,
     arguments: Arguments,
     console: Console,
     start_up: StartUp,
@@ -183,37 +186,68 @@ def train_all(
     units = [(fold, seed) for seed in range(arguments.seeds) for fold in range(len(folds))]
     fold_index, seeds = (list(column) for column in zip(*units, strict=True))
     stacked = stack_folds(folds)
-    plans: dict[str, SweepPlan] = {}  # methods that differ in numbers only share one compiled program
+    runs = {name: stack_runs(stacked, fold_index, seeds, [c.hyper] * len(units)) for name, c in configs.items()}
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("models,"),
         TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(1) as compiler:
         say = lambda text: progress.print(text, soft_wrap=True)
         task = progress.add_task("", total=len(units) * len(configs))
-        for name, config in configs.items():
-            progress.update(task, description=name)
-            runs = stack_runs(stacked, fold_index, seeds, [config.hyper] * len(units))
-            program = json.dumps({**config.to_dict(), "hyper": None})
-            if program not in plans:
-                method = make_method(config.method, config.model, config.train)
-                batches = make_plan(data, stacked, config.train)
-                train_run = make_train_run(method, config.train, config.model.num_classes, batches)
-                memory = arguments.memory and arguments.memory * GIB
-                plans[program] = plan_sweep(train_run, data, runs, memory=memory, say=say)
-                if len(plans) == 1:
+        compiling = compile_all(compiler, data, stacked, configs, runs, settings, arguments, say)
+        try:
+            for name in configs:
+                progress.update(task, description=name)
+                plan = compiling[name].result()
+                if start_up.parts.get("compiling") is None:
                     start_up.lap("compiling")
                     say(start_up.text())
-            for numbers, result in plans[program].run(data, runs):
+                for numbers, result in plan.run(data, runs[name]):
+                    if folder is not None:
+                        for row, number in enumerate(numbers):
+                            fold, seed = units[number]
+                            one = jax.tree.map(lambda x, row=row: x[row], result)
+                            write_run(folder, name, folds[fold].name, seed, configs[name], one)
+                    progress.advance(task, len(numbers))
                 if folder is not None:
-                    for row, number in enumerate(numbers):
-                        fold, seed = units[number]
-                        one = jax.tree.map(lambda x, row=row: x[row], result)
-                        write_run(folder, name, folds[fold].name, seed, config, one)
-                progress.advance(task, len(numbers))
-            if folder is not None:
-                uars = [row.uar for row in read_rows(folder) if row.method == name]
-                say(f"{name}: {len(units)} models, mean test UAR over all conditions {100 * np.mean(uars):.1f} %")
+                    uars = [row.uar for row in read_rows(folder) if row.method == name]
+                    say(f"{name}: {len(units)} models, mean test UAR over all conditions {100 * np.mean(uars):.1f} %")
+        finally:
+            compiler.shutdown(wait=False, cancel_futures=True)
+
+
+def compile_all(
+    compiler: Executor,
+    data: Data,
+    folds: Fold,
+    configs: dict[str, RunConfig],
+    runs: dict[str, Runs],
+    settings: Settings,
+    arguments: Arguments,
+    say: Callable[[str], None],
+) -> dict[str, Future[SweepPlan]]:
+    """The program of each method, compiled in the background in their order, while those before are run.
+
+    Methods that differ in numbers only share one.
+    """
+    device = jax.local_devices()[0]
+    memory = arguments.memory * GIB if arguments.memory else smallest(available_memory(device))
+    quick = settings.quick_compile and device.platform == "cpu"
+
+    def compile_one(config: RunConfig, runs: Runs) -> SweepPlan:
+        method = make_method(config.method, config.model, config.train)
+        batches = make_plan(data, folds, config.train)
+        train_run = make_train_run(method, config.train, config.model.num_classes, batches)
+        options = QUICK_COMPILE if quick else None
+        return plan_sweep(train_run, data, runs, memory=memory, compiler_options=options, say=say)
+
+    compiling: dict[str, Future[SweepPlan]] = {}
+    for name, config in configs.items():
+        program = json.dumps({**config.to_dict(), "hyper": None})
+        if program not in compiling:
+            compiling[program] = compiler.submit(compile_one, config, runs[name])
+        compiling[name] = compiling[program]
+    return {name: compiling[name] for name in configs}
 
 
 def write_run(folder: Path, name: str, fold: str, seed: int, config: RunConfig, result: RunResult) -> None:

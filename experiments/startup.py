@@ -9,6 +9,7 @@ import jax
 import psutil
 
 EVENTS = "/jax/compilation_cache/"
+QUICK_COMPILE = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
 
 
 def default_cache_folder() -> Path:
