@@ -1,0 +1,141 @@
+"""Cost per model of a sweep in one program against a Python loop over single runs.
+
+    python -m benchmarks.sweep [--repeats 3]
+
+The models are the folds of the synthetic corpus at `experiments.settings.SYNTHETIC`'s sizes, in few epochs and few
+utterances. Three paths, compiled before: a loop that calls the jitted `train_run` once per model; `make_sweep`, all
+models in one program on one device; `make_parallel_sweep`, the models split over the devices, on a CPU one for each
+core. Prints plain Markdown for RESULTS.md, with the largest differences of losses and scores from the loop's.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from benchmarks import measure
+from benchmarks.measure import interleaved, markdown_table
+from cmarr_jax.folds import make_folds, stack_folds
+from cmarr_jax.input import Data, modality_configs, to_data
+from cmarr_jax.objectives import make_method
+from cmarr_jax.parallel import make_parallel_sweep
+from cmarr_jax.plan import make_plan
+from cmarr_jax.sweep import Runs, make_sweep, stack_runs
+from cmarr_jax.train import RunResult, TrainRun, make_train_run
+from cmarr_jax.types import Array
+from data_prep.synthetic import generative
+from experiments.settings import SYNTHETIC
+
+LOOP = "a loop over single runs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured.
+
+    Attributes:
+      repeats: Timed rounds; each trains all models once on every path.
+      models: How many; the folds come one after another, then again with the next seed.
+      at_once: Models vmapped together on one device; 0 is one on a CPU and all on an accelerator.
+      scale: Number of utterances, relative to 5,531.
+      complete_epochs: Of stage 1.
+      missing_epochs: Of stage 2.
+    """
+
+    repeats: int = 3
+    models: int = 10
+    at_once: int = 0
+    scale: float = 0.15
+    complete_epochs: int = 1
+    missing_epochs: int = 1
+
+
+def main(options: Options) -> None:
+    """Compiles, times and compares the paths and prints the table."""
+    jax.config.update("jax_enable_compilation_cache", False)  # compile times are told
+    jax.config.update("jax_num_cpu_devices", measure.num_cores())  # before the first use of a device
+    print(f"{measure.machine_text()}\n", flush=True)
+    data, runs, train_run = make_work(options)
+    at_once = options.at_once or (1 if jax.default_backend() == "cpu" else options.models)
+    paths = make_paths(train_run, at_once)
+    first, results = {}, {}
+    for name, path in paths.items():
+        start = time.perf_counter()
+        results[name] = jax.device_get(path(data, runs))
+        first[name] = time.perf_counter() - start
+        print(f"... {name}: first call {first[name]:.1f} s", file=sys.stderr, flush=True)
+    calls = {name: lambda path=path: path(data, runs) for name, path in paths.items()}
+    timings = interleaved(calls, repeats=options.repeats, warmups=0)
+    loop = timings[LOOP].median
+    rows = [
+        [
+            name,
+            timing.text(options.models),
+            f"{timing.median / loop:.2f}",
+            f"{first[name] - timing.median:.1f}",
+            *differences(results[name], results[LOOP]),
+        ]
+        for name, timing in timings.items()
+    ]
+    epochs = f"{options.complete_epochs} + {options.missing_epochs} epochs"
+    print(f"{options.models} models, synthetic data and network of `make reproduce`, {len(data.label)} utterances,")
+    print(f"{epochs}, each epoch validated; compilation is what the first call took longer, and is not in the times.")
+    print("Losses and scores: the largest differences from the loop's, of all epochs and of the tests.\n")
+    header = ["", "ms per model (quartiles)", "of the loop", "compilation, s", "losses", "scores"]
+    print(markdown_table(header, rows))
+
+
+def make_work(options: Options) -> tuple[Data, Runs, TrainRun]:
+    """The corpus on the device, the runs, and the run as a function."""
+    corpus = generative.sample(generative.make_parameters(), scale=options.scale)
+    data = to_data(corpus, max_frames=SYNTHETIC.max_frames)
+    splits = make_folds(corpus)
+    folds = stack_folds(splits)
+    config = SYNTHETIC.run_config("cm_arr", modality_configs(corpus), corpus.num_classes)
+    train = dataclasses.replace(
+        config.train, complete_epochs=options.complete_epochs, missing_epochs=options.missing_epochs
+    )
+    method, plan = make_method(config.method, config.model, train), make_plan(data, folds, train)
+    seeds, fold_index = zip(*(divmod(number, len(splits)) for number in range(options.models)), strict=True)
+    runs = stack_runs(folds, list(fold_index), list(seeds), [config.hyper] * options.models)
+    return data, runs, make_train_run(method, train, corpus.num_classes, plan)
+
+
+def make_paths(train_run: TrainRun, at_once: int) -> dict[str, Callable[[Data, Runs], RunResult]]:
+    """Functions that train all runs, by name; results have a leading axis."""
+    one = jax.jit(train_run)
+
+    def loop(data: Data, runs: Runs) -> RunResult:
+        pick = lambda number: jax.tree.map(lambda x: x[number], runs)
+        results = [jax.block_until_ready(one(data, *pick(number))) for number in range(len(runs.key))]
+        return jax.tree.map(lambda *parts: jnp.stack(parts), *results)
+
+    devices = jax.local_devices()
+    together = f"one program, one device, {at_once} at once"
+    split = f"one program, {len(devices)} {'device' if len(devices) == 1 else 'devices'}, {at_once} at once on each"
+    return {
+        LOOP: loop,
+        together: jax.jit(make_sweep(train_run, at_once=at_once)),
+        split: make_parallel_sweep(train_run, at_once=at_once, devices=devices),
+    }
+
+
+def differences(result: RunResult, other: RunResult) -> list[str]:
+    """Largest differences of the losses of all epochs, and of test recalls `[R, P, K]`, as text."""
+    apart = lambda a, b: float(np.abs(a - b).max())
+    losses = max(jax.tree.leaves(jax.tree.map(apart, result.history, other.history)))
+    return [f"{losses:.1e}", f"{apart(recall(result.test_counts), recall(other.test_counts)):.1e}"]
+
+
+def recall(counts: Array) -> np.ndarray:
+    """Recall of each class, `[..., K, K] -> [..., K]`."""
+    return np.diagonal(np.asarray(counts), axis1=-2, axis2=-1) / np.maximum(counts.sum(-1), 1)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))
