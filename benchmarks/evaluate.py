@@ -19,6 +19,7 @@ import tyro
 from benchmarks import measure
 from benchmarks.measure import interleaved, markdown_table
 from benchmarks.workload import FRAMES, NUM_CLASSES, fixed_batch, init_params, lineage_config
+from cmarr_jax.batching import PartPlan
 from cmarr_jax.config import TrainConfig
 from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
 from cmarr_jax.method import Method, Params
@@ -75,9 +76,8 @@ def at_once(method: Method, options: Options) -> Callable[..., Any]:
     """The library's way."""
 
     def counts(params: Params, normalizer: Normalizer, data: Data, rows: Array, where: Array) -> Array:
-        return evaluate(
-            method, params, normalizer, data, rows, where, num_classes=NUM_CLASSES, batch_size=options.batch_size
-        )
+        plan = PartPlan(options.batch_size)
+        return evaluate(method, params, normalizer, data, rows, where, num_classes=NUM_CLASSES, plan=plan)[0]
 
     return jax.jit(counts)
 

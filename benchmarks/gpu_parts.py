@@ -11,11 +11,11 @@ import numpy as np
 
 from benchmarks.measure import Timing, interleaved
 from benchmarks.workload import NUM_CLASSES, iemocap_like_corpus, init_params, lineage_config
+from cmarr_jax.batching import PartPlan, make_plan, place, shuffle
 from cmarr_jax.config import Hyperparameters, ModelConfig, TrainConfig
 from cmarr_jax.folds import Fold, FoldSplit, make_folds, stack_folds
 from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take, to_data
 from cmarr_jax.objectives import make_method
-from cmarr_jax.plan import PartPlan, make_plan, place, shuffle
 from cmarr_jax.sweep import make_sweep, stack_runs
 from cmarr_jax.train import make_train_run, make_train_step, make_tx
 from cmarr_jax.types import Array

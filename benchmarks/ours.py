@@ -3,20 +3,22 @@
 import dataclasses
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from benchmarks.workload import init_params
+from cmarr_jax.batching import make_plan, place, shuffle
 from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, TrainConfig
 from cmarr_jax.encoders import make_encoder
+from cmarr_jax.folds import Fold
 from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
 from cmarr_jax.objectives import make_method
+from cmarr_jax.parallel import make_parallel_train_step, replicate, split_batch
 from cmarr_jax.train import make_train_step, make_tx
 from cmarr_jax.types import Array, Batch
 
@@ -39,31 +41,50 @@ def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
     return call
 
 
-def our_steps(config: ModelConfig, data: Data, orders: Iterator[np.ndarray], batch_size: int) -> Callable[[], Any]:
-    """All steps of an order of rows as one program on the data in device memory, as an epoch of training does them."""
+def our_parallel_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
+    """As `our_step`, with the batch split over all devices."""
+    method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
+    step = make_parallel_train_step(method.stages[-1], tx, TRAIN)
+    params = init_params(config)
+    state = list(replicate((params, tx.init(params))))
+    parts, numbers = split_batch(batch, jax.device_count()), itertools.count()
+
+    def call() -> Array:
+        key = jax.random.fold_in(jax.random.key(1), next(numbers))
+        *state[:], aux = step(*state, parts, key, jnp.asarray(HYPER.learning_rate), HYPER)
+        return aux["loss"]
+
+    return call
+
+
+def our_steps(config: ModelConfig, data: Data, num_steps: int, batch_size: int) -> Callable[[], Any]:
+    """The first steps of an epoch as one program on the data in device memory, with planned batches."""
     method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
     step = make_train_step(method.stages[-1], tx, TRAIN)
     rows, where = jnp.arange(len(data.label)), jnp.ones(len(data.label), bool)
+    fold = Fold(*(rows[None], where[None]) * 3)
+    plan = make_plan(data, fold, dataclasses.replace(TRAIN, batch_size=batch_size)).train
     normalizer = jax.jit(fit_normalizer)(data, rows, where)
 
-    def steps(params, opt_state, data: Data, normalizer: Normalizer, rows: Array, key: Array):
+    def steps(params, opt_state, data: Data, normalizer: Normalizer, key: Array):
         def body(state, inputs):
-            number, chosen = inputs
-            batch = normalize(normalizer, take(data, chosen, jnp.ones(batch_size, bool)))
+            number, chosen, counted = inputs
+            batch = normalize(normalizer, take(data, chosen, counted, plan))
             *state, aux = step(*state, batch, jax.random.fold_in(key, number), rate, HYPER)
             return tuple(state), aux["loss"]
 
         rate = jnp.asarray(HYPER.learning_rate)
-        chunks = rows.reshape(-1, batch_size)
-        (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (jnp.arange(len(chunks)), chunks))
+        batches, _ = place(data.length, rows, where, plan)
+        drawn = jax.tree.map(lambda x: x[:num_steps], shuffle(key, batches, plan))
+        (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (jnp.arange(num_steps), *drawn))
         return params, opt_state, losses
 
     params = init_params(config)
     state = [params, tx.init(params)]
-    program = jax.jit(steps, donate_argnums=(0, 1))
+    program, numbers = jax.jit(steps, donate_argnums=(0, 1)), itertools.count()
 
     def call() -> Array:
-        *state[:], losses = program(*state, data, normalizer, jnp.asarray(next(orders)), jax.random.key(1))
+        *state[:], losses = program(*state, data, normalizer, jax.random.key(next(numbers)))
         return losses
 
     return call

@@ -9,6 +9,7 @@ Without PyTorch (`pip install -e '.[bench]'`) the twin's cells are empty.
 import dataclasses
 import itertools
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,6 +50,7 @@ class Options:
 def main(options: Options) -> None:
     """Runs the three parts and prints each as it is done."""
     measure.use_all_cores()
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     print(f"{measure.machine_text()}\n", flush=True)
     print_matmul_rates(options)
     config, batch = lineage_config(), fixed_batch(options.batch_size)
@@ -80,6 +82,7 @@ def print_matmul_rates(options: Options) -> None:
 def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, step: Callable[[], Any]) -> None:
     """One step on a batch without padding: ours, the twin, the twin compiled."""
     calls = {"matmul": measure.xla_products(*SQUARE), "ours": step}
+    calls["ours, a device a core"] = ours.our_parallel_step(config, batch)
     if HAS_TORCH:
         calls["twin, eager"] = twin_step(config, batch)
     if HAS_TORCH and options.compiled:
@@ -88,26 +91,26 @@ def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, ste
     flops = encoder_train_flops(config, jax.tree.map(np.asarray, batch.length))
     lengths = ", ".join(f"{name} {frames}" for name, frames in FRAMES.items())
     print(f"\nA training step, batch {options.batch_size}, fixed lengths ({lengths}):\n")
-    names = ["ours", "twin, eager"] + (["twin, compiled"] if options.compiled else [])
+    names = ["ours", "ours, a device a core", "twin, eager"] + (["twin, compiled"] if options.compiled else [])
     print_steps(timings, names, options.batch_size, 1, flops)
 
 
 def print_varied_lengths(options: Options, config: ModelConfig) -> None:
-    """Steps on shuffled batches of IEMOCAP-like lengths; the twin pads each batch to its longest."""
+    """Steps on IEMOCAP-like lengths: our batches are planned, the twin pads shuffled ones to their longest."""
     corpus = iemocap_like_corpus(options.scale)
     data = to_data(corpus)
     steps = min(options.steps, len(corpus) // options.batch_size)
     num_rows = steps * options.batch_size
     orders = [np.random.default_rng(seed).permutation(len(corpus))[:num_rows] for seed in range(options.repeats + 1)]
     calls = {"matmul": measure.xla_products(*SQUARE)}
-    calls["ours"] = ours.our_steps(config, data, iter(orders), options.batch_size)
+    calls["ours"] = ours.our_steps(config, data, steps, options.batch_size)
     if HAS_TORCH:
         calls["twin, eager"] = twin_steps(config, data, iter(orders), options.batch_size)
     timings = interleaved(calls, repeats=options.repeats)
     lengths = ", ".join(f"{name} mean {n.mean():.0f}, longest {n.max()}" for name, n in corpus.length.items())
     padded = np.mean([corpus.length["audio"][rows].max() for rows in batches(orders[1:], options.batch_size)])
-    print(f"\nA training step, batch {options.batch_size}, shuffled batches of IEMOCAP-like lengths ({lengths}); the")
-    print(f"twin pads a batch to its longest, audio to {padded:.0f} on average; {steps} steps a repeat:\n")
+    print(f"\nA training step, batch {options.batch_size}, IEMOCAP-like lengths ({lengths}); ours plans its batches,")
+    print(f"the twin pads shuffled ones to their longest, audio to {padded:.0f} on average; {steps} steps a repeat:\n")
     flops = encoder_train_flops(config, corpus.length) * options.batch_size / len(corpus)
     print_steps(timings, ["ours", "twin, eager"], options.batch_size, steps, flops)
 

@@ -20,11 +20,11 @@ import tyro
 
 from benchmarks import measure
 from benchmarks.measure import interleaved, markdown_table
+from cmarr_jax.batching import make_plan
 from cmarr_jax.folds import make_folds, stack_folds
 from cmarr_jax.input import Data, modality_configs, to_data
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import make_parallel_sweep
-from cmarr_jax.plan import make_plan
 from cmarr_jax.sweep import Runs, make_sweep, stack_runs
 from cmarr_jax.train import RunResult, TrainRun, make_train_run
 from cmarr_jax.types import Array
