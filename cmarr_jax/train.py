@@ -170,7 +170,8 @@ def make_train_run(method: Method, config: TrainConfig, num_classes: int, plan: 
         plans = plan or unsorted_plan(fold, config)
         normalizer = fit_normalizer(data, fold.train, fold.train_where)
         params = method.init(init_key, normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2])))
-        params = jax.tree.map(lambda x: jnp.where(fold_fits(data.length, fold, plans), x, jnp.nan), params)
+        fits = fold_fits(data.length, fold, plans)
+        params = jax.tree.map(lambda x: jnp.where(fits, x, jnp.nan), params)
         batches, _ = place(data.length, fold.train, fold.train_where, plans.train)
         train_epochs = [
             make_train_epoch(stage, tx, config, normalizer, data, hyper, plans.train, decay=stage is method.stages[-1])

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -81,6 +81,8 @@ class Arguments:
     """Learning rate of Adam, for every method."""
     embedding: int | None = None
     """Width of the embeddings and of the LSTMs."""
+    encoder_dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the products inside the LSTMs and convolutions."""
     max_frames: int | None = None
     """Longer sequences are averaged down to this many frames."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -162,7 +164,7 @@ def choose_settings(arguments: Arguments, corpus: Corpus | None) -> Settings:
     pick = lambda *names: {name: given[name] for name in names if name in given}
     return dataclasses.replace(
         settings,
-        model=settings.model | pick("embedding"),
+        model=settings.model | pick("embedding", "encoder_dtype"),
         train=dataclasses.replace(settings.train, **pick("complete_epochs", "missing_epochs", "batch_size")),
         hyper=settings.hyper._replace(**pick("learning_rate")),
         **pick("max_frames"),

@@ -171,3 +171,21 @@ def test_orthogonal_is_orthogonal_and_has_no_preferred_direction(size):
     assert abs(matrices.mean()) < 4 / np.sqrt(30 * size**3)
     if size == 2:
         assert 0.1 < (np.linalg.det(matrices) > 0).mean() < 0.9
+
+
+@pytest.mark.parametrize("kind", ["lstm", "conv"])
+def test_bfloat16_encoders_are_near_float32_ones_and_leave_the_rest_float32(kind):
+    frames = jax.random.normal(jax.random.key(0), (5, 6, 7))
+    length = jnp.array([6, 1, 3, 0, 5])
+    outs, grads = [], []
+    for dtype in ("float32", "bfloat16"):
+        encoder = make_encoder(ModalityConfig("x", 7, kind), model_config(encoder_dtype=dtype, dropout=0.0))
+        params = encoder.init(jax.random.key(1), frames, length)
+        chex.assert_type(jax.tree.leaves(params), jnp.float32)
+        loss = lambda params, encoder=encoder: jnp.sum(encoder.apply(params, frames, length) ** 2)
+        outs.append(encoder.apply(params, frames, length))
+        grads.append(jax.grad(loss)(params))
+    chex.assert_type(outs, jnp.float32)
+    assert (outs[0] != outs[1]).any()
+    np.testing.assert_allclose(outs[1], outs[0], atol=0.05)  # bfloat16 has 8 bits
+    chex.assert_trees_all_close(grads[1], grads[0], atol=0.1)
