@@ -226,7 +226,7 @@ def test_replicated_parameters_are_compiled_for_once():
     tx = optax.identity()
     step = make_parallel_train_step(Stage("x", 1, False, loss), tx, CONFIG)
     params, opt_state = replicate(({"w": jnp.ones(())}, tx.init({})))
-    batch = split_batch(make_batch(size=8), 4)
+    batch = split_batch(make_batch(size=8), jax.device_count())
     for _ in range(3):
         params, opt_state, _ = step(params, opt_state, batch, jax.random.key(0), jnp.asarray(1.0), HYPER)
     assert len(traces) == 1
