@@ -5,6 +5,8 @@ each batch has one row of every stratum, drawn anew each epoch. So row p of any 
 of a stratum bounds it: all batches have one shape, the staircase under these bounds, on any device and under vmap.
 Every utterance is still read once an epoch; only who may meet whom is restricted, to rows of different strata.
 
+The blocks are what PyTorch's PackedSequence does, with row counts that are fixed beforehand; the strata are ours.
+
 A second modality is sorted within groups of strata of the first, which bounds it as well.
 """
 

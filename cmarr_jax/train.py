@@ -56,7 +56,8 @@ TrainRun = Callable[[Data, Fold, Array, Hyperparameters], RunResult]
 def make_tx(config: TrainConfig) -> optax.GradientTransformation:
     """Adam behind gradient clipping, without its learning rate: that is an argument of each step.
 
-    It sees all parameters as one vector: a dozen operations a step and in the program instead of as many per leaf.
+    It sees all parameters as one vector: a smaller program, compiled sooner; large networks pay for it with copies
+    (benchmarks/RESULTS.md).
     """
     return optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam()))
 

@@ -160,15 +160,7 @@ def choose_settings(arguments: Arguments, corpus: Corpus | None) -> Settings:
         settings = SYNTHETIC
     else:
         settings = SEQUENCES if corpus.length else VECTORS
-    given = {name: value for name, value in vars(arguments).items() if value is not None}
-    pick = lambda *names: {name: given[name] for name in names if name in given}
-    return dataclasses.replace(
-        settings,
-        model=settings.model | pick("embedding", "encoder_dtype"),
-        train=dataclasses.replace(settings.train, **pick("complete_epochs", "missing_epochs", "batch_size")),
-        hyper=settings.hyper._replace(**pick("learning_rate")),
-        **pick("max_frames"),
-    )
+    return settings.with_options(vars(arguments))
 
 
 def train_all(

@@ -4,6 +4,7 @@ Values without a comment are the defaults of `cmarr_jax.config`, where their ori
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Self
 
 from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, RunConfig, TrainConfig
@@ -49,6 +50,18 @@ class Settings:
         """Inverse of `to_dict`."""
         parts = {"train": TrainConfig(**values["train"]), "hyper": Hyperparameters(**values["hyper"])}
         return cls(**(values | parts))
+
+    def with_options(self, options: Mapping[str, Any]) -> Self:
+        """These settings with what a command line gave, by option name; `None` and other options are left out."""
+        given = {name: value for name, value in options.items() if value is not None}
+        pick = lambda *names: {name: given[name] for name in names if name in given}
+        return dataclasses.replace(
+            self,
+            model=self.model | pick("embedding", "encoder_dtype"),
+            train=dataclasses.replace(self.train, **pick("complete_epochs", "missing_epochs", "batch_size")),
+            hyper=self.hyper._replace(**pick("learning_rate")),
+            **pick("max_frames"),
+        )
 
     def run_config(self, method: str, modalities: tuple[ModalityConfig, ...], num_classes: int) -> RunConfig:
         """The configuration of one method of the table. Raises ValueError with the known names."""

@@ -195,15 +195,7 @@ def choose_settings(arguments: Arguments, data_set: DataSet) -> Settings:
     """The settings for sequences or for vectors, with what the command line changes."""
     sequences = any(modality.encoder != "vector" for modality in data_set.modalities)
     settings = SEQUENCES if sequences else VECTORS
-    given = {name: value for name, value in vars(arguments).items() if value is not None}
-    pick = lambda *names: {name: given[name] for name in names if name in given}
-    return dataclasses.replace(
-        settings,
-        model=settings.model | pick("embedding"),
-        train=dataclasses.replace(settings.train, **pick("complete_epochs", "missing_epochs", "batch_size")),
-        hyper=settings.hyper._replace(**pick("learning_rate")),
-        **pick("max_frames"),
-    )
+    return settings.with_options(vars(arguments))
 
 
 def train_text(line: dict[str, Any]) -> str:
