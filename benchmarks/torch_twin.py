@@ -9,6 +9,7 @@ what the benchmarks run is here: the default variants of `ModelConfig`, sequence
 `tests/test_torch_twin.py` holds losses and gradients against `cmarr_jax`. Needs `pip install -e '.[bench]'`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -281,10 +282,10 @@ def from_flax(params: Mapping[str, Any]) -> dict[str, Tensor]:
 
     for key, encoder in params["encoders"].items():
         name = key.replace("encoder_", "encoders.")
-        if "recurrent" in encoder:
-            state[f"{name}.lstm.weight_ih_l0"] = np.transpose(encoder["input"]["kernel"])
-            state[f"{name}.lstm.weight_hh_l0"] = np.transpose(encoder["recurrent"])
-            state[f"{name}.lstm.bias_ih_l0"] = encoder["input"]["bias"]
+        if "recurrent_kernel" in encoder:
+            state[f"{name}.lstm.weight_ih_l0"] = np.transpose(encoder["input_kernel"])
+            state[f"{name}.lstm.weight_hh_l0"] = np.transpose(encoder["recurrent_kernel"])
+            state[f"{name}.lstm.bias_ih_l0"] = encoder["bias"]
             continue
         kernels = [encoder[key] for key in sorted(encoder, key=lambda k: (len(k), k)) if key.startswith("kernel_")]
         biases = np.split(np.asarray(encoder["bias"]), len(kernels))
@@ -300,9 +301,11 @@ def from_flax(params: Mapping[str, Any]) -> dict[str, Tensor]:
         linears(f"heads.{name}.output", heads[name]["Dense_1"])
     for ours, theirs in (("scale", "norm_scale"), ("bias", "norm_bias")):
         state[f"heads.{theirs}"] = np.asarray(heads["LayerNorm_0"][ours])[:, None]
-    for key, conditioner in params["flows"].items():
-        for layer in range(3):
-            linears(f"flows.{key.replace('_', '.')}.{2 * layer}", conditioner[f"Dense_{layer}"])
+    flows = params["flows"]
+    for pair, layer in itertools.product(range(flows["first_bias_0"].shape[1]), range(3)):
+        for number, half in enumerate(("first", "second")):
+            weights = {kind: flows[f"{half}_{kind}_{layer}"][:, pair] for kind in ("kernel", "bias")}
+            linears(f"flows.conditioners.{2 * pair + number}.{2 * layer}", weights)
     linear("projection", params["projection"])
     for index, name in ((0, "Dense_0"), (3, "Dense_1"), (6, "logits")):
         linear(f"classifier.{index}", params["classifier"][name])

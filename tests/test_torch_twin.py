@@ -21,7 +21,7 @@ SEQUENCES = (
     ModalityConfig("text", WIDTHS["text"], "conv"),
 )
 # No dropout and a standard deviation of exp(-20): the two libraries draw different noise.
-QUIET = model_config(SEQUENCES, dropout=0.0, min_log_std=-20.1, max_log_std=-20.0)
+QUIET = model_config(SEQUENCES, dropout=0.0, flow_layers=4, min_log_std=-20.1, max_log_std=-20.0)
 WEIGHTS = Hyperparameters(alignment=0.7, nll=0.9, squared_error=1.1, refinement=1.3, entropy=0.3, entropy_floor=1.0)
 
 
