@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from cmarr_jax.config import ModalityConfig, ModelConfig
+from cmarr_jax.convolution import WIDEST, windows_by_taps, windows_by_tiles
 from cmarr_jax.recurrence import lstm
-from cmarr_jax.staircase import as_staircase, project, to_batch_rows, unfold, valid_blocks, without_padding
+from cmarr_jax.staircase import as_staircase, highest, time_first, to_batch_rows, unfold, without_padding
 from cmarr_jax.types import Array, Staircase
 
 
@@ -28,19 +29,18 @@ class LstmEncoder(nn.Module):
     def __call__(self, frames: Array | Staircase, length: Array, *, train: bool = False) -> Array:
         """`frames [B, T, D]` or a staircase, `length [B]` int -> `[B, size]`. A length of 0 gives zeros."""
         stairs = as_staircase(without_padding(frames, length))
-        kernel = self.param("recurrent", _per_gate(orthogonal), (self.size, 4 * self.size))
-        dense = nn.Dense(
-            4 * self.size, dtype=self.dtype, kernel_init=_per_gate(nn.initializers.xavier_uniform()), name="input"
-        )
-        projected = project(dense, [block.swapaxes(0, 1) for block in stairs.blocks])
-        hidden = [block.swapaxes(0, 1) for block in lstm(tuple(projected), kernel)]
-        valid = valid_blocks(stairs, length)
+        blocks, gates = [block.astype(self.dtype) for block in time_first(stairs)], 4 * self.size
+        xavier = _per_gate(nn.initializers.xavier_uniform())
+        input_kernel = self.param("input_kernel", xavier, (blocks[0].shape[-1], gates))
+        bias = self.param("bias", nn.initializers.zeros, (gates,))
+        recurrent_kernel = self.param("recurrent_kernel", _per_gate(orthogonal), (self.size, gates))
+        hidden = list(lstm(tuple(blocks), input_kernel, bias, recurrent_kernel))
         if self.attention:
-            whole, inside = unfold(hidden), unfold([block[..., None] for block in valid])[..., 0]
+            whole, inside = unfold(hidden).swapaxes(0, 1), valid_frames(length[stairs.row], sum(map(len, hidden)))
             pairs = inside[:, None, :, None] & inside[:, None, None, :]
             attention = nn.MultiHeadDotProductAttention(num_heads=4, name="attention")
-            hidden, valid = [whole + attention(whole, mask=pairs)], [inside]
-        return to_batch_rows(masked_max(hidden, valid), stairs)
+            hidden = [(whole + attention(whole, mask=pairs)).swapaxes(0, 1)]
+        return to_batch_rows(highest(hidden, length[stairs.row][:, None]), stairs)
 
 
 class ConvEncoder(nn.Module):
@@ -67,24 +67,19 @@ class ConvEncoder(nn.Module):
             )
             for width in self.widths
         ]
-        taps = jnp.concatenate([tap for kernel in kernels for tap in kernel], axis=-1).astype(self.dtype)
-        products = unfold(project(lambda flat: flat.astype(self.dtype) @ taps, stairs.blocks))
-        num_frames = products.shape[1]
-        products = jnp.pad(products, ((0, 0), (0, max(self.widths) - 1), (0, 0)))
-        parts = iter(jnp.split(products, sum(self.widths), axis=-1))
-        length, pooled = length[stairs.row], []
-        for width in self.widths:
-            windows = sum(
-                (next(parts)[:, tap : tap + num_frames] for tap in range(1, width)),
-                start=next(parts)[:, :num_frames],
-            )
-            inside = valid_frames(jnp.maximum(length - width + 1, 1), num_frames)
-            pooled.append(masked_max([windows], [inside]))
-        highest = to_batch_rows(jnp.concatenate(pooled, axis=-1).astype(jnp.float32), stairs)
+        counted = [jnp.maximum(length[stairs.row] - width + 1, 1) for width in self.widths]
+        windows = [block.astype(jnp.float32) for block in self._windows(stairs, kernels)]
+        pooled = to_batch_rows(highest(windows, jnp.repeat(jnp.stack(counted, axis=1), self.channels, axis=1)), stairs)
         bias = self.param("bias", nn.initializers.zeros, (self.channels * len(self.widths),))
-        features = nn.relu(highest + bias[None])
+        features = nn.relu(pooled + bias[None])
         features = nn.Dropout(self.dropout, deterministic=not train)(features)
         return nn.relu(nn.Dense(self.size, name="output")(features))
+
+    def _windows(self, stairs: Staircase, kernels: Sequence[Array]) -> list[Array]:
+        blocks, dtype = time_first(stairs), jnp.dtype(self.dtype)
+        if dtype == jnp.float32 and max(self.widths) <= WIDEST and jax.default_backend() == "cpu":
+            return windows_by_tiles(blocks, kernels)
+        return windows_by_taps([block.astype(dtype) for block in blocks], [kernel.astype(dtype) for kernel in kernels])
 
 
 class VectorEncoder(nn.Module):
@@ -115,16 +110,6 @@ def make_encoder(modality: ModalityConfig, config: ModelConfig, *, name: str | N
 def valid_frames(length: Array, num_frames: int) -> Array:
     """`[B] -> [B, T]` bool, `True` for the first `length` frames."""
     return jnp.arange(num_frames)[None] < length[:, None]
-
-
-def masked_max(blocks: Sequence[Array], valid: Sequence[Array]) -> Array:
-    """Maximum over the valid frames of blocks `[n_k, t_k, D]`, `[n_k, t_k]` -> `[B, D]`; zeros where none is valid."""
-    rows, lowest = blocks[0].shape[0], jnp.finfo(blocks[0].dtype).min
-    highest = [jnp.max(jnp.where(v[..., None], block, lowest), axis=1) for block, v in zip(blocks, valid, strict=True)]
-    fill_up = lambda x, value: jnp.pad(x, ((0, rows - len(x)),) + ((0, 0),) * (x.ndim - 1), constant_values=value)
-    whole = jnp.max(jnp.stack([fill_up(block, lowest) for block in highest]), axis=0)
-    some = jnp.any(jnp.stack([fill_up(v.any(axis=1), False) for v in valid]), axis=0)
-    return jnp.where(some[:, None], whole, 0)
 
 
 def orthogonal(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:

@@ -1,10 +1,11 @@
-"""The recurrence of an LSTM, with a backward pass that gathers the weight gradient in one product.
+"""An LSTM with its own backward pass, which gathers the weight gradients in one product each.
 
-The input projection stays outside, one product over all frames. Differentiating a plain `scan` would add a small
-product for the recurrent kernel's gradient at each frame; here the gate gradients are stored and multiplied once.
+Differentiating a plain `scan` would add a small product for the recurrent kernel's gradient at each frame; here the
+gate gradients are stored and multiplied once. Gates are written over the input projections that they come from: on a
+CPU, zeroing fresh memory takes as long as the arithmetic.
 """
 
-from collections.abc import Sequence
+from functools import partial
 
 import chex
 import jax
@@ -14,18 +15,20 @@ from cmarr_jax.types import Array
 
 
 @jax.custom_vjp
-def lstm(projected: tuple[Array, ...], recurrent_kernel: Array) -> tuple[Array, ...]:
+def lstm(frames: tuple[Array, ...], input_kernel: Array, bias: Array, recurrent_kernel: Array) -> tuple[Array, ...]:
     """Hidden states of an LSTM that starts from zeros.
 
-    `i, f, g, o = split(projected[t] + hidden[t - 1] @ recurrent_kernel)`,
+    `i, f, g, o = split(frames[t] @ input_kernel + bias + hidden[t - 1] @ recurrent_kernel)`,
     `cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)`, `hidden = sigmoid(o) * tanh(cell)`. A frame only depends on
     earlier ones, so frames after the end of an utterance change nothing before it and need no mask here.
 
-    The product with the kernel is made in the dtype of `projected`; gates and states are float32 at least.
+    Products are made in the dtype of `frames`; gates and states are float32 at least.
 
     Args:
-      projected: Input projections with the bias, gates in the order i, f, g, o, as successive blocks of time
-        `[t_k, n_k, 4 H]`, float, with falling `n_k`: block k goes on with the first `n_k` rows (`Staircase`).
+      frames: Successive blocks of time `[t_k, n_k, D]`, float, with falling `n_k`: block k goes on with the first
+        `n_k` rows (`Staircase`).
+      input_kernel: `[D, 4 H]`, float, gates in the order i, f, g, o.
+      bias: `[4 H]`, float.
       recurrent_kernel: `[H, 4 H]`, float.
 
     Returns:
@@ -34,67 +37,79 @@ def lstm(projected: tuple[Array, ...], recurrent_kernel: Array) -> tuple[Array, 
     References:
       Hochreiter and Schmidhuber, Long short-term memory, 1997, with the forget gate of Gers et al., 2000.
     """
-    return _forward(projected, recurrent_kernel)[0]
+    return _forward(frames, input_kernel, bias, recurrent_kernel)[0]
 
 
-def _forward(projected: tuple[Array, ...], recurrent_kernel: Array):
-    chex.assert_rank([*projected, recurrent_kernel], [3] * len(projected) + [2])
-    size = recurrent_kernel.shape[0]
-    chex.assert_axis_dimension(recurrent_kernel, 1, 4 * size)
-    kernel = recurrent_kernel.astype(projected[0].dtype)
+def _forward(frames: tuple[Array, ...], input_kernel: Array, bias: Array, recurrent_kernel: Array):
+    chex.assert_rank([*frames, input_kernel, bias, recurrent_kernel], [3] * len(frames) + [2, 1, 2])
+    size, dtype = recurrent_kernel.shape[0], frames[0].dtype
+    chex.assert_shape(
+        [input_kernel, bias, recurrent_kernel], [(frames[0].shape[2], 4 * size), (4 * size,), (size, 4 * size)]
+    )
+    of_input, of_hidden = input_kernel.astype(dtype), recurrent_kernel.astype(dtype)
 
-    def step(carry, frame):
-        hidden, cell = carry
-        gates = _activate(frame + _product(hidden, kernel))
-        i, f, g, o = jnp.split(gates, 4, axis=-1)
+    def step(time, carry):
+        gates, hiddens, cells, hidden, cell = carry
+        activated = _activate(_at(gates, time) + bias[None] + _product(hidden, of_hidden))
+        i, f, g, o = jnp.split(activated, 4, axis=-1)
         cell = f * cell + i * g
         hidden = o * jnp.tanh(cell)
-        return (hidden, cell), (hidden, cell, gates)
+        return _put(gates, activated, time), _put(hiddens, hidden, time + 1), _put(cells, cell, time + 1), hidden, cell
 
-    hidden = cell = jnp.zeros((projected[0].shape[1], size), jnp.promote_types(kernel.dtype, jnp.float32))
+    hidden = cell = jnp.zeros((frames[0].shape[1], size), jnp.promote_types(dtype, jnp.float32))
     states = []
-    for frames in projected:
-        chex.assert_axis_dimension(frames, 2, 4 * size)
-        rows = frames.shape[1]
-        (hidden, cell), block = jax.lax.scan(step, (hidden[:rows], cell[:rows]), frames)
-        states.append(block)
-    return tuple(block[0] for block in states), (states, recurrent_kernel, projected[0][:0, :0])
+    for block in frames:
+        num_frames, rows, _ = block.shape
+        hidden, cell = hidden[:rows], cell[:rows]
+        # What each step starts from, and what the last one leaves: hidden and cell at one place more than the gates.
+        first = [jnp.pad(state[None], ((0, num_frames), (0, 0), (0, 0))) for state in (hidden, cell)]
+        carry = (_product(block, of_input), *first, hidden, cell)
+        *block_states, hidden, cell = jax.lax.fori_loop(0, num_frames, step, carry)
+        states.append(tuple(block_states))
+    return tuple(hiddens[1:] for _, hiddens, _ in states), (states, frames, input_kernel, bias, recurrent_kernel)
 
 
 def _backward(residuals, grad_output: tuple[Array, ...]):
-    states, recurrent_kernel, like = residuals
-    kernel = recurrent_kernel.astype(like.dtype)
+    states, frames, input_kernel, bias, recurrent_kernel = residuals
+    dtype = frames[0].dtype
+    of_hidden = recurrent_kernel.astype(dtype)
 
-    def step(carry, frame):
-        grad_hidden, grad_cell = carry
-        grad_out, cell_now, cell_before, gates_now = frame
-        i, f, g, o = jnp.split(gates_now, 4, axis=-1)
-        squashed = jnp.tanh(cell_now)
-        grad_hidden = grad_hidden + grad_out
+    def step(block, number, carry):
+        grads, grad_hidden, grad_cell = carry
+        gates, cells, grad_out = block
+        time = len(gates) - 1 - number
+        i, f, g, o = jnp.split(_at(gates, time), 4, axis=-1)
+        squashed = jnp.tanh(_at(cells, time + 1))
+        grad_hidden = grad_hidden + _at(grad_out, time)
         grad_cell = grad_cell + grad_hidden * o * (1 - squashed**2)
         grad_gates = jnp.concatenate(
             [
                 grad_cell * g * i * (1 - i),
-                grad_cell * cell_before * f * (1 - f),
+                grad_cell * _at(cells, time) * f * (1 - f),
                 grad_cell * i * (1 - g**2),
                 grad_hidden * squashed * o * (1 - o),
             ],
             axis=-1,
-        ).astype(like.dtype)
-        return (_product(grad_gates, kernel.T), grad_cell * f), grad_gates
+        ).astype(dtype)
+        return _put(grads, grad_gates, time), _product(grad_gates, of_hidden.T), grad_cell * f
 
-    hidden, cell, gates = zip(*states, strict=True)
-    before = _before(cell)
-    carry = (jnp.zeros_like(cell[-1][0]),) * 2
+    carry = (jnp.zeros_like(states[-1][1][0]),) * 2
     grads: list[Array] = []
-    for k in reversed(range(len(states))):
-        missing = cell[k].shape[1] - carry[0].shape[0]
-        carry = jax.tree.map(lambda x, missing=missing: jnp.pad(x, ((0, missing), (0, 0))), carry)
-        carry, grad_gates = jax.lax.scan(step, carry, (grad_output[k], cell[k], before[k], gates[k]), reverse=True)
+    for (gates, _, cells), grad_out in zip(reversed(states), reversed(grad_output), strict=True):
+        rows = gates.shape[1]
+        carry = jax.tree.map(lambda x, rows=rows: jnp.pad(x, ((0, rows - len(x)), (0, 0))), carry)
+        block = (gates, cells, grad_out)
+        start = (jnp.zeros(gates.shape, dtype), *carry)
+        grad_gates, *carry = jax.lax.fori_loop(0, len(gates), partial(step, block), start)
         grads.insert(0, grad_gates)
-    flatten = lambda blocks: jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in blocks])
-    grad_kernel = _product(flatten(_before(hidden)).T, flatten(grads))
-    return tuple(grads), grad_kernel.astype(recurrent_kernel.dtype)
+    add_up = lambda parts: jax.tree.reduce(jnp.add, list(parts))
+    gather = lambda inputs: add_up(_product(_rows(x).T, _rows(grad)) for x, grad in zip(inputs, grads, strict=True))
+    return (
+        tuple(_product(grad, input_kernel.astype(dtype).T).astype(dtype) for grad in grads),
+        gather(frames).astype(input_kernel.dtype),
+        add_up(jnp.sum(_rows(grad), axis=0, dtype=bias.dtype) for grad in grads),
+        gather([hiddens[:-1] for _, hiddens, _ in states]).astype(recurrent_kernel.dtype),
+    )
 
 
 def _product(a: Array, b: Array) -> Array:
@@ -103,16 +118,22 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _activate(gates: Array) -> Array:
-    i, f, g, o = jnp.split(gates, 4, axis=-1)
-    return jnp.concatenate([jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)], axis=-1)
+    """Sigmoid of i, f and o, tanh of g, as one tanh: `sigmoid(x) = (1 + tanh(x / 2)) / 2`."""
+    is_sigmoid = jnp.repeat(jnp.array([True, True, False, True]), gates.shape[-1] // 4)[None]
+    scale = jnp.where(is_sigmoid, 0.5, 1.0).astype(gates.dtype)
+    return jnp.tanh(gates * scale) * scale + jnp.where(is_sigmoid, 0.5, 0.0).astype(gates.dtype)
 
 
-def _before(states: Sequence[Array]) -> list[Array]:
-    """The state before each frame, zeros first, of blocks `[t_k, n_k, H]`."""
-    first = [jnp.zeros_like(states[0][:1]), *(block[-1:] for block in states[:-1])]
-    return [
-        jnp.concatenate([start[:, : block.shape[1]], block[:-1]]) for start, block in zip(first, states, strict=True)
-    ]
+def _rows(frames: Array) -> Array:
+    return frames.reshape(-1, frames.shape[-1])
+
+
+def _at(frames: Array, time: Array) -> Array:
+    return jax.lax.dynamic_index_in_dim(frames, time, keepdims=False)
+
+
+def _put(frames: Array, frame: Array, time: Array) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(frames, frame, time, 0)
 
 
 lstm.defvjp(_forward, _backward)

@@ -48,21 +48,30 @@ def valid_blocks(stairs: Staircase, length: Array) -> list[Array]:
     return valid
 
 
+def time_first(stairs: Staircase) -> list[Array]:
+    """The blocks with time as their first axis, `[t_k, n_k, D]`."""
+    return [block.swapaxes(0, 1) for block in stairs.blocks]
+
+
 def unfold(blocks: Sequence[Array]) -> Array:
-    """Blocks `[n_k, t_k, D]` -> `[B, T, D]`, zeros where no block is; rows stay in the order of the blocks."""
-    rows = blocks[0].shape[0]
-    return jnp.concatenate([jnp.pad(b, ((0, rows - b.shape[0]), (0, 0), (0, 0))) for b in blocks], axis=1)
+    """Blocks `[t_k, n_k, D]` -> `[T, B, D]`, zeros where no block is; rows stay in the order of the blocks."""
+    rows = blocks[0].shape[1]
+    return jnp.concatenate([jnp.pad(b, ((0, 0), (0, rows - b.shape[1]), (0, 0))) for b in blocks])
 
 
-def project(function: Callable[[Array], Array], blocks: Sequence[Array]) -> list[Array]:
-    """A function of the last axis, `[..., D] -> [..., E]`, of all blocks in one call: one large matrix product."""
-    flat = function(jnp.concatenate([block.reshape(-1, block.shape[-1]) for block in blocks]))
-    parts, start = [], 0
+def highest(blocks: Sequence[Array], count: Array) -> Array:
+    """Maximum over the first frames of blocks `[t_k, n_k, D]`, `count [B, 1]` or `[B, D]` of them -> `[B, D]`.
+
+    Zeros where none counts. The frames that count are inside the blocks.
+    """
+    rows, lowest, start, parts = blocks[0].shape[1], jnp.finfo(blocks[0].dtype).min, 0, []
     for block in blocks:
-        size = block.shape[0] * block.shape[1]
-        parts.append(flat[start : start + size].reshape(*block.shape[:2], -1))
-        start += size
-    return parts
+        frames, here, _ = block.shape
+        counted = start + jnp.arange(frames)[:, None, None] < count[None, :here]
+        part = jnp.max(jnp.where(counted, block, lowest), axis=0)
+        parts.append(jnp.pad(part, ((0, rows - here), (0, 0)), constant_values=lowest))
+        start += frames
+    return jnp.where(count > 0, jnp.max(jnp.stack(parts), axis=0), 0)
 
 
 def to_batch_rows(values: Array, stairs: Staircase) -> Array:

@@ -54,12 +54,8 @@ TrainRun = Callable[[Data, Fold, Array, Hyperparameters], RunResult]
 
 
 def make_tx(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam behind gradient clipping, without its learning rate: that is an argument of each step.
-
-    It sees all parameters as one vector: a smaller program, compiled sooner; large networks pay for it with copies
-    (benchmarks/RESULTS.md).
-    """
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam()))
+    """Adam behind gradient clipping, without its learning rate: that is an argument of each step."""
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam())
 
 
 def make_train_step(stage: Stage, tx: optax.GradientTransformation, config: TrainConfig, axis_name: str | None = None):

@@ -12,7 +12,7 @@ from cmarr_jax.folds import Fold, make_folds, stack_folds
 from cmarr_jax.input import fit_normalizer, modality_configs, normalize, take, to_data
 from cmarr_jax.method import Stage
 from cmarr_jax.objectives import make_method
-from cmarr_jax.staircase import unfold
+from cmarr_jax.staircase import time_first, unfold
 from cmarr_jax.train import evaluate, make_train_run
 
 SEQUENCES = ("audio", "video", "text")
@@ -138,7 +138,7 @@ def test_a_planned_batch_holds_the_frames_of_the_padded_one(data, folds, plan):
         padded = normalize(normalizer, take(data, rows[number], where[number]))
         planned = normalize(normalizer, take(data, rows[number], where[number], plan.train))
         for name, stairs in planned.features.items():
-            whole = unfold(stairs.blocks)
+            whole = unfold(time_first(stairs)).swapaxes(0, 1)
             expected = padded.features[name][stairs.row]
             chex.assert_trees_all_equal(whole, expected[:, : whole.shape[1]])
             assert not expected[:, whole.shape[1] :].any()

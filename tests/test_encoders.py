@@ -15,7 +15,6 @@ from cmarr_jax.encoders import (
     LstmEncoder,
     VectorEncoder,
     make_encoder,
-    masked_max,
     orthogonal,
     valid_frames,
 )
@@ -114,21 +113,6 @@ def test_convolution_equals_numpy(length):
         features = np.maximum(np.concatenate(pooled) + weights["bias"], 0)
         expected = np.maximum(features @ weights["output"]["kernel"] + weights["output"]["bias"], 0)
         np.testing.assert_allclose(out[row], expected, atol=1e-5)
-
-
-def test_masked_max_by_hand_with_gradient():
-    frames = jnp.array([[[1.0, -5.0], [3.0, -4.0], [9.0, 9.0]], [[2.0, 2.0], [2.0, 2.0], [2.0, 2.0]]])
-    valid = jnp.array([[True, True, False], [False, False, False]])
-    value, grad = jax.value_and_grad(lambda x: masked_max([x], [valid]).sum())(frames)
-    np.testing.assert_array_equal(masked_max([frames], [valid]), [[3.0, -4.0], [0.0, 0.0]])
-    assert value == -1.0
-    np.testing.assert_array_equal(grad[0], [[0, 0], [1, 1], [0, 0]])  # the largest valid frame gets all of it
-    assert not grad[1].any()
-
-
-def test_masked_max_of_the_lowest_values():
-    frames = jnp.full((1, 2, 1), -1e30)
-    np.testing.assert_array_equal(masked_max([frames], [jnp.ones((1, 2), bool)]), [[np.float32(-1e30)]])
 
 
 @pytest.mark.parametrize("kind", ["conv", "vector"])

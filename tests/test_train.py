@@ -287,7 +287,7 @@ def test_clipping():
     tx = make_tx(TrainConfig(clip_norm=1.0))
     grads = {"a": jnp.array([30.0, 40.0])}
     _, state = tx.update(grads, tx.init(grads))
-    np.testing.assert_allclose(state[1].mu, [0.06, 0.08], rtol=1e-5)  # 0.1 * (0.6, 0.8): Adam's first moment
+    np.testing.assert_allclose(state[1].mu["a"], [0.06, 0.08], rtol=1e-5)  # 0.1 * (0.6, 0.8): Adam's first moment
 
 
 @pytest.mark.parametrize(
