@@ -90,7 +90,8 @@ def time_steps(work: Work, batch_size: int, dtype: str, *, models: int = 1, repe
 def epoch_of_steps(config: ModelConfig, train: TrainConfig, plan: PartPlan) -> Callable[..., Any]:
     """`(params, opt_state, data, normalizer, batches, key) -> (params, opt_state, losses)`, as training does it."""
     tx = make_tx(train)
-    train_step = make_train_step(make_method("cm_arr", config, train).stages[-1], tx, train)
+    method = make_method("cm_arr", config, train)
+    train_step = make_train_step(method.loss, method.stages[-1], tx, train)
 
     def steps(params, opt_state, data: Data, normalizer: Normalizer, batches: tuple[Array, Array], key: Array):
         def body(state, inputs):

@@ -28,7 +28,7 @@ TRAIN, HYPER = TrainConfig(), Hyperparameters()
 def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
     """A step on the same batch; parameters and optimizer state are given up to the next one."""
     method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
-    step = jax.jit(make_train_step(method.stages[-1], tx, TRAIN), donate_argnums=(0, 1))
+    step = jax.jit(make_train_step(method.loss, method.stages[-1], tx, TRAIN), donate_argnums=(0, 1))
     params = init_params(config)
     state = [params, tx.init(params)]
     numbers = itertools.count()
@@ -44,7 +44,7 @@ def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
 def our_parallel_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
     """As `our_step`, with the batch split over all devices."""
     method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
-    step = make_parallel_train_step(method.stages[-1], tx, TRAIN)
+    step = make_parallel_train_step(method.loss, method.stages[-1], tx, TRAIN)
     params = init_params(config)
     state = list(replicate((params, tx.init(params))))
     parts, numbers = split_batch(batch, jax.device_count()), itertools.count()
@@ -60,7 +60,7 @@ def our_parallel_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
 def our_steps(config: ModelConfig, data: Data, num_steps: int, batch_size: int) -> Callable[[], Any]:
     """The first steps of an epoch as one program on the data in device memory, with planned batches."""
     method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
-    step = make_train_step(method.stages[-1], tx, TRAIN)
+    step = make_train_step(method.loss, method.stages[-1], tx, TRAIN)
     rows, where = jnp.arange(len(data.label)), jnp.ones(len(data.label), bool)
     fold = Fold(*(rows[None], where[None]) * 3)
     plan = make_plan(data, fold, dataclasses.replace(TRAIN, batch_size=batch_size)).train

@@ -203,7 +203,7 @@ def make_run(data_set: DataSet, normalizer: Any) -> tuple[Callable[..., Any], Pr
     model = ModelConfig(data_set.modalities, len(data_set.class_names))
     method = on_raw_features(make_method("cm_arr", model, CONFIG), normalizer)
     tx = make_tx(CONFIG)
-    train_step = jax.jit(make_train_step(method.stages[-1], tx, CONFIG), donate_argnums=(0, 1))
+    train_step = jax.jit(make_train_step(method.loss, method.stages[-1], tx, CONFIG), donate_argnums=(0, 1))
     params = jax.jit(method.init)(jax.random.key(0), example_batch(model))
     hyper = SEQUENCES.hyper
     rate = lambda step: hyper.learning_rate

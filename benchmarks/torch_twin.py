@@ -202,30 +202,26 @@ class Twin(nn.Module):
     def classify(self, points: Tensor) -> Tensor:
         return self.classifier(points.transpose(0, 1).flatten(1))
 
-    def forward(
-        self, batch: Batch, available: Tensor, hyper: Hyperparameters, hide: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of stage 1 (`hide` false) or 2 and its terms; as `alignment_phase` and `missing_phase`."""
+    def forward(self, batch: Batch, available: Tensor, hyper: Hyperparameters) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its terms; as `cmarr_jax.objectives.cm_arr_loss`."""
         mean, log_std = self.encode(batch)
         std = torch.exp(log_std)
         points = mean + std * torch.randn_like(mean)
         seen, present = available.T, batch.present.T  # [M, B]
         masked = torch.where(seen[..., None], points, 0.0)
-        completed = self.complete(points, seen[..., None]) if hide else masked
+        completed = self.complete(points, seen[..., None])
+        labels = batch.label.repeat(len(present))
+        error = ((completed - mean.detach()) ** 2).mean(-1)
         terms = {
             "cross_entropy": F.cross_entropy(self.classify(completed), batch.label.long()),
             "alignment": alignment(mean, std, seen, self.temperature()),
             "entropy": masked_mean(entropy_floor(log_std, float(hyper.entropy_floor)), seen),
             "nll": masked_mean(flow_nll_per_dim(*self.flows.to_latent(masked.detach())), seen),
+            "refinement": supervised_contrastive(
+                self.projection(completed).flatten(0, 1), labels, present.flatten(), float(hyper.refinement_temperature)
+            ),
+            "squared_error": masked_mean(error, present & ~seen),
         }
-        if hide:
-            projected = self.projection(completed).flatten(0, 1)
-            labels = batch.label.repeat(len(present))
-            terms["refinement"] = supervised_contrastive(
-                projected, labels, present.flatten(), float(hyper.refinement_temperature)
-            )
-            error = ((completed - mean.detach()) ** 2).mean(-1)
-            terms["squared_error"] = masked_mean(error, present & ~seen)
         weights = {**hyper._asdict(), "cross_entropy": 1.0}
         return sum(weights[name] * value for name, value in terms.items()), terms
 
@@ -258,7 +254,7 @@ def make_step(
     def step(batch: Batch) -> float:
         available = sample_available(batch.present, patterns)
         optimizer.zero_grad(set_to_none=True)
-        loss, _ = loss_fn(batch, available, hyper, True)
+        loss, _ = loss_fn(batch, available, hyper)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()

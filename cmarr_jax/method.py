@@ -14,12 +14,23 @@ LossFn = Callable[..., tuple[Array, dict[str, Array]]]
 
 
 class Stage(NamedTuple):
-    """A part of the schedule. With `hide`, each reading of an utterance draws which modalities are available."""
+    """A part of the schedule.
+
+    Attributes:
+      name: In the history of a run.
+      epochs: How many.
+      hide: Whether each reading of an utterance draws which modalities are available; may be traced.
+      without: Terms of the loss that have the weight zero here, by the names of `Hyperparameters`.
+    """
 
     name: str
     epochs: int
-    hide: bool
-    loss: LossFn
+    hide: bool | Array
+    without: tuple[str, ...] = ()
+
+    def weights(self, hyper: Hyperparameters) -> Hyperparameters:
+        """The hyperparameters in this stage."""
+        return hyper._replace(**dict.fromkeys(self.without, 0.0))
 
 
 class Method(NamedTuple):
@@ -27,6 +38,7 @@ class Method(NamedTuple):
 
     Attributes:
       init: `(key, batch) -> params`.
+      loss: The same for all stages, so that one program serves them.
       stages: The schedule; the epoch is chosen within the last stage.
       encode: `(params, batch) -> embedding`, every modality of every utterance once, whatever is available later.
       predict: `(params, embedding, available [B, M]) -> logits [B, K]`; reads no unavailable modality.
@@ -34,6 +46,7 @@ class Method(NamedTuple):
     """
 
     init: Callable[[Array, Batch], Params]
+    loss: LossFn
     stages: tuple[Stage, ...]
     encode: Callable[[Params, Batch], Embedding]
     predict: Callable[[Params, Embedding, Array], Array]

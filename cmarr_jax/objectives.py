@@ -1,4 +1,4 @@
-"""Phase losses of CM-ARR and of the zero-fill baseline: `(params, batch, available, key, hyper) -> (loss, aux)`.
+"""Losses of CM-ARR and of the zero-fill baseline: `(params, batch, available, key, hyper) -> (loss, aux)`.
 
 All means are shares of the mean over the whole batch (`masked_mean`), so the sums over devices are the batch's numbers.
 """
@@ -26,11 +26,12 @@ def cm_arr(config: ModelConfig, train: TrainConfig) -> Method:
     """CM-ARR: stage 1 aligns on complete data, stage 2 reconstructs and refines with modalities hidden."""
     model = CmArr(config)
     stages = (
-        Stage("alignment", train.complete_epochs, hide=False, loss=partial(alignment_phase, model)),
-        Stage("reconstruction_refinement", train.missing_epochs, hide=True, loss=partial(missing_phase, model)),
+        Stage("alignment", train.complete_epochs, hide=False, without=("refinement",)),
+        Stage("reconstruction_refinement", train.missing_epochs, hide=True),
     )
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
+        loss=partial(cm_arr_loss, model),
         stages=stages,
         encode=lambda params, batch: bind(model, params)(batch, method="encode"),
         predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
@@ -41,13 +42,13 @@ def cm_arr(config: ModelConfig, train: TrainConfig) -> Method:
 def zero_fill(config: ModelConfig, train: TrainConfig) -> Method:
     """The baseline: cross-entropy only, absent modalities as zeros, the schedule and patterns of CM-ARR."""
     model = ZeroFill(config)
-    loss = partial(cross_entropy_phase, model)
     stages = (
-        Stage("complete", train.complete_epochs, hide=False, loss=loss),
-        Stage("missing", train.missing_epochs, hide=True, loss=loss),
+        Stage("complete", train.complete_epochs, hide=False),
+        Stage("missing", train.missing_epochs, hide=True),
     )
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
+        loss=partial(zero_fill_loss, model),
         stages=stages,
         encode=lambda params, batch: bind(model, params)(batch, method="encode"),
         predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
@@ -70,7 +71,7 @@ def bind(model: nn.Module, params: Params) -> Callable[..., Any]:
     return partial(model.apply, {"params": params})
 
 
-def alignment_phase(
+def cm_arr_loss(
     model: CmArr,
     params: Params,
     batch: Batch,
@@ -79,34 +80,7 @@ def alignment_phase(
     hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> Loss:
-    """Cross-entropy + alignment + flow likelihood on complete data (`available` = what is present)."""
-    apply = bind(model, params)
-    encode_key, sample_key, classify_key = jax.random.split(key, 3)
-    embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
-    points = sample(sample_key, embedding)
-    completed = jnp.where(available[..., None], points, 0.0)
-    logits = apply(completed, train=True, rngs={"dropout": classify_key}, method="classify")
-    terms = {
-        "cross_entropy": _cross_entropy(logits, batch, axis_name),
-        "alignment": _alignment(apply, embedding, batch, available, axis_name),
-        "entropy": _entropy(embedding, batch, available, hyper, axis_name),
-    }
-    if model.config.recovery == "flow":
-        latent, log_det = apply(jax.lax.stop_gradient(completed), method="to_latent")
-        terms["nll"] = _nll(latent, log_det, batch, available, axis_name)
-    return _weighted(terms, hyper), terms
-
-
-def missing_phase(
-    model: CmArr,
-    params: Params,
-    batch: Batch,
-    available: Array,
-    key: Array,
-    hyper: Hyperparameters,
-    axis_name: str | None = None,
-) -> Loss:
-    """The total loss with some modalities hidden.
+    """The total loss; with nothing hidden, its squared error is zero.
 
     True features of a hidden modality are read as the reconstruction's target only, behind a stop-gradient; so is the
     point that the flow's likelihood is fitted to, or the encoder could lower it by shrinking its embeddings (D).
@@ -140,7 +114,7 @@ def missing_phase(
     return _weighted(terms, hyper), terms
 
 
-def cross_entropy_phase(
+def zero_fill_loss(
     model: ZeroFill,
     params: Params,
     batch: Batch,

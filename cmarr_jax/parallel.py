@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cmarr_jax.config import TrainConfig
 from cmarr_jax.input import Data
-from cmarr_jax.method import Method, Stage
+from cmarr_jax.method import LossFn, Method, Stage
 from cmarr_jax.missing import availability_patterns
 from cmarr_jax.sweep import Runs, make_sweep
 from cmarr_jax.train import RunResult, TrainRun, count_conditions, make_train_step
@@ -23,7 +23,9 @@ from cmarr_jax.types import Batch
 AXIS = "batch"
 
 
-def make_parallel_train_step(stage: Stage, tx: optax.GradientTransformation, config: TrainConfig, devices=None):
+def make_parallel_train_step(
+    loss_fn: LossFn, stage: Stage, tx: optax.GradientTransformation, config: TrainConfig, devices=None
+):
     """A data-parallel training step with the arguments and results of `make_train_step`.
 
     Parameters and optimizer state go in and come out without a device axis and are donated (`replicate` them first);
@@ -33,7 +35,7 @@ def make_parallel_train_step(stage: Stage, tx: optax.GradientTransformation, con
     With several processes, each calls it with its part of the batch, `[local devices, ...]`, and the same parameters,
     and gets the result of the whole batch. `devices`, if given, are those of all processes.
     """
-    step = make_train_step(stage, tx, config, axis_name=AXIS)
+    step = make_train_step(loss_fn, stage, tx, config, axis_name=AXIS)
     return jax.pmap(
         step,
         axis_name=AXIS,

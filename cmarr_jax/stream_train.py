@@ -42,12 +42,9 @@ class Timing(NamedTuple):
 def on_raw_features(method: Method, normalizer: Normalizer) -> Method:
     """The method on features that are not standardised yet: it does so on the device, at the start of each step."""
 
-    def standardised(loss):
-        return lambda params, batch, *args, **kwargs: loss(params, normalize(normalizer, batch), *args, **kwargs)
-
     return method._replace(
         init=lambda key, batch: method.init(key, normalize(normalizer, batch)),
-        stages=tuple(stage._replace(loss=standardised(stage.loss)) for stage in method.stages),
+        loss=lambda params, batch, *args: method.loss(params, normalize(normalizer, batch), *args),
         encode=lambda params, batch: method.encode(params, normalize(normalizer, batch)),
     )
 

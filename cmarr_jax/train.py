@@ -5,7 +5,7 @@ read before the last step; validation rows choose the epoch and nothing else.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from cmarr_jax.batching import PartPlan, Plan, fold_fits, place, shuffle, unsort
 from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.folds import Fold
 from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
-from cmarr_jax.method import Embedding, Method, Params, Stage
+from cmarr_jax.method import Embedding, LossFn, Method, Params, Stage
 from cmarr_jax.metrics import confusion_counts, uar
 from cmarr_jax.missing import availability_patterns, sample_available
 from cmarr_jax.types import Array, Batch
@@ -50,6 +50,17 @@ class Best(NamedTuple):
     counts: Array
 
 
+class Epoch(NamedTuple):
+    """What an epoch is told: its number in its stage of `num_epochs`, and what is particular to the stage."""
+
+    number: Array
+    num_epochs: Array
+    hide: Array
+    last_stage: Array
+    hyper: Hyperparameters
+    key: Array
+
+
 TrainRun = Callable[[Data, Fold, Array, Hyperparameters], RunResult]
 
 
@@ -58,11 +69,18 @@ def make_tx(config: TrainConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam())
 
 
-def make_train_step(stage: Stage, tx: optax.GradientTransformation, config: TrainConfig, axis_name: str | None = None):
+def make_train_step(
+    loss_fn: LossFn,
+    stage: Stage,
+    tx: optax.GradientTransformation,
+    config: TrainConfig,
+    axis_name: str | None = None,
+):
     """A training step `(params, opt_state, batch, key, learning_rate, hyper) -> (params, opt_state, aux)`.
 
     Args:
-      stage: The loss, and whether modalities are hidden.
+      loss_fn: Of the method.
+      stage: Whether modalities are hidden, and what the loss leaves out.
       tx: Optimizer without learning rate (`make_tx`).
       config: The schedule.
       axis_name: With a device axis the batch is this device's part: losses are shares of global means, and gradients
@@ -81,10 +99,11 @@ def make_train_step(stage: Stage, tx: optax.GradientTransformation, config: Trai
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))  # other noise on each device
         pattern_key, loss_key = jax.random.split(key)
         available = batch.present
-        if stage.hide:
-            available = sample_available(pattern_key, batch.present, include_complete=config.include_complete)
-        (loss, aux), grads = jax.value_and_grad(stage.loss, has_aux=True)(
-            params, batch, available, loss_key, hyper, axis_name
+        if stage.hide is not False:
+            drawn = sample_available(pattern_key, batch.present, include_complete=config.include_complete)
+            available = jnp.where(stage.hide, drawn, available)
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            params, batch, available, loss_key, stage.weights(hyper), axis_name
         )
         if axis_name is not None:
             loss, aux, grads = jax.lax.psum((loss, aux, grads), axis_name)
@@ -170,41 +189,32 @@ def make_train_run(method: Method, config: TrainConfig, num_classes: int, plan: 
         fits = fold_fits(data.length, fold, plans)
         params = jax.tree.map(lambda x: jnp.where(fits, x, jnp.nan), params)
         batches, _ = place(data.length, fold.train, fold.train_where, plans.train)
-        train_epochs = [
-            make_train_epoch(stage, tx, config, normalizer, data, hyper, plans.train, decay=stage is method.stages[-1])
-            for stage in method.stages
-        ]
+        train_epoch = make_train_epoch(method, tx, config, normalizer, data, plans.train)
 
-        def epoch(carry, inputs):
+        def epoch(carry, now: Epoch):
             params, opt_state, best = carry
-            stage, number, key = inputs
-            shuffle_key, step_key = jax.random.split(key)
+            shuffle_key, step_key = jax.random.split(now.key)
             drawn = shuffle(shuffle_key, batches, plans.train)
-            params, opt_state, losses = switch(stage, train_epochs, params, opt_state, drawn, number, step_key)
+            params, opt_state, losses = train_epoch(params, opt_state, drawn, now._replace(key=step_key))
             counts, diagnostics = evaluate(
                 method, params, normalizer, data, fold.val, fold.val_where, num_classes=num_classes, plan=plans.val
             )
             score = uar(counts[:-1].sum(0))
-            better = (stage == len(method.stages) - 1) & (score > best.score)
-            best = jax.tree.map(lambda new, old: jnp.where(better, new, old), Best(params, score, number, counts), best)
-            return (params, opt_state, best), (losses, diagnostics | {"val_uar": score})
+            new = Best(params, score, now.number, counts)
+            better = now.last_stage & (score > best.score)
+            best = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, best)
+            return (params, opt_state, best), losses | diagnostics | {"val_uar": score}
 
         num_patterns = 2 ** data.present.shape[1] - 1
         no_counts = jnp.zeros((num_patterns, num_classes, num_classes), jnp.int32)
         best = Best(params, -jnp.ones(()), jnp.zeros((), jnp.int32), no_counts)
-        schedule = (
-            jnp.concatenate([jnp.full((stage.epochs,), index) for index, stage in enumerate(method.stages)]),
-            jnp.concatenate([jnp.arange(stage.epochs) for stage in method.stages]),
-            jnp.concatenate(
-                [jax.random.split(key, s.epochs) for s, key in zip(method.stages, stage_keys, strict=True)]
-            ),
-        )
-        # One scan over the epochs of all stages, so that the evaluation is compiled once.
-        (_, _, best), (losses, common) = jax.lax.scan(epoch, (params, tx.init(params), best), schedule)
+        # One scan over the epochs of all stages: a step and an evaluation are compiled once.
+        epochs = make_schedule(method.stages, stage_keys, hyper)
+        (_, _, best), values = jax.lax.scan(epoch, (params, tx.init(params), best), epochs)
         history, start = {}, 0
-        for stage, values in zip(method.stages, losses, strict=True):
+        for stage in method.stages:
             rows = slice(start, start := start + stage.epochs)
-            history[stage.name] = jax.tree.map(lambda x, rows=rows: x[rows], values | common)
+            history[stage.name] = jax.tree.map(lambda x, rows=rows: x[rows], values)
         test_counts, _ = evaluate(
             method, best.params, normalizer, data, fold.test, fold.test_where, num_classes=num_classes, plan=plans.test
         )
@@ -213,51 +223,48 @@ def make_train_run(method: Method, config: TrainConfig, num_classes: int, plan: 
     return train_run
 
 
-def switch(stage: Array, train_epochs: list, params: Params, opt_state: optax.OptState, *inputs: Any):
-    """The training epoch of that stage; the losses of each stage have a place of their own, nan for the others."""
-    shapes = [jax.eval_shape(train_epoch, params, opt_state, *inputs)[2] for train_epoch in train_epochs]
+def make_schedule(stages: tuple[Stage, ...], keys: list[Array], hyper: Hyperparameters) -> Epoch:
+    """All epochs one after another, each leaf `[epochs]`; one key per stage."""
 
-    def branch(index: int):
-        def run(*args):
-            params, opt_state, own = train_epochs[index](*args)
-            losses = [jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shape) for shape in shapes]
-            losses[index] = own
-            return params, opt_state, losses
+    def of_stage(stage: Stage, key: Array) -> Epoch:
+        repeat = lambda x: jnp.full((stage.epochs,), x)
+        return Epoch(
+            number=jnp.arange(stage.epochs),
+            num_epochs=repeat(stage.epochs),
+            hide=repeat(stage.hide),
+            last_stage=repeat(stage is stages[-1]),
+            hyper=jax.tree.map(repeat, stage.weights(hyper)),
+            key=jax.random.split(key, stage.epochs),
+        )
 
-        return run
-
-    return jax.lax.switch(stage, [branch(index) for index in range(len(train_epochs))], params, opt_state, *inputs)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *map(of_stage, stages, keys))
 
 
 def make_train_epoch(
-    stage: Stage,
+    method: Method,
     tx: optax.GradientTransformation,
     config: TrainConfig,
     normalizer: Normalizer,
     data: Data,
-    hyper: Hyperparameters,
     plan: PartPlan,
-    *,
-    decay: bool,
 ):
-    """`(params, opt_state, batches, number, key) -> (params, opt_state, mean losses)`: one reading of the batches.
+    """`(params, opt_state, batches, now: Epoch) -> (params, opt_state, mean losses)`: one reading of the batches.
 
-    With `decay` the learning rate falls linearly to zero over the second half of the stage.
+    The learning rate falls linearly to zero over the second half of the last stage.
     """
-    train_step = make_train_step(stage, tx, config)
 
     def train_epoch(
-        params: Params, opt_state: optax.OptState, batches: tuple[Array, Array], number: Array, key: Array
+        params: Params, opt_state: optax.OptState, batches: tuple[Array, Array], now: Epoch
     ) -> tuple[Params, optax.OptState, dict[str, Array]]:
         num_batches = len(batches[0])
-        num_steps = max(stage.epochs * num_batches, 1)
+        train_step = make_train_step(method.loss, Stage("", 1, now.hide), tx, config)
 
         def step(state, inputs):
             index, rows, where = inputs
             batch = normalize(normalizer, take(data, rows, where, plan))
-            remaining = 2 * (1 - (number * num_batches + index) / num_steps) if decay else jnp.ones(())
-            rate = hyper.learning_rate * jnp.minimum(remaining, 1.0)
-            params, opt_state, losses = train_step(*state, batch, jax.random.fold_in(key, index), rate, hyper)
+            done = (now.number * num_batches + index) / (now.num_epochs * num_batches)
+            rate = now.hyper.learning_rate * jnp.where(now.last_stage, jnp.minimum(2 * (1 - done), 1.0), 1.0)
+            params, opt_state, losses = train_step(*state, batch, jax.random.fold_in(now.key, index), rate, now.hyper)
             return (params, opt_state), losses
 
         state, losses = jax.lax.scan(step, (params, opt_state), (jnp.arange(num_batches), *batches))

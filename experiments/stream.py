@@ -115,7 +115,8 @@ def train(
 ) -> Best:
     """Trains and validates after each epoch; returns the best epoch of the last stage."""
     method = on_raw_features(method, state.normalizer)
-    train_step = [make_parallel_train_step(stage, make_tx(config.train), config.train) for stage in method.stages]
+    tx = make_tx(config.train)
+    train_step = [make_parallel_train_step(method.loss, stage, tx, config.train) for stage in method.stages]
     eval_step = make_parallel_eval_step(method, config.model.num_classes, config.model.num_modalities)
     place = lambda batch: split_batch(batch, jax.local_device_count())
     iterator = read_ahead(batches, place=place)

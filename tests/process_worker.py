@@ -26,7 +26,7 @@ def train(devices=None, part=slice(None), num_parts=None):
     split = jax.tree.map(lambda x: x[part], split_batch(batch, num_parts or len(devices)))
     params = replicate(tiny.random_params(method.init, batch), devices)
     opt_state = replicate(tx.init(params), devices)
-    step = make_parallel_train_step(method.stages[0], tx, config, devices)
+    step = make_parallel_train_step(method.loss, method.stages[0], tx, config, devices)
     losses = []
     for number in range(STEPS):
         key = jax.random.fold_in(jax.random.key(0), number)

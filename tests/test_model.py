@@ -33,27 +33,28 @@ HYPER = Hyperparameters(entropy=0.1, entropy_floor=1.0)
 class Network(NamedTuple):
     params: dict
     logits: object
-    losses: tuple
+    loss: object
+    stages: tuple
 
 
 @functools.cache
 def network(variant):
-    """Random parameters, `logits(params, batch, available)`, and the losses of both stages, without dropout."""
+    """Random parameters, `logits(params, batch, available)`, the loss and the stages, without dropout."""
     name, changes = VARIANTS[variant]
     method = make_method(name, model_config(dropout=0.0, **changes), TrainConfig())
     params = random_params(method.init, make_batch())
     logits = jax.jit(lambda params, batch, available: method.predict(params, method.encode(params, batch), available))
-    return Network(params, logits, tuple(stage.loss for stage in method.stages))
+    return Network(params, logits, method.loss, method.stages)
 
 
 @functools.cache
-def gradients(variant, stage):
-    """Jitted `(params, features, batch, available) -> (grads of both, loss, aux)` of a stage."""
-    loss_fn = network(variant).losses[stage]
+def gradients(variant, hyper=HYPER):
+    """Jitted `(params, features, batch, available) -> (grads of both, loss, aux)`."""
+    loss_fn = network(variant).loss
 
     def gradient(params, features, batch, available):
         loss = lambda params, features: loss_fn(
-            params, batch._replace(features=features), available, jax.random.key(1), HYPER
+            params, batch._replace(features=features), available, jax.random.key(1), hyper
         )
         (loss, aux), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, features)
         return grads, loss, aux
@@ -138,7 +139,7 @@ def test_complete_data_pass_the_flows_by():
 def test_every_parameter_gets_a_gradient(variant):
     net = network(variant)
     batch = make_batch(size=7)
-    (grads, _), _, _ = gradients(variant, 1)(net.params, batch.features, batch, mixed_available())
+    (grads, _), _, _ = gradients(variant)(net.params, batch.features, batch, mixed_available())
     chex.assert_tree_all_finite(grads)
     if variant == "zeros":
         assert not any(leaf.any() for leaf in jax.tree.leaves(grads.pop("flows")))  # the ablation has no use for them
@@ -152,8 +153,10 @@ def test_every_parameter_gets_a_gradient(variant):
 def test_the_first_stage_trains_all_but_the_recovery():
     net = network("mean")
     batch = make_batch(size=7)
-    (grads, _), _, aux = gradients("mean", 0)(net.params, batch.features, batch, batch.present)
-    assert set(aux) == {"cross_entropy", "alignment", "nll", "entropy"}
+    first, last = net.stages
+    assert last.weights(HYPER) == HYPER
+    (grads, _), _, aux = gradients("mean", first.weights(HYPER))(net.params, batch.features, batch, batch.present)
+    assert aux["squared_error"] == 0  # nothing is hidden
     assert {name for name, part in grads.items() if any(leaf.any() for leaf in jax.tree.leaves(part))} == {
         "encoders",
         "heads",
@@ -165,9 +168,9 @@ def test_the_first_stage_trains_all_but_the_recovery():
 
 @functools.cache
 def gradient_by_term():
-    """Gradient of each term of CM-ARR's second stage by the parameters."""
+    """Gradient of each term of CM-ARR's loss by the parameters."""
     net = network("mean")
-    terms = lambda params: net.losses[1](params, make_batch(size=7), mixed_available(), jax.random.key(1), HYPER)[1]
+    terms = lambda params: net.loss(params, make_batch(size=7), mixed_available(), jax.random.key(1), HYPER)[1]
     return jax.jit(jax.jacrev(terms))(net.params)
 
 
@@ -196,49 +199,48 @@ def test_the_squared_error_reaches_the_flow_of_each_modality():
 def test_hidden_features_enter_training_as_a_constant_target_only(variant):
     net = network(variant)
     batch, available = make_batch(size=7), mixed_available()
-    (_, by_features), _, aux = gradients(variant, 1)(net.params, batch.features, batch, available)
+    (_, by_features), _, aux = gradients(variant)(net.params, batch.features, batch, available)
     for column, (name, grad) in enumerate(by_features.items()):
         size = np.abs(grad).reshape(7, -1).max(axis=1)
         assert not size[~PATTERNS[:, column]].any(), f"hidden {name} gets a gradient"
         assert (size[PATTERNS[:, column]] > 0).any()
     changed = fill_hidden(batch, available, lambda x: x + 1.0)
-    _, _, other = gradients(variant, 1)(net.params, changed.features, changed, available)
+    _, _, other = gradients(variant)(net.params, changed.features, changed, available)
     differing = {term for term in aux if not np.array_equal(aux[term], other[term])}
     assert differing == ({"squared_error"} if "squared_error" in aux else set())
 
 
-@pytest.mark.parametrize(("variant", "stage"), [("mean", 0), *((variant, 1) for variant in VARIANTS)])
-def test_absent_modalities_give_finite_gradients_and_are_no_target(variant, stage):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_absent_modalities_give_finite_gradients_and_are_no_target(variant):
     net = network(variant)
     present = mixed_available().at[2].set(False)  # one row has nothing at all
     batch = make_batch(size=7)._replace(present=present)
     batch = fill_hidden(batch, present, lambda x: jnp.full_like(x, jnp.nan))
     batch = batch._replace(where=jnp.arange(7) < 6)
-    available = present if stage == 0 else present.at[6, 0].set(False).at[3, 1].set(False)
-    (grads, _), loss, aux = gradients(variant, stage)(net.params, batch.features, batch, available)
+    available = present.at[6, 0].set(False).at[3, 1].set(False)
+    (grads, _), loss, aux = gradients(variant)(net.params, batch.features, batch, available)
     chex.assert_tree_all_finite((grads, loss, aux))
     if "squared_error" in aux:
-        nothing_hidden = gradients(variant, stage)(net.params, batch.features, batch, present)[2]
+        nothing_hidden = gradients(variant)(net.params, batch.features, batch, present)[2]
         assert nothing_hidden["squared_error"] == 0.0
         assert aux["squared_error"] > 0
 
 
-@pytest.mark.parametrize("stage", [0, 1])
-def test_fillers_do_not_count(stage):
-    net = network("mean")
-    batch, available = make_batch(size=7), mixed_available() if stage else jnp.ones((7, 3), bool)
+@pytest.mark.parametrize("available", [mixed_available(), jnp.ones((7, 3), bool)], ids=["hidden", "complete"])
+def test_fillers_do_not_count(available):
+    net, batch = network("mean"), make_batch(size=7)
     batch = batch._replace(where=jnp.arange(7) < 5)
-    first = gradients("mean", stage)(net.params, batch.features, batch, available)
+    first = gradients("mean")(net.params, batch.features, batch, available)
     features = jax.tree.map(lambda x: x.at[5:].add(3.0), batch.features)
     label = batch.label.at[5:].set(0)
-    second = gradients("mean", stage)(net.params, features, batch._replace(label=label), available)
+    second = gradients("mean")(net.params, features, batch._replace(label=label), available)
     chex.assert_trees_all_close((first[0][0], *first[1:]), (second[0][0], *second[1:]), atol=1e-6)
 
 
 def test_the_total_is_the_weighted_sum():
     net = network("mean")
     batch, available = make_batch(size=7), mixed_available()
-    _, loss, aux = gradients("mean", 1)(net.params, batch.features, batch, available)
+    _, loss, aux = gradients("mean")(net.params, batch.features, batch, available)
     weights = {
         "cross_entropy": 1.0,
         "alignment": 0.1,
@@ -267,7 +269,7 @@ def test_other_modalities(names, method_name):
     chex.assert_shape(logits, (len(patterns), 4))
     poisoned = fill_hidden(batch, patterns, lambda x: jnp.full_like(x, jnp.nan))
     chex.assert_trees_all_equal(predict(params, poisoned), logits)
-    loss = jax.jit(lambda params: method.stages[1].loss(params, batch, patterns, jax.random.key(0), Hyperparameters()))
+    loss = jax.jit(lambda params: method.loss(params, batch, patterns, jax.random.key(0), Hyperparameters()))
     chex.assert_tree_all_finite((loss(params), logits))
 
 

@@ -30,8 +30,8 @@ def uneven_batch(size=14):
     return batch._replace(present=present, where=batch.where.at[3].set(False).at[13].set(False))
 
 
-def fixed_patterns(stage: Stage) -> Stage:
-    """The stage with patterns that depend on the utterance instead of the key."""
+def with_fixed_patterns(method):
+    """The method's loss with patterns that depend on the utterance instead of the key."""
     patterns = jnp.asarray(availability_patterns(3))
 
     def loss(params, batch, available, key, hyper, axis_name=None):
@@ -39,9 +39,9 @@ def fixed_patterns(stage: Stage) -> Stage:
         available = jnp.where(
             (pattern & batch.present).any(axis=1, keepdims=True), pattern & batch.present, batch.present
         )
-        return stage.loss(params, batch, available, key, hyper, axis_name)
+        return method.loss(params, batch, available, key, hyper, axis_name)
 
-    return stage._replace(hide=False, loss=loss)
+    return loss
 
 
 def recording_norm() -> optax.GradientTransformation:
@@ -53,24 +53,24 @@ def recording_norm() -> optax.GradientTransformation:
 def test_a_training_step_on_eight_devices_equals_one(name, stage):
     method, config = make_method(name, QUIET, TrainConfig()), TrainConfig()
     stage = method.stages[stage]
-    if stage.hide:
-        stage = fixed_patterns(stage)
+    loss = with_fixed_patterns(method) if stage.hide else method.loss
+    last, stage = stage.hide, stage._replace(hide=False)
     batch = uneven_batch()
     params = random_params(method.init, batch)
     # Without Adam, whose first step is a sign, which hides or blows up differences: the update is the clipped gradient.
     tx = optax.chain(recording_norm(), optax.clip_by_global_norm(0.1))
     args = jax.random.key(0), jnp.asarray(10.0), WEIGHTS
-    step = jax.jit(make_train_step(stage, tx, config))
+    step = jax.jit(make_train_step(loss, stage, tx, config))
     expected_params, (expected_norm, _), expected = step(params, tx.init(params), batch, *args)
     assert expected_norm > 0.1  # it was clipped
-    parallel = make_parallel_train_step(stage, tx, config)
+    parallel = make_parallel_train_step(loss, stage, tx, config)
     new_params, (norm, _), aux = parallel(
         jax.tree.map(jnp.copy, params), tx.init(params), split_batch(batch, DEVICES), *args
     )
     np.testing.assert_allclose(norm, expected_norm, rtol=1e-5)
     chex.assert_trees_all_close(aux, expected, atol=1e-5, rtol=1e-5)
     chex.assert_trees_all_close(new_params, expected_params, atol=1e-5)
-    if name == "cm_arr" and stage.name == "reconstruction_refinement":
+    if name == "cm_arr" and last:
         assert all(value != 0 for value in aux.values())
 
 
@@ -81,7 +81,7 @@ def test_a_step_may_follow_a_step():
     batch = split_batch(uneven_batch(), DEVICES)
     params = random_params(method.init, uneven_batch())
     opt_state = tx.init(params)
-    step = make_parallel_train_step(method.stages[1], tx, config)
+    step = make_parallel_train_step(method.loss, method.stages[1], tx, config)
     losses = []
     for _ in range(4):
         params, opt_state, aux = step(params, opt_state, batch, jax.random.key(0), jnp.asarray(3e-3), HYPER)
@@ -95,7 +95,7 @@ def test_each_device_draws_its_own_noise():
         return params["w"] * 0.0, {"sum": noise, "squares": noise**2, "available": jnp.sum(available)}
 
     tx = optax.identity()
-    step = make_parallel_train_step(Stage("x", 1, True, loss), tx, TrainConfig())
+    step = make_parallel_train_step(loss, Stage("x", 1, True), tx, TrainConfig())
     batch = split_batch(make_batch(size=8), DEVICES)
     same = jax.tree.map(lambda x: jnp.tile(x[:1], (DEVICES,) + (1,) * (x.ndim - 1)), batch)
     _, _, aux = step({"w": jnp.zeros(())}, tx.init({}), same, jax.random.key(0), jnp.asarray(1.0), HYPER)

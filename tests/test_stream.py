@@ -153,7 +153,7 @@ def training(made, data_set):
 
         return jax.jit(train_step)
 
-    step = counted(make_train_step(raw.stages[1], tx, CONFIG))
+    step = counted(make_train_step(raw.loss, raw.stages[1], tx, CONFIG))
     params = random_params(raw.init, make_batches(data_set)[0])
     arrays = jax.device_put((params, tx.init(params), jax.random.key(1)), jax.devices()[0])  # as what is restored
     progress = Progress(*arrays, 0, {"next_index": 0})
@@ -173,7 +173,7 @@ def test_streamed_training_equals_training_in_memory_and_traces_once(made, data_
     assert len(traces) == 1  # the incomplete batch and the second epoch included
     assert 0 <= timing.waited <= timing.seconds
     assert (after.step, after.position) == (6, {"next_index": 6})
-    train_step = jax.jit(make_train_step(method.stages[1], tx, CONFIG))
+    train_step = jax.jit(make_train_step(method.loss, method.stages[1], tx, CONFIG))
     params, opt_state = progress.params, progress.opt_state
     for number in range(len(batches)):
         batch = normalize(normalizer, take(data, *map(jnp.asarray, batches.rows_of(number))))
@@ -224,7 +224,7 @@ def test_replicated_parameters_are_compiled_for_once():
         return params["w"] * jnp.mean(batch.label), {"count": jnp.sum(batch.where)}
 
     tx = optax.identity()
-    step = make_parallel_train_step(Stage("x", 1, False, loss), tx, CONFIG)
+    step = make_parallel_train_step(loss, Stage("x", 1, False), tx, CONFIG)
     params, opt_state = replicate(({"w": jnp.ones(())}, tx.init({})))
     batch = split_batch(make_batch(size=8), jax.device_count())
     for _ in range(3):
@@ -233,7 +233,7 @@ def test_replicated_parameters_are_compiled_for_once():
 
 
 def test_stages_by_hand():
-    stages = [Stage(name, epochs, False, None) for name, epochs in (("none", 0), ("a", 1), ("b", 2))]
+    stages = [Stage(name, epochs, False) for name, epochs in (("none", 0), ("a", 1), ("b", 2))]
     assert [stage_of(stages, step, 4) for step in (0, 3, 4, 11)] == [(1, 4), (1, 4), (2, 12), (2, 12)]
 
 

@@ -142,7 +142,9 @@ def test_evaluation_does_not_depend_on_the_batch_size(cm_arr_setup, first, count
 def test_steps_lower_the_loss_on_a_fixed_batch(cm_arr_setup, stage):
     tx = make_tx(cm_arr_setup.train)
     chex.clear_trace_counter()
-    step = chex.assert_max_traces(make_train_step(cm_arr_setup.method.stages[stage], tx, cm_arr_setup.train), n=1)
+    step = chex.assert_max_traces(
+        make_train_step(cm_arr_setup.method.loss, cm_arr_setup.method.stages[stage], tx, cm_arr_setup.train), n=1
+    )
     step = jax.jit(step)
     everything = jnp.ones(16, bool)
     batch = take(cm_arr_setup.data, jnp.arange(16), everything)
@@ -173,7 +175,8 @@ def counter(stage_epochs, right, *, loss_aux=lambda batch, available, w: {}):
 
     return Method(
         init=lambda key, batch: {"w": jnp.zeros(())},
-        stages=tuple(Stage(f"stage{i}", epochs, i > 0, loss) for i, epochs in enumerate(stage_epochs)),
+        loss=loss,
+        stages=tuple(Stage(f"stage{i}", epochs, i > 0) for i, epochs in enumerate(stage_epochs)),
         encode=lambda params, batch: batch.label,
         predict=predict,
         diagnose=lambda params, label, where: {"w": params["w"]},
@@ -253,7 +256,7 @@ def available_in_a_step(hide, *, include_complete=True, seed=0, num=400):
     loss = lambda params, batch, available, key, hyper, axis_name=None: (params["w"], {"available": available})
     config = TrainConfig(include_complete=include_complete)
     tx = optax.identity()
-    step = jax.jit(make_train_step(Stage("x", 1, hide, loss), tx, config))
+    step = jax.jit(make_train_step(loss, Stage("x", 1, hide), tx, config))
     batch = make_batch(size=num)
     batch = batch._replace(present=batch.present.at[:100, 1].set(False))
     params = {"w": jnp.zeros(())}
