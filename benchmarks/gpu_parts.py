@@ -84,7 +84,7 @@ def time_steps(work: Work, batch_size: int, dtype: str, *, models: int = 1, repe
     timing = interleaved({"": call}, repeats=repeats)[""]
     check_finite(state)
     num_batches = rest[1][0].shape[-2]
-    return Measured(per_step(timing, models * num_batches), compiling, program_bytes(program), peak_bytes())
+    return Measured(timing.per(models * num_batches), compiling, program_bytes(program), peak_bytes())
 
 
 def epoch_of_steps(config: ModelConfig, train: TrainConfig, plan: PartPlan) -> Callable[..., Any]:
@@ -154,7 +154,7 @@ def time_twin(work: Work, batch_size: int, *, tf32: bool, repeats: int) -> Timin
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return per_step(interleaved({"": call}, repeats=repeats)[""], num_steps)
+    return interleaved({"": call}, repeats=repeats)[""].per(num_steps)
 
 
 def twin_device() -> str:
@@ -162,11 +162,6 @@ def twin_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def per_step(timing: Timing, steps: int) -> Timing:
-    """Seconds of one of the steps that a call does."""
-    return Timing(*(value / steps for value in timing))
 
 
 def program_bytes(program: Any) -> int | None:

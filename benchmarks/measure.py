@@ -25,9 +25,13 @@ class Timing(NamedTuple):
     low: float
     high: float
 
-    def text(self, per: int = 1) -> str:
-        """Milliseconds, `median (low-high)`, of one of the `per` steps that a call does."""
-        median, low, high = (1e3 * value / per for value in self)
+    def per(self, number: int) -> "Timing":
+        """Of one of the `number` steps or models that a call does."""
+        return Timing(*(value / number for value in self))
+
+    def text(self) -> str:
+        """Milliseconds, `median (low-high)`."""
+        median, low, high = (1e3 * value for value in self)
         digits = 1 if median < 100 else 0
         return f"{median:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 

@@ -41,6 +41,31 @@ def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
     return call
 
 
+def our_steps_of_one_program(config: ModelConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
+    """Steps on the same batch without a return to the host between them, as an epoch has them."""
+    method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
+    step = make_train_step(method.loss, method.stages[-1], tx, TRAIN)
+
+    def steps(params, opt_state, batch: Batch, key: Array):
+        def body(state, number):
+            rate = jnp.asarray(HYPER.learning_rate)
+            *state, aux = step(*state, batch, jax.random.fold_in(key, number), rate, HYPER)
+            return tuple(state), aux["loss"]
+
+        (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), jnp.arange(num_steps))
+        return params, opt_state, losses
+
+    params = init_params(config)
+    state = [params, tx.init(params)]
+    program, numbers = jax.jit(steps, donate_argnums=(0, 1)), itertools.count()
+
+    def call() -> Array:
+        *state[:], losses = program(*state, batch, jax.random.key(next(numbers)))
+        return losses
+
+    return call
+
+
 def our_parallel_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
     """As `our_step`, with the batch split over all devices."""
     method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)

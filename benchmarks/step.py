@@ -25,6 +25,7 @@ from cmarr_jax.config import ModelConfig
 from cmarr_jax.input import Data, to_data
 from cmarr_jax.types import Batch
 
+PUBLISHED = "twin, eager, its convolutions as published (Conv2d)"
 SQUARE = (2048, 2048, 2048)  # XLA's rate at this product is called the machine's limit
 
 
@@ -33,9 +34,9 @@ class Options:
     """What is measured.
 
     Attributes:
-      repeats: Timed rounds; each runs ours and the twin once.
+      repeats: Timed rounds; each runs every row of a table once.
       batch_size: Utterances per step.
-      steps: Steps of a round on IEMOCAP-like lengths.
+      steps: Steps of a round where they are one program, and on IEMOCAP-like lengths.
       scale: Number of IEMOCAP-like utterances, relative to 5,531.
       compiled: Also the twin under `torch.compile`, at fixed lengths.
     """
@@ -80,19 +81,29 @@ def print_matmul_rates(options: Options) -> None:
 
 
 def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, step: Callable[[], Any]) -> None:
-    """One step on a batch without padding: ours, the twin, the twin compiled."""
-    calls = {"matmul": measure.xla_products(*SQUARE), "ours": step}
+    """Steps on a batch without padding: ours in one program and one by one, the twin in three forms."""
+    calls = {"matmul": measure.xla_products(*SQUARE)}
+    calls["ours"] = ours.our_steps_of_one_program(config, batch, options.steps)
+    calls["ours, a call a step"] = step
     calls["ours, a device a core"] = ours.our_parallel_step(config, batch)
     if HAS_TORCH:
         calls["twin, eager"] = twin_step(config, batch)
+        calls[PUBLISHED] = twin_step(config, batch, planar=True)
     if HAS_TORCH and options.compiled:
         calls |= compiled_twin_step(config, batch)
     timings = interleaved(calls, repeats=options.repeats, warmups=2)
     flops = encoder_train_flops(config, jax.tree.map(np.asarray, batch.length))
     lengths = ", ".join(f"{name} {frames}" for name, frames in FRAMES.items())
-    print(f"\nA training step, batch {options.batch_size}, fixed lengths ({lengths}):\n")
-    names = ["ours", "ours, a device a core", "twin, eager"] + (["twin, compiled"] if options.compiled else [])
-    print_steps(timings, names, options.batch_size, 1, flops)
+    print(f"\nA training step, batch {options.batch_size}, fixed lengths ({lengths});")
+    print(f"ours is {options.steps} steps in one program, as an epoch is:\n")
+    names = ["ours", "ours, a call a step", "ours, a device a core", "twin, eager", PUBLISHED]
+    names += ["twin, compiled"] if options.compiled else []
+    print_steps(
+        {name: t.per(options.steps if name == "ours" else 1) for name, t in timings.items()},
+        names,
+        options.batch_size,
+        flops,
+    )
 
 
 def print_varied_lengths(options: Options, config: ModelConfig) -> None:
@@ -106,13 +117,15 @@ def print_varied_lengths(options: Options, config: ModelConfig) -> None:
     calls["ours"] = ours.our_steps(config, data, steps, options.batch_size)
     if HAS_TORCH:
         calls["twin, eager"] = twin_steps(config, data, iter(orders), options.batch_size)
+        calls[PUBLISHED] = twin_steps(config, data, iter(orders), options.batch_size, planar=True)
     timings = interleaved(calls, repeats=options.repeats)
     lengths = ", ".join(f"{name} mean {n.mean():.0f}, longest {n.max()}" for name, n in corpus.length.items())
     padded = np.mean([corpus.length["audio"][rows].max() for rows in batches(orders[1:], options.batch_size)])
     print(f"\nA training step, batch {options.batch_size}, IEMOCAP-like lengths ({lengths}); ours plans its batches,")
     print(f"the twin pads shuffled ones to their longest, audio to {padded:.0f} on average; {steps} steps a repeat:\n")
     flops = encoder_train_flops(config, corpus.length) * options.batch_size / len(corpus)
-    print_steps(timings, ["ours", "twin, eager"], options.batch_size, steps, flops)
+    timings = {name: timing.per(1 if name == "matmul" else steps) for name, timing in timings.items()}
+    print_steps(timings, ["ours", "twin, eager", PUBLISHED], options.batch_size, flops)
 
 
 def batches(orders: list[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -120,7 +133,7 @@ def batches(orders: list[np.ndarray], size: int) -> Iterator[np.ndarray]:
     return itertools.chain.from_iterable(rows.reshape(-1, size) for rows in orders)
 
 
-def print_steps(timings: dict[str, Timing], names: list[str], batch_size: int, steps: int, flops: float) -> None:
+def print_steps(timings: dict[str, Timing], names: list[str], batch_size: int, flops: float) -> None:
     """Time, throughput, ratio to the eager twin, and share of the matmul limit, whose rate is from the same rounds."""
     rate = 2 * math.prod(SQUARE) / timings["matmul"].median
     floor = flops / rate
@@ -130,10 +143,10 @@ def print_steps(timings: dict[str, Timing], names: list[str], batch_size: int, s
         if name not in timings:
             rows.append([name, "", "", "", ""])
             continue
-        seconds = timings[name].median / steps
+        seconds = timings[name].median
         ratio = "" if twin is None else f"{twin.median / timings[name].median:.2f}"
         share = f"{100 * floor / seconds:.0f} %"
-        rows.append([name, timings[name].text(steps), f"{batch_size / seconds:.0f}", ratio, share])
+        rows.append([name, timings[name].text(), f"{batch_size / seconds:.0f}", ratio, share])
     header = ["", "ms per step (quartiles)", "utterances/s", "x eager twin", "of the matmul limit"]
     print(markdown_table(header, rows))
     print(
@@ -143,12 +156,12 @@ def print_steps(timings: dict[str, Timing], names: list[str], batch_size: int, s
     )
 
 
-def twin_step(config: ModelConfig, batch: Batch, *, compiled: bool = False) -> Callable[[], Any]:
+def twin_step(config: ModelConfig, batch: Batch, *, compiled: bool = False, planar: bool = False) -> Callable[[], Any]:
     """The twin's step on the same batch."""
     from benchmarks import torch_twin
 
     tensors = torch_twin.from_jax(batch)
-    step = torch_twin.make_step(torch_twin.Twin(config), ours.TRAIN, ours.HYPER, compiled=compiled)
+    step = torch_twin.make_step(torch_twin.Twin(config, planar=planar), ours.TRAIN, ours.HYPER, compiled=compiled)
     return lambda: step(tensors)
 
 
@@ -165,7 +178,9 @@ def compiled_twin_step(config: ModelConfig, batch: Batch) -> dict[str, Callable[
     return {"twin, compiled": call}
 
 
-def twin_steps(config: ModelConfig, data: Data, orders: Iterator[np.ndarray], batch_size: int) -> Callable[[], Any]:
+def twin_steps(
+    config: ModelConfig, data: Data, orders: Iterator[np.ndarray], batch_size: int, *, planar: bool = False
+) -> Callable[[], Any]:
     """The twin's steps: batches are cut from tensors in memory, each padded to its longest utterance only.
 
     Features are taken as standardised already, as published code does it when it loads.
@@ -175,7 +190,7 @@ def twin_steps(config: ModelConfig, data: Data, orders: Iterator[np.ndarray], ba
     from benchmarks import torch_twin
 
     everything = torch_twin.from_jax(data)
-    step = torch_twin.make_step(torch_twin.Twin(config), ours.TRAIN, ours.HYPER)
+    step = torch_twin.make_step(torch_twin.Twin(config, planar=planar), ours.TRAIN, ours.HYPER)
 
     def call() -> None:
         for rows in torch.from_numpy(next(orders)).split(batch_size):

@@ -193,7 +193,7 @@ def compare(path: Path, repeats: int, steps: int = 15) -> list[list[str]]:
     np.testing.assert_allclose(losses["streamed"][0], losses["in memory"][0], rtol=1e-5)
     rate = {name: steps * CONFIG.batch_size / timing.median for name, timing in timings.items()}
     return [
-        [name, timing.text(per=steps), f"{rate[name]:.0f}", f"{rate[name] / rate['in memory']:.2f}"]
+        [name, timing.per(steps).text(), f"{rate[name]:.0f}", f"{rate[name] / rate['in memory']:.2f}"]
         for name, timing in timings.items()
     ]
 

@@ -75,7 +75,7 @@ def main(options: Options) -> None:
     rows = [
         [
             name,
-            timing.text(options.models),
+            timing.per(options.models).text(),
             f"{timing.median / loop:.2f}",
             f"{first[name] - timing.median:.1f}",
             *differences(results[name], results[LOOP]),

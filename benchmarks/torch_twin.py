@@ -2,7 +2,7 @@
 
 Written as the lineage's published code is (MMIN, Zhao et al., ACL 2021: `nn.LSTM`, convolutions over text, Adam), with
 the choices that were fastest on a CPU, so that no ratio to it is flattered: `nn.Conv1d` where MMIN has `nn.Conv2d`
-(about half its time), heads and flows of all modalities in one batched product, Adam fused, no windows of padding. Only
+(`planar=True`), heads and flows of all modalities in one batched product, Adam fused, no windows of padding. Only
 what the benchmarks run is here: the default variants of `ModelConfig`, sequences only. What the loader leaves as zeros
 (frames after an utterance's length, modalities it lacks) is not masked again before the encoders.
 
@@ -48,10 +48,14 @@ class LstmEncoder(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """Convolutions of several widths, maximum over the windows inside the utterance, one layer."""
+    """Convolutions of several widths, maximum over the windows inside the utterance, one layer.
 
-    def __init__(self, width: int, config: ModelConfig):
+    With `planar` they are `conv2d` with kernels as wide as the features, as published code has them.
+    """
+
+    def __init__(self, width: int, config: ModelConfig, *, planar: bool = False):
         super().__init__()
+        self.planar = planar
         channels = config.conv_channels
         self.widths = config.conv_widths
         self.convs = nn.ModuleList(nn.Conv1d(width, channels, taps) for taps in self.widths)
@@ -59,12 +63,18 @@ class ConvEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, frames: Tensor, length: Tensor) -> Tensor:
-        frames = F.pad(frames.transpose(1, 2), (0, max(0, max(self.widths) - frames.shape[1]))).contiguous()
+        frames = F.pad(frames, (0, 0, 0, max(0, max(self.widths) - frames.shape[1])))
+        frames = frames[:, None] if self.planar else frames.transpose(1, 2).contiguous()
         pooled = [
-            masked_max(conv(frames), length - width + 1, dim=2)
+            masked_max(self._windows(conv, frames), length - width + 1, dim=2)
             for conv, width in zip(self.convs, self.widths, strict=True)
         ]
         return F.relu(self.output(self.dropout(F.relu(torch.cat(pooled, dim=-1)))))
+
+    def _windows(self, conv: nn.Module, frames: Tensor) -> Tensor:
+        if not self.planar:
+            return conv(frames)
+        return F.conv2d(frames, conv.weight.transpose(1, 2)[:, None], conv.bias)[..., 0]
 
 
 class Linears(nn.Module):
@@ -155,11 +165,13 @@ class Flows(nn.Module):
 class Twin(nn.Module):
     """The whole network and its losses; parameters from `from_flax`, or PyTorch's own initial ones.
 
+    `planar` is the form of the text convolutions: `ConvEncoder`.
+
     Raises:
       ValueError: if the config asks for a variant that is not here.
     """
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig, *, planar: bool = False):
         super().__init__()
         kinds = {modality.encoder for modality in config.modalities}
         variant = (config.recovery, config.combination, config.fusion, config.frame_attention)
@@ -168,7 +180,9 @@ class Twin(nn.Module):
         size, count = config.embedding, config.num_modalities
         self.encoders = nn.ModuleDict(
             {
-                m.name: LstmEncoder(m.width, size) if m.encoder == "lstm" else ConvEncoder(m.width, config)
+                m.name: LstmEncoder(m.width, size)
+                if m.encoder == "lstm"
+                else ConvEncoder(m.width, config, planar=planar)
                 for m in config.modalities
             }
         )

@@ -185,7 +185,7 @@ def train_all(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("models,"),
         TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(1) as compiler:
+    with Progress(*columns, console=console) as progress, ThreadPoolExecutor(2) as compiler:
         say = lambda text: progress.print(text, soft_wrap=True)
         task = progress.add_task("", total=len(units) * len(configs))
         compiling = compile_all(compiler, data, stacked, configs, runs, settings, arguments, say)
@@ -220,7 +220,7 @@ def compile_all(
     arguments: Arguments,
     say: Callable[[str], None],
 ) -> dict[str, Future[SweepPlan]]:
-    """The program of each method, compiled in the background in their order, while those before are run.
+    """The program of each method, compiled in the background in their order, two at a time, while those before are run.
 
     Methods that differ in numbers only share one.
     """

@@ -87,6 +87,15 @@ def test_padding_changes_nothing(length):
         np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-5)
 
 
+def test_both_forms_of_the_convolutions_are_the_same():
+    batch, _ = make_case()
+    params, batch = random_params(make_method("cm_arr", QUIET, TrainConfig()).init, batch), torch_twin.from_jax(batch)
+    planar = torch_twin.Twin(QUIET, planar=True)
+    torch_twin.load_flax(planar, params)
+    for found, expected in zip(planar.encode(batch), make_twin(params).encode(batch), strict=True):
+        np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-5)
+
+
 def test_steps_lower_the_loss():
     batch, _ = make_case()
     torch.manual_seed(0)
