@@ -6,6 +6,7 @@ NaN included, cannot reach a prediction.
 """
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -39,6 +40,14 @@ class UnimodalEncoders(nn.Module):
                 length = jnp.where(has, length, 0)
             embeddings.append(encoder(features, length, train=train))
         return jnp.stack(embeddings, axis=1)
+
+
+class Encoded(NamedTuple):
+    """The Gaussian embeddings of a batch and the latents of their means, `[B, M, D]` each; no latents without flows."""
+
+    mean: Array
+    log_std: Array
+    latent: Array | None
 
 
 class CmArr(nn.Module):
@@ -102,14 +111,6 @@ class CmArr(nn.Module):
         shared = self.combine(latent, log_std, available)
         return self.flows.from_latent(jnp.broadcast_to(shared[:, None], latent.shape))
 
-    def complete(self, points: Array, log_std: Array, available: Array) -> Array:
-        """Available points as they are, the others recovered (by the flow, or as zeros), `[B, M, D]`."""
-        recovered = jnp.zeros_like(points)
-        if self.config.recovery == "flow":
-            latent, _ = self.flows.to_latent(jnp.where(available[..., None], points, 0.0))
-            recovered = self.reconstruct(latent, log_std, available)
-        return jnp.where(available[..., None], points, recovered)
-
     def classify(self, points: Array, *, train: bool = False) -> Array:
         """Completed points `[B, M, D]` -> logits `[B, K]`."""
         return self.classifier(points, train=train)
@@ -118,17 +119,30 @@ class CmArr(nn.Module):
         """Points `[B, M, D]` -> what the refinement compares, `[B, M, projection]`."""
         return self.projection(points)
 
-    def predict(self, embedding: GaussianEmbedding, available: Array) -> Array:
-        """Logits `[B, K]` from the means of the available modalities."""
-        return self.classify(self.complete(embedding.mean, embedding.log_std, available))
+    def encode_once(self, batch: Batch) -> Encoded:
+        """All that predictions under any availability share: a modality's latent depends on that modality only."""
+        embedding = self.encode(batch)
+        latent = self.to_latent(embedding.mean)[0] if self.config.recovery == "flow" else None
+        return Encoded(*embedding, latent)
+
+    def complete(self, encoded: Encoded, available: Array) -> Array:
+        """Means of the available modalities, the others recovered (by the flows, or as zeros), `[B, M, D]`."""
+        recovered = jnp.zeros_like(encoded.mean)
+        if encoded.latent is not None:
+            recovered = self.reconstruct(encoded.latent, encoded.log_std, available)
+        return jnp.where(available[..., None], encoded.mean, recovered)
+
+    def predict(self, encoded: Encoded, available: Array) -> Array:
+        """Logits `[B, K]` from the available modalities."""
+        return self.classify(self.complete(encoded, available))
 
     def __call__(self, batch: Batch) -> Array:
         """Touches every parameter, for initialisation."""
         embedding = self.encode(batch)
         self.temperature()
         self.project(embedding.mean)
-        self.reconstruct(self.to_latent(embedding.mean)[0], embedding.log_std, batch.present)
-        return self.predict(embedding, batch.present)
+        recovered = self.reconstruct(self.to_latent(embedding.mean)[0], embedding.log_std, batch.present)
+        return self.classify(recovered)
 
 
 class ZeroFill(nn.Module):

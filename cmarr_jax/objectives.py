@@ -16,7 +16,7 @@ from cmarr_jax import losses
 from cmarr_jax.config import Hyperparameters, ModelConfig, TrainConfig
 from cmarr_jax.gaussian import sample
 from cmarr_jax.method import Method, Params, Stage
-from cmarr_jax.model import CmArr, ZeroFill
+from cmarr_jax.model import CmArr, Encoded, ZeroFill
 from cmarr_jax.types import Array, Batch, GaussianEmbedding
 
 Loss = tuple[Array, dict[str, Array]]
@@ -33,8 +33,8 @@ def cm_arr(config: ModelConfig, train: TrainConfig) -> Method:
         init=lambda key, batch: model.init(key, batch)["params"],
         loss=partial(cm_arr_loss, model),
         stages=stages,
-        encode=lambda params, batch: bind(model, params)(batch, method="encode"),
-        predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
+        encode=lambda params, batch: bind(model, params)(batch, method="encode_once"),
+        predict=lambda params, encoded, available: bind(model, params)(encoded, available, method="predict"),
         diagnose=partial(diagnose, model),
     )
 
@@ -133,13 +133,12 @@ def zero_fill_loss(
     return loss, {"cross_entropy": loss}
 
 
-def diagnose(model: CmArr, params: Params, embedding: GaussianEmbedding, where: Array) -> dict[str, Array]:
+def diagnose(model: CmArr, params: Params, encoded: Encoded, where: Array) -> dict[str, Array]:
     """Flow round-trip error (largest, absolute), mean log_std of the embeddings, alignment temperature."""
     apply = bind(model, params)
-    scalars = {"log_std": jnp.mean(embedding.log_std), "temperature": apply(method="temperature")}
-    if model.config.recovery == "flow":
-        latent, _ = apply(embedding.mean, method="to_latent")
-        error = jnp.abs(apply(latent, method="from_latent") - embedding.mean)
+    scalars = {"log_std": jnp.mean(encoded.log_std), "temperature": apply(method="temperature")}
+    if encoded.latent is not None:
+        error = jnp.abs(apply(encoded.latent, method="from_latent") - encoded.mean)
         scalars["round_trip_error"] = jnp.max(jnp.where(where[:, None, None], error, 0.0))
     return scalars
 

@@ -260,14 +260,15 @@ def make_train_epoch(
         train_step = make_train_step(method.loss, Stage("", 1, now.hide), tx, config)
 
         def step(state, inputs):
-            index, rows, where = inputs
+            index, key, rows, where = inputs
             batch = normalize(normalizer, take(data, rows, where, plan))
             done = (now.number * num_batches + index) / (now.num_epochs * num_batches)
             rate = now.hyper.learning_rate * jnp.where(now.last_stage, jnp.minimum(2 * (1 - done), 1.0), 1.0)
-            params, opt_state, losses = train_step(*state, batch, jax.random.fold_in(now.key, index), rate, now.hyper)
+            params, opt_state, losses = train_step(*state, batch, key, rate, now.hyper)
             return (params, opt_state), losses
 
-        state, losses = jax.lax.scan(step, (params, opt_state), (jnp.arange(num_batches), *batches))
+        inputs = jnp.arange(num_batches), jax.random.split(now.key, num_batches), *batches
+        state, losses = jax.lax.scan(step, (params, opt_state), inputs)
         return *state, jax.tree.map(jnp.mean, losses)
 
     return train_epoch

@@ -13,7 +13,7 @@ from tiny import MODALITIES, make_batch, model_config, random_params, randomize
 
 from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, TrainConfig
 from cmarr_jax.missing import availability_patterns
-from cmarr_jax.model import CmArr
+from cmarr_jax.model import CmArr, Encoded
 from cmarr_jax.objectives import make_method
 from cmarr_jax.types import GaussianEmbedding
 
@@ -318,8 +318,9 @@ def test_completed_points_are_the_available_ones_and_reconstructions():
     params = {"params": network("mean").params}
     embedding = GaussianEmbedding(*jax.random.normal(jax.random.key(0), (2, 7, 3, 8)))
     available = mixed_available()
-    completed = jax.jit(lambda *args: model.apply(params, *args, method="complete"))(*embedding, available)
     latent, _ = model.apply(params, embedding.mean, method="to_latent")
+    complete = jax.jit(lambda *args: model.apply(params, *args, method="complete"))
+    completed = complete(Encoded(*embedding, latent), available)
     shared = np.stack([np.mean(row[seen], axis=0) for row, seen in zip(latent, PATTERNS, strict=True)])
     recovered = model.apply(params, jnp.tile(jnp.asarray(shared)[:, None], (1, 3, 1)), method="from_latent")
     np.testing.assert_array_equal(completed[PATTERNS], embedding.mean[PATTERNS])
