@@ -286,6 +286,22 @@ def test_nothing_is_hidden_in_the_first_stage():
     np.testing.assert_array_equal(available, present)
 
 
+def test_a_run_gives_each_stage_its_weights_and_patterns():
+    def loss(params, batch, available, key, hyper, axis_name=None):
+        hidden = jnp.sum(batch.present & ~available)
+        return params["w"], {"refinement": hyper.refinement, "alignment": hyper.alignment, "hidden": hidden}
+
+    method = counter((1, 2), lambda w, available: available.any(axis=1))
+    stages = method.stages[0]._replace(without=("refinement",)), method.stages[1]
+    history = run_counter(method._replace(loss=loss, stages=stages), complete_epochs=1, missing_epochs=2).history
+    default = Hyperparameters()
+    for number, refinement in enumerate((0.0, default.refinement)):
+        values = history[f"stage{number}"]
+        np.testing.assert_allclose(values["refinement"], refinement, rtol=1e-6)
+        np.testing.assert_allclose(values["alignment"], default.alignment, rtol=1e-6)
+        assert (np.asarray(values["hidden"]) > 0).all() == (number == 1)
+
+
 def test_clipping():
     tx = make_tx(TrainConfig(clip_norm=1.0))
     grads = {"a": jnp.array([30.0, 40.0])}
