@@ -33,8 +33,8 @@ def windows_by_taps(frames: Sequence[Array], kernels: Sequence[Array]) -> list[A
       kernels: Each `[width, D, C]`, float.
 
     Returns:
-      Blocks of windows, `[t_j, n_j, sum of C]`; a window that begins at a frame is left out only where the frame's row
-      ends before the narrowest kernel does.
+      Blocks of windows, `[t_j, n_j, sum of C]`, cut otherwise than the frames: every window that lies inside an
+      utterance is there, and the first of each row.
     """
     taps = jnp.concatenate([tap for kernel in kernels for tap in kernel], axis=-1)
     products = unfold([block @ taps for block in frames])
