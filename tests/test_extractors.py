@@ -172,6 +172,7 @@ def test_missing_weights_name_the_file_and_the_place(tmp_path, monkeypatch):
 
 def test_missing_transformer_weights_name_the_file_and_the_place(tmp_path, monkeypatch):
     pytest.importorskip("torch")
+    pytest.importorskip("transformers")
     monkeypatch.chdir(tmp_path)
     for name, folder in (("text_transformer", "bert-large-uncased"), ("wav2vec2", "wav2vec2-base")):
         with pytest.raises(FileNotFoundError, match=f"it is looked for at {tmp_path / 'weights' / folder}"):
