@@ -23,94 +23,81 @@ from cmarr_jax.train import make_train_step, make_tx
 from cmarr_jax.types import Array, Batch
 
 TRAIN, HYPER = TrainConfig(), Hyperparameters()
+RATE = HYPER.learning_rate
 
 
 def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
-    """A step on the same batch; parameters and optimizer state are given up to the next one."""
-    method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
-    step = jax.jit(make_train_step(method.loss, method.stages[-1], tx, TRAIN), donate_argnums=(0, 1))
-    params = init_params(config)
-    state = [params, tx.init(params)]
-    numbers = itertools.count()
-
-    def call() -> Array:
-        key = jax.random.fold_in(jax.random.key(1), next(numbers))
-        *state[:], aux = step(*state, batch, key, jnp.asarray(HYPER.learning_rate), HYPER)
-        return aux["loss"]
-
-    return call
-
-
-def our_steps_of_one_program(config: ModelConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
-    """Steps on the same batch without a return to the host between them, as an epoch has them."""
-    method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
-    step = make_train_step(method.loss, method.stages[-1], tx, TRAIN)
-
-    def steps(params, opt_state, batch: Batch, key: Array):
-        def body(state, number):
-            rate = jnp.asarray(HYPER.learning_rate)
-            *state, aux = step(*state, batch, jax.random.fold_in(key, number), rate, HYPER)
-            return tuple(state), aux["loss"]
-
-        (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), jnp.arange(num_steps))
-        return params, opt_state, losses
-
-    params = init_params(config)
-    state = [params, tx.init(params)]
-    program, numbers = jax.jit(steps, donate_argnums=(0, 1)), itertools.count()
-
-    def call() -> Array:
-        *state[:], losses = program(*state, batch, jax.random.key(next(numbers)))
-        return losses
-
-    return call
+    """A step on the same batch."""
+    step = jax.jit(_make_step(config), donate_argnums=(0, 1))
+    return _on_what_it_gave(lambda *args: step(*args, RATE, HYPER), _start(config), batch)
 
 
 def our_parallel_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
     """As `our_step`, with the batch split over all devices."""
-    method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
-    step = make_parallel_train_step(method.loss, method.stages[-1], tx, TRAIN)
-    params = init_params(config)
-    state = list(replicate((params, tx.init(params))))
-    parts, numbers = split_batch(batch, jax.device_count()), itertools.count()
+    method = make_method("cm_arr", config, TRAIN)
+    step = make_parallel_train_step(method.loss, method.stages[-1], make_tx(TRAIN), TRAIN)
+    parts = split_batch(batch, jax.device_count())
+    return _on_what_it_gave(lambda *args: step(*args, RATE, HYPER), replicate(_start(config)), parts)
 
-    def call() -> Array:
-        key = jax.random.fold_in(jax.random.key(1), next(numbers))
-        *state[:], aux = step(*state, parts, key, jnp.asarray(HYPER.learning_rate), HYPER)
-        return aux["loss"]
 
-    return call
+def our_steps_of_one_program(config: ModelConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
+    """Steps on the same batch without a return to the host between them, as an epoch has them."""
+    step = _make_step(config)
+
+    def steps(params, opt_state, batch: Batch, key: Array):
+        return _scan(step, params, opt_state, key, lambda: batch, jnp.arange(num_steps))
+
+    return _on_what_it_gave(jax.jit(steps, donate_argnums=(0, 1)), _start(config), batch)
 
 
 def our_steps(config: ModelConfig, data: Data, num_steps: int, batch_size: int) -> Callable[[], Any]:
     """The first steps of an epoch as one program on the data in device memory, with planned batches."""
-    method, tx = make_method("cm_arr", config, TRAIN), make_tx(TRAIN)
-    step = make_train_step(method.loss, method.stages[-1], tx, TRAIN)
+    step = _make_step(config)
     rows, where = jnp.arange(len(data.label)), jnp.ones(len(data.label), bool)
     fold = Fold(*(rows[None], where[None]) * 3)
     plan = make_plan(data, fold, dataclasses.replace(TRAIN, batch_size=batch_size)).train
     normalizer = jax.jit(fit_normalizer)(data, rows, where)
 
     def steps(params, opt_state, data: Data, normalizer: Normalizer, key: Array):
-        def body(state, inputs):
-            number, chosen, counted = inputs
-            batch = normalize(normalizer, take(data, chosen, counted, plan))
-            *state, aux = step(*state, batch, jax.random.fold_in(key, number), rate, HYPER)
-            return tuple(state), aux["loss"]
-
-        rate = jnp.asarray(HYPER.learning_rate)
         batches, _ = place(data.length, rows, where, plan)
         drawn = jax.tree.map(lambda x: x[:num_steps], shuffle(key, batches, plan))
-        (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (jnp.arange(num_steps), *drawn))
-        return params, opt_state, losses
+        batch_of = lambda chosen, counted: normalize(normalizer, take(data, chosen, counted, plan))
+        return _scan(step, params, opt_state, key, batch_of, jnp.arange(num_steps), *drawn)
 
+    return _on_what_it_gave(jax.jit(steps, donate_argnums=(0, 1)), _start(config), data, normalizer)
+
+
+def _make_step(config: ModelConfig):
+    """A step of the last stage."""
+    method = make_method("cm_arr", config, TRAIN)
+    return make_train_step(method.loss, method.stages[-1], make_tx(TRAIN), TRAIN)
+
+
+def _start(config: ModelConfig) -> tuple[Any, Any]:
+    """Parameters and optimizer state."""
     params = init_params(config)
-    state = [params, tx.init(params)]
-    program, numbers = jax.jit(steps, donate_argnums=(0, 1)), itertools.count()
+    return params, make_tx(TRAIN).init(params)
 
-    def call() -> Array:
-        *state[:], losses = program(*state, data, normalizer, jax.random.key(next(numbers)))
-        return losses
+
+def _scan(step, params, opt_state, key: Array, batch_of: Callable[..., Batch], numbers: Array, *chosen: Array):
+    """A step for each number, on the batch of what is chosen for it."""
+
+    def body(state, inputs):
+        number, *chosen = inputs
+        *state, aux = step(*state, batch_of(*chosen), jax.random.fold_in(key, number), RATE, HYPER)
+        return tuple(state), aux["loss"]
+
+    (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (numbers, *chosen))
+    return params, opt_state, losses
+
+
+def _on_what_it_gave(program: Callable[..., Any], state: tuple[Any, Any], *rest: Any) -> Callable[[], Any]:
+    """Calls `program(params, opt_state, *rest, key) -> (params, opt_state, out)`, each time on what it gave before."""
+    held, numbers = list(state), itertools.count()
+
+    def call() -> Any:
+        *held[:], out = program(*held, *rest, jax.random.key(next(numbers)))
+        return out
 
     return call
 

@@ -36,7 +36,8 @@ class LstmEncoder(nn.Module):
         recurrent_kernel = self.param("recurrent_kernel", _per_gate(orthogonal), (self.size, gates))
         hidden = list(lstm(tuple(blocks), input_kernel, bias, recurrent_kernel))
         if self.attention:
-            whole, inside = unfold(hidden).swapaxes(0, 1), valid_frames(length[stairs.row], sum(map(len, hidden)))
+            whole = unfold(hidden).swapaxes(0, 1)
+            inside = valid_frames(length[stairs.row], whole.shape[1])
             pairs = inside[:, None, :, None] & inside[:, None, None, :]
             attention = nn.MultiHeadDotProductAttention(num_heads=4, name="attention")
             hidden = [(whole + attention(whole, mask=pairs)).swapaxes(0, 1)]
