@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmarr_jax.staircase import highest, unfold
+from cmarr_jax.staircase import highest, largest, unfold
 
 
 def test_unfold_fills_up_with_zeros():
@@ -41,3 +41,19 @@ def test_highest_of_blocks_equals_that_of_the_whole(cut):
     expected, expected_grad = jax.value_and_grad(lambda x: (highest([x], count) ** 2).sum())(whole)
     assert value == expected
     np.testing.assert_array_equal(grad, expected_grad)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit, jax.vmap], ids=["plain", "jit", "vmap"])
+def test_largest_equals_max_in_value_and_gradient(transform):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 3, 5)).at[:, 3].set(2.0).at[:, 5].set(2.0)  # some are equal
+    over_time = lambda f: transform(jax.value_and_grad(lambda x: jnp.sum(jnp.sin(f(x)))))
+    x = x if transform is jax.vmap else x[0]
+    value, grad = over_time(largest)(x)
+    expected, expected_grad = over_time(lambda x: jnp.max(x, axis=0))(x)
+    np.testing.assert_array_equal(value, expected)
+    np.testing.assert_array_equal(grad, expected_grad)
+
+
+def test_largest_keeps_nan_and_infinity():
+    x = jnp.array([[jnp.nan, 1.0, -jnp.inf, 1.0], [1.0, jnp.nan, -jnp.inf, jnp.inf], [2.0, 2.0, -jnp.inf, 3.0]])
+    np.testing.assert_array_equal(largest(x), [jnp.nan, jnp.nan, -jnp.inf, jnp.inf])
