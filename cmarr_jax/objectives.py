@@ -91,11 +91,9 @@ def cm_arr_loss(
     points = jnp.where(available[..., None], sample(sample_key, embedding), 0.0)
     completed = points
     if model.config.recovery == "flow":
-        # One pass of the flow for two uses of the same numbers: the likelihood, which does not reach the points, and
-        # the reconstruction, which does.
-        latent, log_det = apply(jnp.concatenate([jax.lax.stop_gradient(points), points]), method="to_latent")
-        half = len(points)
-        recovered = apply(latent[half:], embedding.log_std, available, method="reconstruct")
+        to_latent = lambda params, points: bind(model, params)(points, method="to_latent")
+        (latent, _), (fitted, log_det) = for_two_uses(to_latent, params, points)
+        recovered = apply(latent, embedding.log_std, available, method="reconstruct")
         completed = jnp.where(available[..., None], points, recovered)
     logits = apply(completed, train=True, rngs={"dropout": classify_key}, method="classify")
     recovered = batch.present if model.config.recovery == "flow" else available
@@ -109,9 +107,34 @@ def cm_arr_loss(
         hidden = batch.present & ~available & batch.where[:, None]
         target = jax.lax.stop_gradient(embedding.mean)
         error = losses.squared_error(completed, target, hidden)
-        terms["nll"] = _nll(latent[:half], log_det[:half], batch, available, axis_name)
+        terms["nll"] = _nll(fitted, log_det, batch, available, axis_name)
         terms["squared_error"] = losses.masked_mean(error.value, error.valid, axis_name)
     return _weighted(terms, hyper), terms
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def for_two_uses(function: Callable[[Params, Array], Any], params: Params, x: Array) -> tuple[Any, Any]:
+    """`function(params, x)` twice, computed once; the gradient of the second reaches the parameters, but not `x`.
+
+    As `function(params, x), function(params, stop_gradient(x))`, in half the time: the parameters' gradient is linear,
+    so both share one backward pass to it.
+    """
+    value = function(params, x)
+    return value, value
+
+
+def _two_uses_forward(function, params: Params, x: Array):
+    value, vjp = jax.vjp(function, params, x)
+    return (value, value), vjp
+
+
+def _two_uses_backward(function, vjp, grads):
+    grad_params, _ = vjp(jax.tree.map(jnp.add, *grads))
+    _, grad_x = vjp(grads[0])
+    return grad_params, grad_x
+
+
+for_two_uses.defvjp(_two_uses_forward, _two_uses_backward)
 
 
 def zero_fill_loss(

@@ -14,7 +14,7 @@ from tiny import MODALITIES, make_batch, model_config, random_params, randomize
 from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, TrainConfig
 from cmarr_jax.missing import availability_patterns
 from cmarr_jax.model import CmArr, Encoded
-from cmarr_jax.objectives import make_method
+from cmarr_jax.objectives import bind, for_two_uses, make_method
 from cmarr_jax.types import GaussianEmbedding
 
 VARIANTS = {
@@ -188,6 +188,22 @@ def gradient_by_term():
 def test_what_each_loss_reaches(term, reached):
     grads = gradient_by_term()[term]
     assert {name for name, part in grads.items() if any(leaf.any() for leaf in jax.tree.leaves(part))} == reached
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_for_two_uses_equals_two_calls(transform):
+    net, points = network("mean"), jax.random.normal(jax.random.key(0), (7, 3, model_config().embedding))
+    to_latent = lambda params, x: bind(CmArr(model_config()), params)(x, method="to_latent")
+    two_calls = lambda f, params, x: (f(params, x), f(params, jax.lax.stop_gradient(x)))
+
+    def loss(both):
+        def value(params, x):
+            (latent, log_det), (fitted, fitted_log_det) = both(to_latent, params, x)
+            return jnp.sum(jnp.sin(latent)) + jnp.sum(log_det) + jnp.sum(fitted**2) - jnp.sum(fitted_log_det**2)
+
+        return transform(jax.value_and_grad(value, argnums=(0, 1)))(net.params, points)
+
+    chex.assert_trees_all_close(loss(for_two_uses), loss(two_calls), rtol=1e-5, atol=1e-5)
 
 
 def test_the_squared_error_reaches_the_flow_of_each_modality():
