@@ -300,7 +300,7 @@ def from_flax(params: Mapping[str, Any]) -> dict[str, Tensor]:
         kernels = [encoder[key] for key in sorted(encoder, key=lambda k: (len(k), k)) if key.startswith("kernel_")]
         biases = np.split(np.asarray(encoder["bias"]), len(kernels))
         for index, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
-            state[f"{name}.convs.{index}.weight"] = np.transpose(kernel, (2, 1, 0))
+            state[f"{name}.convs.{index}.weight"] = np.transpose(kernel, (1, 2, 0))
             state[f"{name}.convs.{index}.bias"] = bias
         linear(f"{name}.output", encoder["output"])
     heads = params["heads"]

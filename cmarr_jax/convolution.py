@@ -5,6 +5,7 @@ outputs of a kernel of width w from w + 3 products instead of 4 w. It costs a di
 arithmetic is scarce, on a CPU.
 
 Time is the first axis here, and frames are blocks `[t_k, n_k, D]` with falling `n_k`, as those of a `Staircase`.
+Kernels have their channels before the features: so XLA makes their gradient fastest on a CPU.
 
 References:
   Winograd, Arithmetic complexity of computations, 1980; for networks, Lavin and Gray, CVPR 2016.
@@ -30,17 +31,17 @@ def windows_by_taps(frames: Sequence[Array], kernels: Sequence[Array]) -> list[A
 
     Args:
       frames: Blocks, float, zeros after the end of an utterance.
-      kernels: Each `[width, D, C]`, float.
+      kernels: Each `[width, C, D]`, float.
 
     Returns:
       Blocks of windows, `[t_j, n_j, sum of C]`, cut otherwise than the frames: every window that lies inside an
       utterance is there, and the first of each row.
     """
-    taps = jnp.concatenate([tap for kernel in kernels for tap in kernel], axis=-1)
-    products = unfold([block @ taps for block in frames])
+    taps = jnp.concatenate([tap for kernel in kernels for tap in kernel])
+    products = unfold([jnp.einsum("tnd,cd->tnc", block, taps) for block in frames])
     num_frames, widths = len(products), [len(kernel) for kernel in kernels]
     products = jnp.pad(products, ((0, max(widths) - 1), (0, 0), (0, 0)))
-    ends = np.cumsum([kernel.shape[-1] for kernel in kernels for _ in kernel])[:-1]
+    ends = np.cumsum([kernel.shape[1] for kernel in kernels for _ in kernel])[:-1]
     parts = iter(jnp.split(products, ends, axis=-1))
     shift = lambda tap: next(parts)[tap : tap + num_frames]
     return [jnp.concatenate([sum((shift(tap) for tap in range(1, w)), start=shift(0)) for w in widths], axis=-1)]
@@ -52,9 +53,9 @@ def windows_by_tiles(frames: Sequence[Array], kernels: Sequence[Array]) -> list[
     of_tile, of_kernel, of_windows = _transforms(width)
     points = len(of_tile)
     widen = lambda kernel: jnp.pad(kernel, ((0, width - len(kernel)), (0, 0), (0, 0)))
-    kernel = jnp.concatenate([widen(kernel) for kernel in kernels], axis=-1)
-    num_channels = kernel.shape[-1]
-    kernel = jnp.matmul(of_kernel, kernel.reshape(width, -1)).reshape(points, -1, num_channels)
+    kernel = jnp.concatenate([widen(kernel) for kernel in kernels], axis=1)
+    num_channels = kernel.shape[1]
+    kernel = jnp.matmul(of_kernel, kernel.reshape(width, -1)).reshape(points, num_channels, -1)
     whole = unfold(frames)
     # A tile has the rows in which its first window can be whole; the first has all, for utterances shorter than that.
     rows_at = [block.shape[1] for block in frames for _ in block]
@@ -67,7 +68,7 @@ def windows_by_tiles(frames: Sequence[Array], kernels: Sequence[Array]) -> list[
         matrix = _banded(of_tile, number)[:, : len(part)]
         tiles.append(jnp.matmul(matrix, part.reshape(len(part), -1)).reshape(points, number * rows, -1))
         first += number
-    products = jnp.concatenate(tiles, axis=1) @ kernel
+    products = jnp.einsum("pnd,pcd->pnc", jnp.concatenate(tiles, axis=1), kernel)
     windows, first = [], 0
     for rows, number in runs:
         part = products[:, first : first + number * rows].reshape(points * number, -1)

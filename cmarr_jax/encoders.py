@@ -62,12 +62,8 @@ class ConvEncoder(nn.Module):
         """`frames [B, T, D]` or a staircase, `length [B]` int -> `[B, size]`. A length of 0 gives what zeros give."""
         stairs = as_staircase(without_padding(frames, length))
         width_in = stairs.blocks[0].shape[-1]
-        kernels = [
-            self.param(
-                f"kernel_{width}", nn.initializers.lecun_normal(in_axis=(0, 1)), (width, width_in, self.channels)
-            )
-            for width in self.widths
-        ]
+        normal = nn.initializers.lecun_normal(in_axis=(0, 2), out_axis=1)
+        kernels = [self.param(f"kernel_{w}", normal, (w, self.channels, width_in)) for w in self.widths]
         counted = [jnp.maximum(length[stairs.row] - width + 1, 1) for width in self.widths]
         windows = [block.astype(jnp.float32) for block in self._windows(stairs, kernels)]
         pooled = to_batch_rows(highest(windows, jnp.repeat(jnp.stack(counted, axis=1), self.channels, axis=1)), stairs)

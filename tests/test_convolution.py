@@ -15,7 +15,7 @@ WIDTHS = pytest.mark.parametrize("widths", [(3, 4, 5), (2,), (1, 5), (WIDEST,)],
 def inputs(num_frames, widths, rows=3, size=6, channels=2):
     keys = jax.random.split(jax.random.key(0), 1 + len(widths))
     frames = jax.random.normal(keys[0], (num_frames, rows, size))
-    return frames, [jax.random.normal(key, (w, size, channels)) for key, w in zip(keys[1:], widths, strict=True)]
+    return frames, [jax.random.normal(key, (w, channels, size)) for key, w in zip(keys[1:], widths, strict=True)]
 
 
 def by_numpy(frames, kernels):
@@ -25,7 +25,7 @@ def by_numpy(frames, kernels):
     for kernel in kernels:
         kernel = np.asarray(kernel, np.float64)
         cut = [longer[start : start + len(kernel)] for start in range(len(frames))]
-        windows.append(np.stack([np.einsum("tnd,tdc->nc", window, kernel) for window in cut]))
+        windows.append(np.stack([np.einsum("tnd,tcd->nc", window, kernel) for window in cut]))
     return np.concatenate(windows, axis=-1)
 
 

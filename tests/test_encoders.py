@@ -109,7 +109,8 @@ def test_convolution_equals_numpy(length):
             utterance = np.zeros((max(length, width), 3))  # one shorter than the window is filled up with zeros
             utterance[:length] = frames[row, :length]
             windows = [utterance[start : start + width] for start in range(len(utterance) - width + 1)]
-            pooled.append(np.max([np.tensordot(window, weights[f"kernel_{width}"], 2) for window in windows], axis=0))
+            of_window = lambda window, kernel=weights[f"kernel_{width}"]: np.einsum("td,tcd->c", window, kernel)
+            pooled.append(np.max([*map(of_window, windows)], axis=0))
         features = np.maximum(np.concatenate(pooled) + weights["bias"], 0)
         expected = np.maximum(features @ weights["output"]["kernel"] + weights["output"]["bias"], 0)
         np.testing.assert_allclose(out[row], expected, atol=1e-5)
