@@ -91,14 +91,13 @@ def epoch_of_steps(config: ModelConfig, train: TrainConfig, plan: PartPlan) -> C
     """`(params, opt_state, data, normalizer, batches, key) -> (params, opt_state, losses)`, as training does it."""
     tx = make_tx(train)
     method = make_method("cm_arr", config, train)
-    train_step = make_train_step(method.loss, method.stages[-1], tx, train)
+    train_step = make_train_step(method.loss, tx, train)
 
     def steps(params, opt_state, data: Data, normalizer: Normalizer, batches: tuple[Array, Array], key: Array):
         def body(state, inputs):
             number, rows, where = inputs
             batch = normalize(normalizer, take(data, rows, where, plan))
-            rate = jnp.asarray(HYPER.learning_rate)
-            *state, aux = train_step(*state, batch, jax.random.fold_in(key, number), rate, HYPER)
+            *state, aux = train_step(*state, batch, jax.random.fold_in(key, number), True, HYPER)
             return tuple(state), aux["loss"]
 
         state, losses = jax.lax.scan(body, (params, opt_state), (jnp.arange(len(batches[0])), *batches))

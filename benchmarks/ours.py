@@ -18,36 +18,30 @@ from cmarr_jax.encoders import make_encoder
 from cmarr_jax.folds import Fold
 from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
 from cmarr_jax.objectives import make_method
-from cmarr_jax.parallel import make_parallel_train_step, replicate, split_batch
+from cmarr_jax.parallel import AXIS, map_step, replicate, split_batch
 from cmarr_jax.train import make_train_step, make_tx
 from cmarr_jax.types import Array, Batch
 
 TRAIN, HYPER = TrainConfig(), Hyperparameters()
-RATE = HYPER.learning_rate
 
 
 def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
     """A step on the same batch."""
     step = jax.jit(_make_step(config), donate_argnums=(0, 1))
-    return _on_what_it_gave(lambda *args: step(*args, RATE, HYPER), _start(config), batch)
-
-
-def our_parallel_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
-    """As `our_step`, with the batch split over all devices."""
-    method = make_method("cm_arr", config, TRAIN)
-    step = make_parallel_train_step(method.loss, method.stages[-1], make_tx(TRAIN), TRAIN)
-    parts = split_batch(batch, jax.device_count())
-    return _on_what_it_gave(lambda *args: step(*args, RATE, HYPER), replicate(_start(config)), parts)
+    return _on_what_it_gave(lambda *args: step(*args, True, HYPER), _start(config), batch)
 
 
 def our_steps_of_one_program(config: ModelConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
     """Steps on the same batch without a return to the host between them, as an epoch has them."""
-    step = _make_step(config)
+    steps = jax.jit(_several(_make_step(config), num_steps), donate_argnums=(0, 1))
+    return _on_what_it_gave(lambda *args: steps(*args, True, HYPER), _start(config), batch)
 
-    def steps(params, opt_state, batch: Batch, key: Array):
-        return _scan(step, params, opt_state, key, lambda: batch, jnp.arange(num_steps))
 
-    return _on_what_it_gave(jax.jit(steps, donate_argnums=(0, 1)), _start(config), batch)
+def our_parallel_steps(config: ModelConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
+    """As `our_steps_of_one_program`, with the batch split over all devices."""
+    steps = map_step(_several(_make_step(config, axis_name=AXIS), num_steps))
+    parts = split_batch(batch, jax.device_count())
+    return _on_what_it_gave(lambda *args: steps(*args, True, HYPER), replicate(_start(config)), parts)
 
 
 def our_steps(config: ModelConfig, data: Data, num_steps: int, batch_size: int) -> Callable[[], Any]:
@@ -61,16 +55,24 @@ def our_steps(config: ModelConfig, data: Data, num_steps: int, batch_size: int) 
     def steps(params, opt_state, data: Data, normalizer: Normalizer, key: Array):
         batches, _ = place(data.length, rows, where, plan)
         drawn = jax.tree.map(lambda x: x[:num_steps], shuffle(key, batches, plan))
-        batch_of = lambda chosen, counted: normalize(normalizer, take(data, chosen, counted, plan))
-        return _scan(step, params, opt_state, key, batch_of, jnp.arange(num_steps), *drawn)
+        inputs_of = lambda *chosen: (normalize(normalizer, take(data, *chosen, plan)), True, HYPER)
+        return _scan(step, params, opt_state, key, inputs_of, jnp.arange(num_steps), *drawn)
 
     return _on_what_it_gave(jax.jit(steps, donate_argnums=(0, 1)), _start(config), data, normalizer)
 
 
-def _make_step(config: ModelConfig):
-    """A step of the last stage."""
-    method = make_method("cm_arr", config, TRAIN)
-    return make_train_step(method.loss, method.stages[-1], make_tx(TRAIN), TRAIN)
+def _make_step(config: ModelConfig, axis_name: str | None = None):
+    """A step of training."""
+    return make_train_step(make_method("cm_arr", config, TRAIN).loss, make_tx(TRAIN), TRAIN, axis_name)
+
+
+def _several(step, num_steps: int):
+    """As many steps on the same batch, with the arguments of one."""
+
+    def steps(params, opt_state, batch: Batch, key: Array, hide: Array, hyper: Hyperparameters):
+        return _scan(step, params, opt_state, key, lambda: (batch, hide, hyper), jnp.arange(num_steps))
+
+    return steps
 
 
 def _start(config: ModelConfig) -> tuple[Any, Any]:
@@ -79,12 +81,13 @@ def _start(config: ModelConfig) -> tuple[Any, Any]:
     return params, make_tx(TRAIN).init(params)
 
 
-def _scan(step, params, opt_state, key: Array, batch_of: Callable[..., Batch], numbers: Array, *chosen: Array):
-    """A step for each number, on the batch of what is chosen for it."""
+def _scan(step, params, opt_state, key: Array, inputs_of: Callable[..., tuple], numbers: Array, *chosen: Array):
+    """A step for each number, on the batch, the hiding and the hyperparameters that what is chosen for it gives."""
 
     def body(state, inputs):
         number, *chosen = inputs
-        *state, aux = step(*state, batch_of(*chosen), jax.random.fold_in(key, number), RATE, HYPER)
+        batch, hide, hyper = inputs_of(*chosen)
+        *state, aux = step(*state, batch, jax.random.fold_in(key, number), hide, hyper)
         return tuple(state), aux["loss"]
 
     (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (numbers, *chosen))

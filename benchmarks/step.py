@@ -81,11 +81,11 @@ def print_matmul_rates(options: Options) -> None:
 
 
 def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, step: Callable[[], Any]) -> None:
-    """Steps on a batch without padding: ours in one program and one by one, the twin in three forms."""
+    """Steps on a batch without padding: ours in one program, on one device and on all, and one by one; the twin."""
     calls = {"matmul": measure.xla_products(*SQUARE)}
     calls["ours"] = ours.our_steps_of_one_program(config, batch, options.steps)
+    calls["ours, a device a core"] = ours.our_parallel_steps(config, batch, options.steps)
     calls["ours, a call a step"] = step
-    calls["ours, a device a core"] = ours.our_parallel_step(config, batch)
     if HAS_TORCH:
         calls["twin, eager"] = twin_step(config, batch)
         calls[PUBLISHED] = twin_step(config, batch, planar=True)
@@ -95,15 +95,12 @@ def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, ste
     flops = encoder_train_flops(config, jax.tree.map(np.asarray, batch.length))
     lengths = ", ".join(f"{name} {frames}" for name, frames in FRAMES.items())
     print(f"\nA training step, batch {options.batch_size}, fixed lengths ({lengths});")
-    print(f"ours is {options.steps} steps in one program, as an epoch is:\n")
-    names = ["ours", "ours, a call a step", "ours, a device a core", "twin, eager", PUBLISHED]
+    print(f"ours is {options.steps} steps in one program, as an epoch is, on one device or split over one a core:\n")
+    names = ["ours", "ours, a device a core", "ours, a call a step", "twin, eager", PUBLISHED]
     names += ["twin, compiled"] if options.compiled else []
-    print_steps(
-        {name: t.per(options.steps if name == "ours" else 1) for name, t in timings.items()},
-        names,
-        options.batch_size,
-        flops,
-    )
+    steps = dict.fromkeys(names[:2], options.steps)
+    timings = {name: timing.per(steps.get(name, 1)) for name, timing in timings.items()}
+    print_steps(timings, names, options.batch_size, flops)
 
 
 def print_varied_lengths(options: Options, config: ModelConfig) -> None:

@@ -203,13 +203,12 @@ def make_run(data_set: DataSet, normalizer: Any) -> tuple[Callable[..., Any], Pr
     model = ModelConfig(data_set.modalities, len(data_set.class_names))
     method = on_raw_features(make_method("cm_arr", model, CONFIG), normalizer)
     tx = make_tx(CONFIG)
-    train_step = jax.jit(make_train_step(method.loss, method.stages[-1], tx, CONFIG), donate_argnums=(0, 1))
+    train_step = jax.jit(make_train_step(method.loss, tx, CONFIG), donate_argnums=(0, 1))
     params = jax.jit(method.init)(jax.random.key(0), example_batch(model))
-    hyper = SEQUENCES.hyper
-    rate = lambda step: hyper.learning_rate
 
     def run(progress, iterator, num_steps):
-        return train_steps(train_step, progress, iterator, num_steps=num_steps, learning_rate=rate, hyper=hyper)
+        hyper = lambda step: SEQUENCES.hyper
+        return train_steps(train_step, progress, iterator, num_steps=num_steps, hide=True, hyper=hyper)
 
     return run, Progress(params, tx.init(params), jax.random.key(1), 0, {"next_index": 0})
 

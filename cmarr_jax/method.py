@@ -19,13 +19,13 @@ class Stage(NamedTuple):
     Attributes:
       name: In the history of a run.
       epochs: How many.
-      hide: Whether each reading of an utterance draws which modalities are available; may be traced.
+      hide: Whether each reading of an utterance draws which modalities are available.
       without: Terms of the loss that have the weight zero here, by the names of `Hyperparameters`.
     """
 
     name: str
     epochs: int
-    hide: bool | Array
+    hide: bool
     without: tuple[str, ...] = ()
 
     def weights(self, hyper: Hyperparameters) -> Hyperparameters:

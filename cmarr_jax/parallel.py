@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cmarr_jax.config import TrainConfig
 from cmarr_jax.input import Data
-from cmarr_jax.method import LossFn, Method, Stage
+from cmarr_jax.method import LossFn, Method
 from cmarr_jax.missing import availability_patterns
 from cmarr_jax.sweep import Runs, make_sweep
 from cmarr_jax.train import RunResult, TrainRun, count_conditions, make_train_step
@@ -23,9 +23,7 @@ from cmarr_jax.types import Batch
 AXIS = "batch"
 
 
-def make_parallel_train_step(
-    loss_fn: LossFn, stage: Stage, tx: optax.GradientTransformation, config: TrainConfig, devices=None
-):
+def make_parallel_train_step(loss_fn: LossFn, tx: optax.GradientTransformation, config: TrainConfig, devices=None):
     """A data-parallel training step with the arguments and results of `make_train_step`.
 
     Parameters and optimizer state go in and come out without a device axis and are donated (`replicate` them first);
@@ -35,7 +33,11 @@ def make_parallel_train_step(
     With several processes, each calls it with its part of the batch, `[local devices, ...]`, and the same parameters,
     and gets the result of the whole batch. `devices`, if given, are those of all processes.
     """
-    step = make_train_step(loss_fn, stage, tx, config, axis_name=AXIS)
+    return map_step(make_train_step(loss_fn, tx, config, axis_name=AXIS), devices)
+
+
+def map_step(step, devices=None):
+    """The pmapped program of a training step, or of several one after another, with the arguments of a step."""
     return jax.pmap(
         step,
         axis_name=AXIS,

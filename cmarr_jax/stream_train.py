@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cmarr_jax.config import Hyperparameters
@@ -62,8 +61,8 @@ def train_steps(
     batches: BatchIterator,
     *,
     num_steps: int,
-    learning_rate: Callable[[int], float],
-    hyper: Hyperparameters,
+    hide: bool,
+    hyper: Callable[[int], Hyperparameters],
 ) -> tuple[Progress, dict[str, Array], Timing]:
     """Some steps of one stage: `progress` goes in, the next one comes out; `params` and `opt_state` may be donated.
 
@@ -71,12 +70,12 @@ def train_steps(
     have idled for want of input, and more than that where it was still busy.
 
     Args:
-      train_step: `(params, opt_state, batch, key, learning_rate, hyper) -> (params, opt_state, aux)`, compiled.
+      train_step: From `make_train_step` or `make_parallel_train_step`, compiled.
       progress: Where to go on; the iterator must stand at its position.
       batches: From `read_ahead`.
       num_steps: How many steps, at least one.
-      learning_rate: By step.
-      hyper: Hyperparameters.
+      hide: Whether modalities are hidden in these steps.
+      hyper: The hyperparameters of each step, by its number.
 
     Returns:
       The new progress, `aux` of each step (leaves `[num_steps]`), and the time taken.
@@ -88,8 +87,8 @@ def train_steps(
         asked = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - asked
-        rate = jnp.asarray(learning_rate(step), jnp.float32)
-        params, opt_state, aux = train_step(params, opt_state, batch, jax.random.fold_in(key, step), rate, hyper)
+        step_key = jax.random.fold_in(key, step)
+        params, opt_state, aux = train_step(params, opt_state, batch, step_key, hide, hyper(step))
         if history:
             jax.block_until_ready(history[-1])
         history.append(aux)

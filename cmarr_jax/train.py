@@ -71,16 +71,17 @@ def make_tx(config: TrainConfig) -> optax.GradientTransformation:
 
 def make_train_step(
     loss_fn: LossFn,
-    stage: Stage,
     tx: optax.GradientTransformation,
     config: TrainConfig,
     axis_name: str | None = None,
 ):
-    """A training step `(params, opt_state, batch, key, learning_rate, hyper) -> (params, opt_state, aux)`.
+    """A training step of any stage, `(params, opt_state, batch, key, hide, hyper) -> (params, opt_state, aux)`.
+
+    `hide` (bool) says whether each utterance draws which of its modalities are available (`Stage.hide`); `hyper` are
+    the hyperparameters of this step, with its learning rate and what its stage leaves out (`Stage.weights`).
 
     Args:
       loss_fn: Of the method.
-      stage: Whether modalities are hidden, and what the loss leaves out.
       tx: Optimizer without learning rate (`make_tx`).
       config: The schedule.
       axis_name: With a device axis the batch is this device's part: losses are shares of global means, and gradients
@@ -92,26 +93,30 @@ def make_train_step(
         opt_state: optax.OptState,
         batch: Batch,
         key: Array,
-        learning_rate: Array,
+        hide: Array,
         hyper: Hyperparameters,
     ) -> tuple[Params, optax.OptState, dict[str, Array]]:
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))  # other noise on each device
         pattern_key, loss_key = jax.random.split(key)
-        available = batch.present
-        if stage.hide is not False:
-            drawn = sample_available(pattern_key, batch.present, include_complete=config.include_complete)
-            available = jnp.where(stage.hide, drawn, available)
+        drawn = sample_available(pattern_key, batch.present, include_complete=config.include_complete)
+        available = jnp.where(hide, drawn, batch.present)
         (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-            params, batch, available, loss_key, stage.weights(hyper), axis_name
+            params, batch, available, loss_key, hyper, axis_name
         )
         if axis_name is not None:
             loss, aux, grads = jax.lax.psum((loss, aux, grads), axis_name)
         updates, opt_state = tx.update(grads, opt_state, params)
-        params = optax.apply_updates(params, jax.tree.map(lambda update: -learning_rate * update, updates))
+        params = optax.apply_updates(params, jax.tree.map(lambda update: -hyper.learning_rate * update, updates))
         return params, opt_state, dict(aux, loss=loss)
 
     return train_step
+
+
+def with_decay(hyper: Hyperparameters, done: float | Array, last_stage: bool | Array) -> Hyperparameters:
+    """The learning rate where this share of a stage is done: it falls to zero over the second half of the last one."""
+    rate = hyper.learning_rate * jnp.where(last_stage, jnp.minimum(2 * (1 - done), 1.0), 1.0)
+    return hyper._replace(learning_rate=rate)
 
 
 def count_conditions(method: Method, params: Params, batch: Batch, patterns: Array, num_classes: int) -> Array:
@@ -248,23 +253,20 @@ def make_train_epoch(
     data: Data,
     plan: PartPlan,
 ):
-    """`(params, opt_state, batches, now: Epoch) -> (params, opt_state, mean losses)`: one reading of the batches.
-
-    The learning rate falls linearly to zero over the second half of the last stage.
-    """
+    """`(params, opt_state, batches, now: Epoch) -> (params, opt_state, mean losses)`: one reading of the batches."""
+    train_step = make_train_step(method.loss, tx, config)
 
     def train_epoch(
         params: Params, opt_state: optax.OptState, batches: tuple[Array, Array], now: Epoch
     ) -> tuple[Params, optax.OptState, dict[str, Array]]:
         num_batches = len(batches[0])
-        train_step = make_train_step(method.loss, Stage("", 1, now.hide), tx, config)
 
         def step(state, inputs):
             index, key, rows, where = inputs
             batch = normalize(normalizer, take(data, rows, where, plan))
             done = (now.number * num_batches + index) / (now.num_epochs * num_batches)
-            rate = now.hyper.learning_rate * jnp.where(now.last_stage, jnp.minimum(2 * (1 - done), 1.0), 1.0)
-            params, opt_state, losses = train_step(*state, batch, key, rate, now.hyper)
+            hyper = with_decay(now.hyper, done, now.last_stage)
+            params, opt_state, losses = train_step(*state, batch, key, now.hide, hyper)
             return (params, opt_state), losses
 
         inputs = jnp.arange(num_batches), jax.random.split(now.key, num_batches), *batches

@@ -15,15 +15,15 @@ import numpy as np
 import tyro
 
 from cmarr_jax.checkpoint import save_run
-from cmarr_jax.config import RunConfig
-from cmarr_jax.method import Method
+from cmarr_jax.config import Hyperparameters, RunConfig
+from cmarr_jax.method import Method, Stage
 from cmarr_jax.metrics import uar
 from cmarr_jax.missing import condition_names
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import make_parallel_eval_step, make_parallel_train_step, split_batch
 from cmarr_jax.stream import Batches, DataSet, fit_normalizer, open_data_set, read_ahead, read_text
 from cmarr_jax.stream_train import Progress, on_raw_features, stage_of, train_steps
-from cmarr_jax.train import Best, make_tx
+from cmarr_jax.train import Best, make_tx, with_decay
 from experiments.settings import SEQUENCES, VECTORS, Settings
 from experiments.stream_state import METRICS, MODEL, State, first_state, prepare_folder, restore, save, write_line
 
@@ -116,37 +116,37 @@ def train(
     """Trains and validates after each epoch; returns the best epoch of the last stage."""
     method = on_raw_features(method, state.normalizer)
     tx = make_tx(config.train)
-    train_step = [make_parallel_train_step(method.loss, stage, tx, config.train) for stage in method.stages]
+    train_step = make_parallel_train_step(method.loss, tx, config.train)
     eval_step = make_parallel_eval_step(method, config.model.num_classes, config.model.num_modalities)
     place = lambda batch: split_batch(batch, jax.local_device_count())
     iterator = read_ahead(batches, place=place)
     iterator.set_state(state.progress.position)
-    per_epoch, compiled = batches.steps_per_epoch, set()
+    per_epoch, compiled = batches.steps_per_epoch, False
     while state.progress.step < len(batches):
         step = state.progress.step
         number, end = stage_of(method.stages, step, per_epoch)
         every = (per_epoch, arguments.log_every, arguments.save_every)
-        stop = min((step // steps + 1) * steps for steps in every) if number in compiled else step + 1
+        stop = min((step // steps + 1) * steps for steps in every) if compiled else step + 1
+        stage, last = method.stages[number], number == len(method.stages) - 1
         progress, aux, timing = train_steps(
-            train_step[number],
+            train_step,
             state.progress,
             iterator,
             num_steps=stop - step,
-            learning_rate=functools.partial(learning_rate, config, method, number, end, per_epoch),
-            hyper=config.hyper,
+            hide=stage.hide,
+            hyper=functools.partial(step_hyper, config.hyper, stage, last, end, per_epoch),
         )
         state = state._replace(progress=progress)
-        line = {"step": stop, "epoch": step // per_epoch, "stage": method.stages[number].name}
+        line = {"step": stop, "epoch": step // per_epoch, "stage": stage.name}
         line |= {name: float(np.mean(value)) for name, value in aux.items()} | {"resident_mib": resident_mib()}
-        if number in compiled:
+        if compiled:
             line["waited"] = timing.waited / timing.seconds
             line["utterances_per_s"] = (stop - step) * batches.batch_size / timing.seconds
-        compiled.add(number)
+        compiled = True
         write_line(arguments.out, line)
         say(train_text(line))
         if stop % per_epoch == 0:
             counts = np.sum([eval_step(progress.params, batch) for batch in read_ahead(val_batches, place=place)], 0)
-            last = number == len(method.stages) - 1
             state = state._replace(best=better(state.best, progress, counts, step // per_epoch) if last else state.best)
             scores = val_scores(config, counts)
             write_line(arguments.out, {"step": stop, "epoch": step // per_epoch, "val_uar": scores})
@@ -156,10 +156,12 @@ def train(
     return state.best
 
 
-def learning_rate(config: RunConfig, method: Method, number: int, end: int, per_epoch: int, step: int) -> float:
-    """As in `cmarr_jax.train`: constant, but it falls to zero over the second half of the last stage."""
-    remaining = 2 * (end - step) / (method.stages[number].epochs * per_epoch)
-    return float(config.hyper.learning_rate) * (min(remaining, 1.0) if number == len(method.stages) - 1 else 1.0)
+def step_hyper(
+    hyper: Hyperparameters, stage: Stage, last: bool, end: int, per_epoch: int, step: int
+) -> Hyperparameters:
+    """The hyperparameters of a step of a stage that ends before the step `end`."""
+    done = 1 - (end - step) / (stage.epochs * per_epoch)
+    return with_decay(stage.weights(hyper), done, last)
 
 
 def better(best: Best, progress: Progress, counts: np.ndarray, epoch: int) -> Best:

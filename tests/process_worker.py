@@ -26,11 +26,11 @@ def train(devices=None, part=slice(None), num_parts=None):
     split = jax.tree.map(lambda x: x[part], split_batch(batch, num_parts or len(devices)))
     params = replicate(tiny.random_params(method.init, batch), devices)
     opt_state = replicate(tx.init(params), devices)
-    step = make_parallel_train_step(method.loss, method.stages[0], tx, config, devices)
-    losses = []
+    step = make_parallel_train_step(method.loss, tx, config, devices)
+    losses, hyper = [], method.stages[0].weights(tiny.HYPER)._replace(learning_rate=3e-3)
     for number in range(STEPS):
         key = jax.random.fold_in(jax.random.key(0), number)
-        params, opt_state, aux = step(params, opt_state, split, key, np.float32(3e-3), tiny.HYPER)
+        params, opt_state, aux = step(params, opt_state, split, key, False, hyper)
         losses.append(float(aux["loss"]))
     counts = make_parallel_eval_step(method, len(tiny.CLASSES), 3, devices)(params, split)
     return {

@@ -9,7 +9,6 @@ import pytest
 from tiny import CLASSES, HYPER, assert_same_runs, loop, make_batch, model_config, random_params
 
 from cmarr_jax.config import Hyperparameters, TrainConfig
-from cmarr_jax.method import Stage
 from cmarr_jax.missing import availability_patterns
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import make_parallel_eval_step, make_parallel_sweep, make_parallel_train_step, split_batch
@@ -54,23 +53,22 @@ def test_a_training_step_on_eight_devices_equals_one(name, stage):
     method, config = make_method(name, QUIET, TrainConfig()), TrainConfig()
     stage = method.stages[stage]
     loss = with_fixed_patterns(method) if stage.hide else method.loss
-    last, stage = stage.hide, stage._replace(hide=False)
     batch = uneven_batch()
     params = random_params(method.init, batch)
     # Without Adam, whose first step is a sign, which hides or blows up differences: the update is the clipped gradient.
     tx = optax.chain(recording_norm(), optax.clip_by_global_norm(0.1))
-    args = jax.random.key(0), jnp.asarray(10.0), WEIGHTS
-    step = jax.jit(make_train_step(loss, stage, tx, config))
+    args = jax.random.key(0), False, stage.weights(WEIGHTS)._replace(learning_rate=10.0)
+    step = jax.jit(make_train_step(loss, tx, config))
     expected_params, (expected_norm, _), expected = step(params, tx.init(params), batch, *args)
     assert expected_norm > 0.1  # it was clipped
-    parallel = make_parallel_train_step(loss, stage, tx, config)
+    parallel = make_parallel_train_step(loss, tx, config)
     new_params, (norm, _), aux = parallel(
         jax.tree.map(jnp.copy, params), tx.init(params), split_batch(batch, DEVICES), *args
     )
     np.testing.assert_allclose(norm, expected_norm, rtol=1e-5)
     chex.assert_trees_all_close(aux, expected, atol=1e-5, rtol=1e-5)
     chex.assert_trees_all_close(new_params, expected_params, atol=1e-5)
-    if name == "cm_arr" and last:
+    if name == "cm_arr" and stage.hide:
         assert all(value != 0 for value in aux.values())
 
 
@@ -79,12 +77,13 @@ def test_a_step_may_follow_a_step():
     method, config = make_method("zero_fill", model_config(), TrainConfig()), TrainConfig()
     tx = make_tx(config)
     batch = split_batch(uneven_batch(), DEVICES)
+    hyper = HYPER._replace(learning_rate=3e-3)
     params = random_params(method.init, uneven_batch())
     opt_state = tx.init(params)
-    step = make_parallel_train_step(method.loss, method.stages[1], tx, config)
+    step = make_parallel_train_step(method.loss, tx, config)
     losses = []
     for _ in range(4):
-        params, opt_state, aux = step(params, opt_state, batch, jax.random.key(0), jnp.asarray(3e-3), HYPER)
+        params, opt_state, aux = step(params, opt_state, batch, jax.random.key(0), True, hyper)
         losses.append(float(aux["loss"]))
     assert losses[3] < losses[1] < losses[0]
 
@@ -95,10 +94,10 @@ def test_each_device_draws_its_own_noise():
         return params["w"] * 0.0, {"sum": noise, "squares": noise**2, "available": jnp.sum(available)}
 
     tx = optax.identity()
-    step = make_parallel_train_step(loss, Stage("x", 1, True), tx, TrainConfig())
+    step = make_parallel_train_step(loss, tx, TrainConfig())
     batch = split_batch(make_batch(size=8), DEVICES)
     same = jax.tree.map(lambda x: jnp.tile(x[:1], (DEVICES,) + (1,) * (x.ndim - 1)), batch)
-    _, _, aux = step({"w": jnp.zeros(())}, tx.init({}), same, jax.random.key(0), jnp.asarray(1.0), HYPER)
+    _, _, aux = step({"w": jnp.zeros(())}, tx.init({}), same, jax.random.key(0), True, HYPER)
     assert abs(aux["sum"] ** 2 - DEVICES * aux["squares"]) > 0.1  # equal for eight times the same number
 
 

@@ -153,7 +153,7 @@ def training(made, data_set):
 
         return jax.jit(train_step)
 
-    step = counted(make_train_step(raw.loss, raw.stages[1], tx, CONFIG))
+    step = counted(make_train_step(raw.loss, tx, CONFIG))
     params = random_params(raw.init, make_batches(data_set)[0])
     arrays = jax.device_put((params, tx.init(params), jax.random.key(1)), jax.devices()[0])  # as what is restored
     progress = Progress(*arrays, 0, {"next_index": 0})
@@ -162,8 +162,11 @@ def training(made, data_set):
 
 def run(training, iterator, num_steps, progress=None):
     *_, step, first, _ = training
-    settings = {"num_steps": num_steps, "learning_rate": lambda step: 1e-2 / (1 + step), "hyper": HYPER}
-    return train_steps(step, progress or first, iterator, **settings)
+    return train_steps(step, progress or first, iterator, num_steps=num_steps, hide=True, hyper=hyper_of)
+
+
+def hyper_of(step):
+    return HYPER._replace(learning_rate=1e-2 / (1 + step))
 
 
 def test_streamed_training_equals_training_in_memory_and_traces_once(made, data_set, training):
@@ -173,12 +176,12 @@ def test_streamed_training_equals_training_in_memory_and_traces_once(made, data_
     assert len(traces) == 1  # the incomplete batch and the second epoch included
     assert 0 <= timing.waited <= timing.seconds
     assert (after.step, after.position) == (6, {"next_index": 6})
-    train_step = jax.jit(make_train_step(method.loss, method.stages[1], tx, CONFIG))
+    train_step = jax.jit(make_train_step(method.loss, tx, CONFIG))
     params, opt_state = progress.params, progress.opt_state
     for number in range(len(batches)):
         batch = normalize(normalizer, take(data, *map(jnp.asarray, batches.rows_of(number))))
-        key, rate = jax.random.fold_in(progress.key, number), jnp.asarray(1e-2 / (1 + number))
-        params, opt_state, expected = train_step(params, opt_state, batch, key, rate, HYPER)
+        key = jax.random.fold_in(progress.key, number)
+        params, opt_state, expected = train_step(params, opt_state, batch, key, True, hyper_of(number))
         np.testing.assert_allclose(aux["loss"][number], expected["loss"], rtol=1e-5)
     chex.assert_trees_all_close(after.params, params, atol=1e-5)
 
@@ -216,7 +219,7 @@ def test_rows_that_fill_up_never_count(data_set, training):
     chex.assert_trees_all_close(fit_normalizer([batch]), fit_normalizer([spoilt]))
 
 
-def test_replicated_parameters_are_compiled_for_once():
+def test_one_compiled_step_serves_both_stages_and_each_step():
     traces = []
 
     def loss(params, batch, available, key, hyper, axis_name=None):
@@ -224,11 +227,14 @@ def test_replicated_parameters_are_compiled_for_once():
         return params["w"] * jnp.mean(batch.label), {"count": jnp.sum(batch.where)}
 
     tx = optax.identity()
-    step = make_parallel_train_step(loss, Stage("x", 1, False), tx, CONFIG)
+    step = make_parallel_train_step(loss, tx, CONFIG)
     params, opt_state = replicate(({"w": jnp.ones(())}, tx.init({})))
     batch = split_batch(make_batch(size=8), jax.device_count())
-    for _ in range(3):
-        params, opt_state, _ = step(params, opt_state, batch, jax.random.key(0), jnp.asarray(1.0), HYPER)
+    stages = Stage("a", 1, False, without=("refinement",)), Stage("b", 2, True)
+    for number in range(6):  # two steps an epoch
+        at, end = stage_of(stages, number, 2)
+        hyper = command.step_hyper(HYPER, stages[at], at == 1, end, 2, number)
+        params, opt_state, _ = step(params, opt_state, batch, jax.random.key(number), stages[at].hide, hyper)
     assert len(traces) == 1
 
 

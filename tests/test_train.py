@@ -142,10 +142,9 @@ def test_evaluation_does_not_depend_on_the_batch_size(cm_arr_setup, first, count
 def test_steps_lower_the_loss_on_a_fixed_batch(cm_arr_setup, stage):
     tx = make_tx(cm_arr_setup.train)
     chex.clear_trace_counter()
-    step = chex.assert_max_traces(
-        make_train_step(cm_arr_setup.method.loss, cm_arr_setup.method.stages[stage], tx, cm_arr_setup.train), n=1
-    )
-    step = jax.jit(step)
+    step = chex.assert_max_traces(make_train_step(cm_arr_setup.method.loss, tx, cm_arr_setup.train), n=1)
+    step, stage = jax.jit(step), cm_arr_setup.method.stages[stage]
+    hyper = stage.weights(HYPER)._replace(learning_rate=3e-3)
     everything = jnp.ones(16, bool)
     batch = take(cm_arr_setup.data, jnp.arange(16), everything)
     batch = normalize(fit_normalizer(cm_arr_setup.data, jnp.arange(16), everything), batch)
@@ -153,7 +152,7 @@ def test_steps_lower_the_loss_on_a_fixed_batch(cm_arr_setup, stage):
     opt_state = tx.init(params)
     losses = []
     for _ in range(8):  # with one key: the same patterns and noise each time
-        params, opt_state, aux = step(params, opt_state, batch, jax.random.key(0), 3e-3, HYPER)
+        params, opt_state, aux = step(params, opt_state, batch, jax.random.key(0), stage.hide, hyper)
         losses.append(float(aux["loss"]))
     assert losses[2] < losses[1] < losses[0]
     assert losses[-1] < losses[2]
@@ -256,11 +255,11 @@ def available_in_a_step(hide, *, include_complete=True, seed=0, num=400):
     loss = lambda params, batch, available, key, hyper, axis_name=None: (params["w"], {"available": available})
     config = TrainConfig(include_complete=include_complete)
     tx = optax.identity()
-    step = jax.jit(make_train_step(loss, Stage("x", 1, hide), tx, config))
+    step = jax.jit(make_train_step(loss, tx, config))
     batch = make_batch(size=num)
     batch = batch._replace(present=batch.present.at[:100, 1].set(False))
     params = {"w": jnp.zeros(())}
-    return batch.present, step(params, tx.init(params), batch, jax.random.key(seed), 1.0, HYPER)[2]["available"]
+    return batch.present, step(params, tx.init(params), batch, jax.random.key(seed), hide, HYPER)[2]["available"]
 
 
 def test_patterns_are_drawn_per_utterance_and_reading():
