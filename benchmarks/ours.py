@@ -31,20 +31,28 @@ def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
     return _on_what_it_gave(lambda *args: step(*args, True, HYPER), _start(config), batch)
 
 
-def our_steps_of_one_program(config: ModelConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
-    """Steps on the same batch without a return to the host between them, as an epoch has them."""
-    steps = jax.jit(_several(_make_step(config), num_steps), donate_argnums=(0, 1))
-    return _on_what_it_gave(lambda *args: steps(*args, True, HYPER), _start(config), batch)
+def our_steps_of_one_program(
+    config: ModelConfig, batch: Batch, num_steps: int, *, on_each_device: bool = False
+) -> Callable[[], Any]:
+    """Steps on the same batch without a return to the host between them, as an epoch has them.
+
+    Of one model, or of as many as there are devices, side by side, as a sweep has them.
+    """
+    several = _several(_make_step(config), num_steps)
+    steps = lambda params, opt_state, batch, key: several(params, opt_state, batch, key, True, HYPER)
+    return _program(steps, config, batch, on_each_device=on_each_device)
 
 
 def our_parallel_steps(config: ModelConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
-    """As `our_steps_of_one_program`, with the batch split over all devices."""
+    """As `our_steps_of_one_program`, with the batch of one model split over all devices."""
     steps = map_step(_several(_make_step(config, axis_name=AXIS), num_steps))
     parts = split_batch(batch, jax.device_count())
     return _on_what_it_gave(lambda *args: steps(*args, True, HYPER), replicate(_start(config)), parts)
 
 
-def our_steps(config: ModelConfig, data: Data, num_steps: int, batch_size: int) -> Callable[[], Any]:
+def our_steps(
+    config: ModelConfig, data: Data, num_steps: int, batch_size: int, *, on_each_device: bool = False
+) -> Callable[[], Any]:
     """The first steps of an epoch as one program on the data in device memory, with planned batches."""
     step = _make_step(config)
     rows, where = jnp.arange(len(data.label)), jnp.ones(len(data.label), bool)
@@ -58,7 +66,18 @@ def our_steps(config: ModelConfig, data: Data, num_steps: int, batch_size: int) 
         inputs_of = lambda *chosen: (normalize(normalizer, take(data, *chosen, plan)), True, HYPER)
         return _scan(step, params, opt_state, key, inputs_of, jnp.arange(num_steps), *drawn)
 
-    return _on_what_it_gave(jax.jit(steps, donate_argnums=(0, 1)), _start(config), data, normalizer)
+    return _program(steps, config, data, normalizer, on_each_device=on_each_device)
+
+
+def _program(steps, config: ModelConfig, *inputs: Any, on_each_device: bool) -> Callable[[], Any]:
+    """Calls of `steps(params, opt_state, *inputs, key)`, compiled for one model or for one on each device."""
+    if not on_each_device:
+        return _on_what_it_gave(jax.jit(steps, donate_argnums=(0, 1)), _start(config), *inputs)
+    number = jax.local_device_count()
+    state = jax.tree.map(lambda x: jnp.stack([x] * number), _start(config))
+    mapped = jax.pmap(steps, in_axes=(0, 0, *[None] * len(inputs), 0), donate_argnums=(0, 1))
+    inputs = replicate(inputs)  # once, not at each call
+    return _on_what_it_gave(lambda *args: mapped(*args[:-1], jax.random.split(args[-1], number)), state, *inputs)
 
 
 def _make_step(config: ModelConfig, axis_name: str | None = None):

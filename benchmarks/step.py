@@ -1,6 +1,6 @@
 """Speed of a training step of CM-ARR against a PyTorch twin of the same network, and of the machine's matmul limit.
 
-    python -m benchmarks.step [--repeats 7] [--no-compiled]
+    python -m benchmarks.step [--repeats 5] [--no-compiled]
 
 Lineage sizes, float32, stage 2 (modalities hidden) with the optimizer's update. Prints plain Markdown for RESULTS.md.
 Without PyTorch (`pip install -e '.[bench]'`) the twin's cells are empty.
@@ -25,6 +25,7 @@ from cmarr_jax.config import ModelConfig
 from cmarr_jax.input import Data, to_data
 from cmarr_jax.types import Batch
 
+SPLIT, MODELS = "ours, the batch split over a device a core", "ours, a model on each of these, per model"
 PUBLISHED = "twin, eager, its convolutions as published (Conv2d)"
 SQUARE = (2048, 2048, 2048)  # XLA's rate at this product is called the machine's limit
 
@@ -41,9 +42,9 @@ class Options:
       compiled: Also the twin under `torch.compile`, at fixed lengths.
     """
 
-    repeats: int = 7
+    repeats: int = 5
     batch_size: int = 128
-    steps: int = 6
+    steps: int = 4
     scale: float = 1.0
     compiled: bool = True
 
@@ -81,10 +82,11 @@ def print_matmul_rates(options: Options) -> None:
 
 
 def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, step: Callable[[], Any]) -> None:
-    """Steps on a batch without padding: ours in one program, on one device and on all, and one by one; the twin."""
+    """Steps on a batch without padding: ours in one program, in three forms, and one by one; the twin in three."""
     calls = {"matmul": measure.xla_products(*SQUARE)}
     calls["ours"] = ours.our_steps_of_one_program(config, batch, options.steps)
-    calls["ours, a device a core"] = ours.our_parallel_steps(config, batch, options.steps)
+    calls[SPLIT] = ours.our_parallel_steps(config, batch, options.steps)
+    calls[MODELS] = ours.our_steps_of_one_program(config, batch, options.steps, on_each_device=True)
     calls["ours, a call a step"] = step
     if HAS_TORCH:
         calls["twin, eager"] = twin_step(config, batch)
@@ -95,10 +97,10 @@ def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, ste
     flops = encoder_train_flops(config, jax.tree.map(np.asarray, batch.length))
     lengths = ", ".join(f"{name} {frames}" for name, frames in FRAMES.items())
     print(f"\nA training step, batch {options.batch_size}, fixed lengths ({lengths});")
-    print(f"ours is {options.steps} steps in one program, as an epoch is, on one device or split over one a core:\n")
-    names = ["ours", "ours, a device a core", "ours, a call a step", "twin, eager", PUBLISHED]
+    print(f"ours is {options.steps} steps in one program, as an epoch is:\n")
+    names = ["ours", SPLIT, MODELS, "ours, a call a step", "twin, eager", PUBLISHED]
     names += ["twin, compiled"] if options.compiled else []
-    steps = dict.fromkeys(names[:2], options.steps)
+    steps = {"ours": options.steps, SPLIT: options.steps, MODELS: options.steps * jax.device_count()}
     timings = {name: timing.per(steps.get(name, 1)) for name, timing in timings.items()}
     print_steps(timings, names, options.batch_size, flops)
 
@@ -112,6 +114,7 @@ def print_varied_lengths(options: Options, config: ModelConfig) -> None:
     orders = [np.random.default_rng(seed).permutation(len(corpus))[:num_rows] for seed in range(options.repeats + 1)]
     calls = {"matmul": measure.xla_products(*SQUARE)}
     calls["ours"] = ours.our_steps(config, data, steps, options.batch_size)
+    calls[MODELS] = ours.our_steps(config, data, steps, options.batch_size, on_each_device=True)
     if HAS_TORCH:
         calls["twin, eager"] = twin_steps(config, data, iter(orders), options.batch_size)
         calls[PUBLISHED] = twin_steps(config, data, iter(orders), options.batch_size, planar=True)
@@ -121,8 +124,9 @@ def print_varied_lengths(options: Options, config: ModelConfig) -> None:
     print(f"\nA training step, batch {options.batch_size}, IEMOCAP-like lengths ({lengths}); ours plans its batches,")
     print(f"the twin pads shuffled ones to their longest, audio to {padded:.0f} on average; {steps} steps a repeat:\n")
     flops = encoder_train_flops(config, corpus.length) * options.batch_size / len(corpus)
-    timings = {name: timing.per(1 if name == "matmul" else steps) for name, timing in timings.items()}
-    print_steps(timings, ["ours", "twin, eager", PUBLISHED], options.batch_size, flops)
+    done = {"matmul": 1, MODELS: steps * jax.device_count()}
+    timings = {name: timing.per(done.get(name, steps)) for name, timing in timings.items()}
+    print_steps(timings, ["ours", MODELS, "twin, eager", PUBLISHED], options.batch_size, flops)
 
 
 def batches(orders: list[np.ndarray], size: int) -> Iterator[np.ndarray]:
