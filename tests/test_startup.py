@@ -113,6 +113,6 @@ def test_time_to_the_first_step(monkeypatch):
     now[0] += 3.0
     start_up.lap("compiling")
     assert start_up.parts == pytest.approx({"imports": began, "data": 2.0, "compiling": 3.0})
-    start_up.counts.update({"compile_requests_use_cache": 7, "cache_hits": 4})
+    start_up.counts.update({"compile_requests_use_cache": 9, "cache_hits": 4, "cache_misses": 3})
     total = f"First step after {began + 5:.1f} s: imports {began:.1f} s, "
     assert start_up.text() == total + "data 2.0 s, compiling 3.0 s (cache: 4 of 7 programs found)."
