@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -29,14 +28,14 @@ from cmarr_jax.input import Data, modality_configs, to_data
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import replicate
 from cmarr_jax.plan import GIB, SweepPlan, available_memory, plan_sweep
-from cmarr_jax.processes import ended_together, first_then_others, is_first, smallest, start
+from cmarr_jax.processes import first_then_others, is_first, smallest
 from cmarr_jax.sweep import Runs, stack_runs
 from cmarr_jax.train import RunResult, make_train_run
 from experiments.report import write_tables
 from experiments.results import Row, append_rows, read_rows, rows_from_counts
 from experiments.settings import METHODS, SEQUENCES, SMOKE, SYNTHETIC, VECTORS, Settings
 from experiments.sources import SYNTHETIC_NAME, Source, load_archive, load_synthetic
-from experiments.startup import QUICK_COMPILE, StartUp, keep_compiled_programs
+from experiments.startup import QUICK_COMPILE, StartOptions, StartUp, set_up_jax, told_in_a_sentence
 
 PACKAGES = (
     "jax",
@@ -90,18 +89,7 @@ class Arguments:
     memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
     """GiB of one accelerator, or of a machine without one: no more models are trained at once than fit in it. By
     default, what is free."""
-    compilation_cache: bool = True
-    """Keep compiled programs on disk: a second start compiles nothing."""
-    cache_folder: Path | None = None
-    """Where; by default `JAX_COMPILATION_CACHE_DIR`, or `cmarr_jax/xla` in the user's cache."""
-    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """This is one of several processes that share the work, started by Slurm, Open MPI, Kubernetes or on a TPU pod."""
-    coordinator_address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """With another launcher: address of process 0, a free port. Then with the following two, in every process."""
-    num_processes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """How many processes there are."""
-    process_id: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Number of this process, from 0."""
+    start: tyro.conf.OmitArgPrefixes[StartOptions] = dataclasses.field(default_factory=StartOptions)
 
 
 def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
@@ -361,30 +349,12 @@ def run_command() -> None:
     """The command line: one sentence on standard error for what a user can mend, and exit code 2."""
     start_up = StartUp()
     arguments = tyro.cli(Arguments, prog="python -m experiments.reproduce")
-    with ended_together():
-        try:
-            set_up_jax(arguments)
-            main(arguments, start_up)
-        except (ArchiveError, FoldError, FileExistsError, FileNotFoundError, ValueError) as error:
-            which = f"process {jax.process_index()}: " if jax.process_count() > 1 else ""
-            print(f"{which}error: {error}", file=sys.stderr)
-            raise SystemExit(2) from None
+    errors = ArchiveError, FoldError, FileExistsError, FileNotFoundError, ValueError
+    with told_in_a_sentence(*errors):
+        set_up_jax(arguments.start, a_device_a_core=True)  # a CPU runs one model per core
+        main(arguments, start_up)
     if is_first():
         print(f"Took {start_up.seconds() / 60:.1f} minutes.")
-
-
-def set_up_jax(arguments: Arguments) -> None:
-    """What has to be said before JAX is used. Raises ValueError if other processes or a folder cannot be reached."""
-    if "JAX_NUM_CPU_DEVICES" not in os.environ:  # a CPU runs one model per core
-        mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", mine or 1)
-    if arguments.compilation_cache:
-        keep_compiled_programs(arguments.cache_folder)
-    else:
-        jax.config.update("jax_enable_compilation_cache", False)
-    where = (arguments.coordinator_address, arguments.num_processes, arguments.process_id)
-    if arguments.distributed or any(part is not None for part in where):
-        start(*where)
 
 
 if __name__ == "__main__":

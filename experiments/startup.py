@@ -1,15 +1,67 @@
-"""What happens before the first step: compiled programs kept on disk, and how long it took until then."""
+"""What happens before the first step: other processes, compiled programs kept on disk, how long it took until then."""
 
+import contextlib
+import dataclasses
 import os
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import psutil
+import tyro
+
+from cmarr_jax.processes import ended_together, start
 
 EVENTS = "/jax/compilation_cache/"
 QUICK_COMPILE = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class StartOptions:
+    """Options of every command: compiled programs and other processes."""
+
+    compilation_cache: bool = True
+    """Keep compiled programs on disk: a second start compiles nothing."""
+    cache_folder: Path | None = None
+    """Where; by default `JAX_COMPILATION_CACHE_DIR`, or `cmarr_jax/xla` in the user's cache."""
+    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """This is one of several processes that share the work, started by Slurm, Open MPI, Kubernetes or on a TPU pod."""
+    coordinator_address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """With another launcher: address of process 0, a free port. Then with the following two, in every process."""
+    num_processes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """How many processes there are."""
+    process_id: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Number of this process, from 0."""
+
+
+def set_up_jax(options: StartOptions, *, a_device_a_core: bool) -> None:
+    """What has to be said before JAX is used. Raises ValueError if other processes or a folder cannot be reached."""
+    if a_device_a_core and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        jax.config.update("jax_num_cpu_devices", mine or 1)
+    if options.compilation_cache:
+        keep_compiled_programs(options.cache_folder)
+    else:
+        jax.config.update("jax_enable_compilation_cache", False)
+    where = (options.coordinator_address, options.num_processes, options.process_id)
+    if options.distributed or any(part is not None for part in where):
+        start(*where)
+
+
+@contextlib.contextmanager
+def told_in_a_sentence(*errors: type[Exception]) -> Iterator[None]:
+    """These errors, which a user can mend, become one sentence on standard error and exit code 2, in all processes."""
+    with ended_together():
+        try:
+            yield
+        except errors as error:
+            which = f"process {jax.process_index()}: " if jax.process_count() > 1 else ""
+            print(f"{which}error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 def default_cache_folder() -> Path:

@@ -21,10 +21,12 @@ from cmarr_jax.metrics import uar
 from cmarr_jax.missing import condition_names
 from cmarr_jax.objectives import make_method
 from cmarr_jax.parallel import make_parallel_eval_step, make_parallel_train_step, split_batch
+from cmarr_jax.processes import is_first
 from cmarr_jax.stream import Batches, DataSet, fit_normalizer, open_data_set, read_ahead, read_text
 from cmarr_jax.stream_train import Progress, on_raw_features, stage_of, train_steps
 from cmarr_jax.train import Best, make_tx, with_decay
 from experiments.settings import SEQUENCES, VECTORS, Settings
+from experiments.startup import StartOptions, StartUp, set_up_jax, told_in_a_sentence
 from experiments.stream_state import METRICS, MODEL, State, first_state, prepare_folder, restore, save, write_line
 
 
@@ -65,14 +67,16 @@ class Arguments:
     """Steps per line of metrics."""
     save_every: int = 1000
     """Steps between checkpoints; one is also written after each epoch."""
+    start: tyro.conf.OmitArgPrefixes[StartOptions] = dataclasses.field(default_factory=StartOptions)
 
 
-def main(arguments: Arguments) -> None:
+def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     """Trains. Raises the errors that `run_command` turns into sentences."""
     if min(arguments.log_every, arguments.save_every) < 1:
         found = f"{arguments.log_every} and {arguments.save_every}"
         raise ValueError(f"--log-every and --save-every must be positive, found {found}")
-    say = print if jax.process_index() == 0 else lambda *_: None
+    start_up = start_up or StartUp()
+    say = print if is_first() else lambda *_: None
     data_set = open_data_set(arguments.data, modalities=arguments.modalities or None)
     train_rows, val_rows = split_rows(read_text(data_set, "speaker"), arguments.held_out)
     settings = choose_settings(arguments, data_set)
@@ -97,9 +101,10 @@ def main(arguments: Arguments) -> None:
         normalizer = fit_normalizer(read_ahead(make_batches(train_rows, eval_size), place=lambda batch: batch))
         state = state._replace(normalizer=normalizer)
         say(f"Normaliser: one pass in {time.perf_counter() - start:.1f} s.")
-    best = train(config, method, state, batches, val_batches, arguments, say)
+    start_up.lap("data")
+    best = train(config, method, state, batches, val_batches, arguments, start_up, say)
     record = {"held_out": list(arguments.held_out), "best_epoch": best.epoch, "val_counts": best.counts}
-    if jax.process_index() == 0:
+    if is_first():
         save_run(arguments.out / MODEL, config, best.params, state.normalizer, record)
     say(f"Written: {arguments.out}/{METRICS}, config.json, {MODEL}")
 
@@ -111,6 +116,7 @@ def train(
     batches: Batches,
     val_batches: Batches,
     arguments: Arguments,
+    start_up: StartUp,
     say: Callable[..., None],
 ) -> Best:
     """Trains and validates after each epoch; returns the best epoch of the last stage."""
@@ -142,6 +148,9 @@ def train(
         if compiled:
             line["waited"] = timing.waited / timing.seconds
             line["utterances_per_s"] = (stop - step) * batches.batch_size / timing.seconds
+        else:
+            start_up.lap("compiling")
+            say(start_up.text())
         compiled = True
         write_line(arguments.out, line)
         say(train_text(line))
@@ -220,15 +229,15 @@ def resident_mib() -> float:
 
 def run_command() -> None:
     """The command line: one sentence on standard error for what a user can mend, and exit code 2."""
+    start_up = StartUp()
     arguments = tyro.cli(Arguments, prog="python -m experiments.stream")
-    try:
-        main(arguments)
-    except KeyboardInterrupt:
-        print(f"Stopped; go on with --resume --out {arguments.out}", file=sys.stderr)
-        raise SystemExit(130) from None
-    except (FileExistsError, FileNotFoundError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with told_in_a_sentence(FileExistsError, FileNotFoundError, ValueError):
+        try:
+            set_up_jax(arguments.start, a_device_a_core=False)
+            main(arguments, start_up)
+        except KeyboardInterrupt:
+            print(f"Stopped; go on with --resume --out {arguments.out}", file=sys.stderr)
+            raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

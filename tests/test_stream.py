@@ -1,7 +1,10 @@
 """Streamed batches: all utterances, in an order by seed, over any number of processes, from any position."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import OrderedDict
 
 import chex
@@ -10,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from test_processes import LOCAL_DEVICES, ROOT, assert_ended_well, run_two, spoken
 from tiny import CLASSES, HYPER, make_batch, make_corpus, model_config, random_params
 
 from cmarr_jax import input as in_memory
-from cmarr_jax.checkpoint import load_progress, save_progress
+from cmarr_jax.checkpoint import load_progress, load_run, save_progress
 from cmarr_jax.config import TrainConfig
 from cmarr_jax.corpus import read_archive, write_archive
 from cmarr_jax.input import modality_configs, normalize, take, to_data
@@ -320,6 +324,34 @@ def test_the_command_goes_on_where_it_was_stopped(made, tmp_path, monkeypatch, c
     shutil.rmtree(tmp_path / "stopped" / stream_state.MODEL)
     with pytest.raises(ValueError, match=r"was another training \(seed differ\)"):
         command.main(make_arguments(path, tmp_path / "stopped", resume=True, seed=1))
+
+
+def test_two_processes_train_the_model_of_one(made, tmp_path):
+    def command_line(out, *options):
+        small = "--complete-epochs 1 --missing-epochs 1 --batch-size 16 --embedding 4 --max-frames 4 --log-every 1"
+        rest = f"--held-out speaker0 speaker4 --method zero_fill --modalities video text {small}".split()
+        where = ["--data", str(made[1]), "--out", str(out), "--no-compilation-cache"]
+        return [sys.executable, "-m", "experiments.stream", *where, *rest, *options]
+
+    joined = lambda port, number: (
+        f"--coordinator-address 127.0.0.1:{port} --num-processes 2 --process-id {number}".split()
+    )
+    done = run_two(lambda port, number: command_line(tmp_path / "two", *joined(port, number)))
+    assert_ended_well(done)
+    assert "First step after" in done[0].stdout
+    assert spoken(done[1]) == ""
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(2 * LOCAL_DEVICES)}
+    subprocess.run(command_line(tmp_path / "one"), cwd=ROOT, env=env, check=True, capture_output=True)
+    lines = [
+        [json.loads(line) for line in (tmp_path / name / stream_state.METRICS).read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert [line["step"] for line in lines[0]] == [1, 2, 2, 3, 4, 4]
+    for one, two in zip(*lines, strict=True):
+        assert one.get("val_uar") == two.get("val_uar")
+        np.testing.assert_allclose(two.get("loss", 0), one.get("loss", 0), rtol=1e-5)
+    params = [load_run(tmp_path / name / stream_state.MODEL).params for name in ("one", "two")]
+    chex.assert_trees_all_close(*params, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
