@@ -65,7 +65,7 @@ TrainRun = Callable[[Data, Fold, Array, Hyperparameters], RunResult]
 
 
 def make_tx(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam behind gradient clipping, without its learning rate: that is an argument of each step."""
+    """Adam behind gradient clipping, without its learning rate, which each step is given (`hyper`)."""
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam())
 
 
