@@ -2,9 +2,9 @@
 
     python -m benchmarks.evaluate [--repeats 7]
 
-`cmarr_jax.train.evaluate` encodes an utterance once and predicts it in each of the 2^M - 1 conditions; the slow path
-encodes it anew for every condition, as published code does. Lineage sizes, float32. Prints plain Markdown for
-RESULTS.md, and fails if the two paths count differently.
+`cmarr_jax.training.evaluation.evaluate` encodes an utterance once and predicts it in each of the 2^M - 1 conditions;
+the slow path encodes it anew for every condition, as published code does. Lineage sizes, float32. Prints plain Markdown
+for RESULTS.md, and fails if the two paths count differently.
 """
 
 import dataclasses
@@ -19,13 +19,14 @@ import tyro
 from benchmarks import measure
 from benchmarks.measure import interleaved, markdown_table
 from benchmarks.workload import FRAMES, NUM_CLASSES, fixed_batch, init_params, lineage_config
-from cmarr_jax.batching import PartPlan
-from cmarr_jax.config import TrainConfig
-from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
-from cmarr_jax.method import Method, Params
-from cmarr_jax.missing import availability_patterns, condition_names
-from cmarr_jax.objectives import make_method
-from cmarr_jax.train import count_conditions, evaluate
+from cmarr_jax.data.availability import availability_patterns, condition_names
+from cmarr_jax.data.batching import PartPlan, take
+from cmarr_jax.data.device import DeviceCorpus
+from cmarr_jax.data.normalizer import Normalizer, fit_normalizer, normalize
+from cmarr_jax.methods import make_method
+from cmarr_jax.methods.base import Method, Params
+from cmarr_jax.metrics import confusion_counts
+from cmarr_jax.training.evaluation import evaluate
 from cmarr_jax.types import Array
 
 
@@ -48,9 +49,9 @@ def main(options: Options) -> None:
     """Checks that both paths agree, times them and prints the table."""
     print(f"{measure.machine_text()}\n", flush=True)
     config = lineage_config()
-    method = make_method("cm_arr", config, TrainConfig())
+    method = make_method(config)
     batch = fixed_batch(options.utterances)
-    data = Data(batch.features, batch.length, batch.present, batch.label)
+    data = DeviceCorpus(batch.features, batch.length, batch.present, batch.label)
     rows, where = jnp.arange(options.utterances), batch.where
     normalizer = jax.jit(fit_normalizer)(data, rows, where)
     args = init_params(config), normalizer, data, rows, where
@@ -75,9 +76,9 @@ def main(options: Options) -> None:
 def at_once(method: Method, options: Options) -> Callable[..., Any]:
     """The library's way."""
 
-    def counts(params: Params, normalizer: Normalizer, data: Data, rows: Array, where: Array) -> Array:
+    def counts(params: Params, normalizer: Normalizer, data: DeviceCorpus, rows: Array, where: Array) -> Array:
         plan = PartPlan(options.batch_size)
-        return evaluate(method, params, normalizer, data, rows, where, num_classes=NUM_CLASSES, plan=plan)[0]
+        return evaluate(method, params, normalizer, data, rows, where, plan)[0].counts
 
     return jax.jit(counts)
 
@@ -86,10 +87,15 @@ def one_by_one(method: Method, options: Options) -> Callable[..., Any]:
     """A pass over all utterances for each condition, one program for all of them."""
 
     @jax.jit
-    def one(params: Params, normalizer: Normalizer, data: Data, rows: Array, where: Array, pattern: Array) -> Array:
+    def one(
+        params: Params, normalizer: Normalizer, data: DeviceCorpus, rows: Array, where: Array, pattern: Array
+    ) -> Array:
         def add(counts: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
             batch = normalize(normalizer, take(data, *part))
-            return counts + count_conditions(method, params, batch, pattern[None], NUM_CLASSES)[0], None
+            available = pattern[None] & batch.present
+            predicted = method.predict(params, method.encode(params, batch), available).argmax(axis=-1)
+            counted = batch.where & available.any(axis=-1)
+            return counts + confusion_counts(batch.label, predicted, counted, num_classes=NUM_CLASSES), None
 
         chunks = jax.tree.map(lambda x: x.reshape(-1, options.batch_size), (rows, where))
         return jax.lax.scan(add, jnp.zeros((NUM_CLASSES, NUM_CLASSES), jnp.int32), chunks)[0]

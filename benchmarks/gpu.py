@@ -4,9 +4,10 @@
     python -m benchmarks.gpu [--small]
 
 CM-ARR at the lineage's sizes on 5,531 generated utterances of IEMOCAP-like lengths, all frames kept, in batches as
-`make_plan` plans them; 10 folds, one device. A step is one of stage 2 (modalities hidden), optimizer included. Rows are
-shown on standard error as they are measured; the table in plain Markdown is all that standard output holds. A part that
-runs out of memory says so in its row and the next one follows; one that fails otherwise also makes the exit status 1.
+`plan_batches` plans them; 10 folds, one device. A step is one of stage 2 (modalities hidden), optimizer included. Rows
+are shown on standard error as they are measured; the table in plain Markdown is all that standard output holds. A part
+that runs out of memory says so in its row and the next one follows; one that fails otherwise also makes the exit status
+1.
 """
 
 import dataclasses
@@ -133,8 +134,8 @@ def attempt(name: str, call: Callable[[], Any], failed: list[str]) -> Any:
 
 def twin_steps_per_seed(work: Work) -> int:
     """Steps of a loop over the folds, all epochs of both stages."""
-    per_epoch = sum(-(-len(split.train) // work.train.batch_size) for split in work.splits)
-    return per_epoch * (work.train.complete_epochs + work.train.missing_epochs)
+    per_epoch = sum(-(-len(split.train) // work.config.train.batch_size) for split in work.splits)
+    return per_epoch * (work.config.train.complete_epochs + work.config.train.missing_epochs)
 
 
 def row(name: str, one: Measured | str, twin: Timing | str | None, alone: float | None = None) -> list[str]:
@@ -177,11 +178,12 @@ def caption(options: Options, work: Work) -> str:
     if HAS_TORCH and (twin_device() == "cpu") != (jax.default_backend() == "cpu"):
         where += " (**not on the device that ours is on**: the ratios compare two machines)"
     tf32 = "allowed in both libraries (ours keep float32 in flow and distances)" if options.tf32 else "off in both"
-    epochs = f"{work.train.complete_epochs} + {work.train.missing_epochs} epochs"
+    train = work.config.train
+    epochs = f"{train.complete_epochs} + {train.missing_epochs} epochs"
     return (
         f"{'Small sizes. ' if options.small else ''}{len(work.data.label)} generated utterances ({lengths}); one "
         f"device. A step: stage 2, forward, backward and update, of one model; median (quartiles) of "
-        f"{options.repeats} epochs. Whole row: float32, batch {work.train.batch_size}, {epochs}, validated every "
+        f"{options.repeats} epochs. Whole row: float32, batch {train.batch_size}, {epochs}, validated every "
         f"epoch and tested, trained once. Program: what the compiler states for arguments, results and between. "
         f"Twin: {where}, float32, eager, each shuffled batch padded to its longest; TensorFloat-32 {tf32}. Its loop "
         f"is projected: steps of all epochs, folds and seeds x its step, without validation and tests; stage 1 taken "

@@ -11,25 +11,24 @@ import numpy as np
 
 from benchmarks.measure import Timing, interleaved
 from benchmarks.workload import NUM_CLASSES, iemocap_like_corpus, init_params, lineage_config
-from cmarr_jax.batching import PartPlan, make_plan, place, shuffle
-from cmarr_jax.config import Hyperparameters, ModelConfig, TrainConfig
-from cmarr_jax.folds import Fold, FoldSplit, make_folds, stack_folds
-from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take, to_data
-from cmarr_jax.objectives import make_method
-from cmarr_jax.sweep import make_sweep, stack_runs
-from cmarr_jax.train import make_train_run, make_train_step, make_tx
+from cmarr_jax.config import RunConfig, TrainConfig
+from cmarr_jax.data.batching import PartPlan, arrange, plan_batches, shuffle, take
+from cmarr_jax.data.device import DeviceCorpus, to_device
+from cmarr_jax.data.folds import Fold, FoldSplit, make_folds, stack_folds
+from cmarr_jax.data.normalizer import Normalizer, fit_normalizer, normalize
+from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.training.run import make_train_run
+from cmarr_jax.training.step import ModelState, first_state, make_train_step
+from cmarr_jax.training.sweep import make_sweep, stack_runs
 from cmarr_jax.types import Array
-from experiments.settings import SMOKE
-
-HYPER = Hyperparameters()
+from experiments.presets import SMOKE
 
 
 class Work(NamedTuple):
     """What all parts compute on; `normalizer` has a leading axis of folds."""
 
-    config: ModelConfig
-    train: TrainConfig
-    data: Data
+    config: RunConfig
+    data: DeviceCorpus
     splits: list[FoldSplit]
     folds: Fold
     normalizer: Normalizer
@@ -47,61 +46,63 @@ class Measured(NamedTuple):
 def make_work(train: TrainConfig, *, scale: float, small: bool) -> Work:
     """Generates the corpus and moves it to the device; with `small` a network of a few units."""
     corpus = iemocap_like_corpus(scale)
-    data, splits = to_data(corpus), make_folds(corpus)
+    data, splits = to_device(corpus), make_folds(corpus)
     folds = stack_folds(splits)
     fit = lambda fold: fit_normalizer(data, fold.train, fold.train_where)
-    config = dataclasses.replace(lineage_config(), **(SMOKE.model if small else {}))
-    return Work(config, train, data, splits, folds, jax.jit(lambda folds: jax.lax.map(fit, folds))(folds))
+    config = lineage_config()
+    config = SMOKE.run_config("cm_arr", config.encoders.modalities, NUM_CLASSES) if small else config
+    config = dataclasses.replace(config, train=train)
+    return Work(config, data, splits, folds, jax.jit(lambda folds: jax.lax.map(fit, folds))(folds))
 
 
 def time_steps(work: Work, batch_size: int, dtype: str, *, models: int = 1, repeats: int) -> Measured:
     """The steps of an epoch of stage 2 in one program, for models of one fold after another."""
-    config = dataclasses.replace(work.config, encoder_dtype=dtype)
-    train = dataclasses.replace(work.train, batch_size=batch_size)
-    plan = make_plan(work.data, work.folds, train).train
+    config = dataclasses.replace(
+        work.config,
+        encoders=dataclasses.replace(work.config.encoders, dtype=dtype),
+        train=dataclasses.replace(work.config.train, batch_size=batch_size),
+    )
+    plan = plan_batches(work.data, work.folds, config.train).train
     index = jnp.arange(models) % len(work.splits)
     folds, normalizer = jax.tree.map(lambda x: x[index], (work.folds, work.normalizer))
     keys = jax.random.split(jax.random.key(0), models)
 
     def draw(key: Array, fold: Fold) -> tuple[Array, Array]:
-        return shuffle(key, place(work.data.length, fold.train, fold.train_where, plan)[0], plan)
+        return shuffle(key, arrange(work.data.length, fold.train, fold.train_where, plan)[0], plan)
 
-    params = init_params(config)
-    state = [params, make_tx(train).init(params)]
-    state[:] = jax.tree.map(lambda x: jnp.repeat(x[None], models, axis=0), state)
+    state = first_state(make_method(config), config.train, init_params(config))
+    state = jax.tree.map(lambda x: jnp.repeat(x[None], models, axis=0), state)
     rest = normalizer, jax.jit(jax.vmap(draw))(keys, folds), keys
-    steps = epoch_of_steps(config, train, plan)
+    steps = epoch_of_steps(config, plan)
     if models == 1:
-        state[:], rest = jax.tree.map(lambda x: x[0], (state, rest))
+        state, rest = jax.tree.map(lambda x: x[0], (state, rest))
     else:
-        steps = jax.vmap(steps, in_axes=(0, 0, None, 0, 0, 0))
-    program, compiling = compile_timed(jax.jit(steps, donate_argnums=(0, 1)), *state, work.data, *rest)
+        steps = jax.vmap(steps, in_axes=(0, None, 0, 0, 0))
+    program, compiling = compile_timed(jax.jit(steps, donate_argnums=0), state, work.data, *rest)
+    held = [state]
 
     def call() -> Array:
-        *state[:], losses = program(*state, work.data, *rest)
+        held[0], losses = program(held[0], work.data, *rest)
         return losses
 
     timing = interleaved({"": call}, repeats=repeats)[""]
-    check_finite(state)
+    check_finite(held)
     num_batches = rest[1][0].shape[-2]
     return Measured(timing.per(models * num_batches), compiling, program_bytes(program), peak_bytes())
 
 
-def epoch_of_steps(config: ModelConfig, train: TrainConfig, plan: PartPlan) -> Callable[..., Any]:
-    """`(params, opt_state, data, normalizer, batches, key) -> (params, opt_state, losses)`, as training does it."""
-    tx = make_tx(train)
-    method = make_method("cm_arr", config, train)
-    train_step = make_train_step(method.loss, tx, train)
+def epoch_of_steps(config: RunConfig, plan: PartPlan) -> Callable[..., Any]:
+    """`(state, data, normalizer, batches, key) -> (state, losses)`, as training does it."""
+    train_step, hyper = make_train_step(make_method(config), config.train), hyperparameters_of(config)
 
-    def steps(params, opt_state, data: Data, normalizer: Normalizer, batches: tuple[Array, Array], key: Array):
+    def steps(state: ModelState, data: DeviceCorpus, normalizer: Normalizer, batches: tuple[Array, Array], key: Array):
         def body(state, inputs):
             number, rows, where = inputs
             batch = normalize(normalizer, take(data, rows, where, plan))
-            *state, aux = train_step(*state, batch, jax.random.fold_in(key, number), True, HYPER)
-            return tuple(state), aux["loss"]
+            state, aux = train_step(state, batch, jax.random.fold_in(key, number), True, hyper)
+            return state, aux["loss"]
 
-        state, losses = jax.lax.scan(body, (params, opt_state), (jnp.arange(len(batches[0])), *batches))
-        return *state, losses
+        return jax.lax.scan(body, state, (jnp.arange(len(batches[0])), *batches))
 
     return steps
 
@@ -110,10 +111,10 @@ def time_whole_row(work: Work, seeds: int) -> Measured:
     """Every fold and seed trained and tested in one program, all at once."""
     units = [(fold, seed) for seed in range(seeds) for fold in range(len(work.splits))]
     fold_index, seed_index = (list(column) for column in zip(*units, strict=True))
-    runs = stack_runs(work.folds, fold_index, seed_index, [HYPER] * len(units))
-    method = make_method("cm_arr", work.config, work.train)
-    plan = make_plan(work.data, work.folds, work.train)
-    sweep = make_sweep(make_train_run(method, work.train, NUM_CLASSES, plan), at_once=len(units))
+    runs = stack_runs(work.folds, fold_index, seed_index, [hyperparameters_of(work.config)] * len(units))
+    plan = plan_batches(work.data, work.folds, work.config.train)
+    train_run = make_train_run(make_method(work.config), work.config.train, plan)
+    sweep = make_sweep(train_run, at_once=len(units))
     program, compiling = compile_timed(jax.jit(sweep), work.data, runs)
     start = time.perf_counter()
     result = jax.block_until_ready(program(work.data, runs))
@@ -142,7 +143,8 @@ def time_twin(work: Work, batch_size: int, *, tf32: bool, repeats: int) -> Timin
     device = twin_device()
     everything = jax.tree.map(lambda x: torch.tensor(np.asarray(x), device=device), work.data)
     everything = torch_twin.Batch(*everything)
-    step = torch_twin.make_step(torch_twin.Twin(work.config).to(device), work.train, HYPER)
+    twin = torch_twin.Twin(work.config).to(device)
+    step = torch_twin.make_step(twin, work.config.train, hyperparameters_of(work.config))
     rng, train = np.random.default_rng(0), work.splits[0].train
     num_steps = len(train) // batch_size
 

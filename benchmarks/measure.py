@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.reproduce import commit, device_text
+from experiments.provenance import commit, device_text
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 

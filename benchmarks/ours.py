@@ -12,119 +12,116 @@ import jax.numpy as jnp
 import optax
 
 from benchmarks.workload import init_params
-from cmarr_jax.batching import make_plan, place, shuffle
-from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, TrainConfig
-from cmarr_jax.encoders import make_encoder
-from cmarr_jax.folds import Fold
-from cmarr_jax.input import Data, Normalizer, fit_normalizer, normalize, take
-from cmarr_jax.objectives import make_method
-from cmarr_jax.parallel import AXIS, map_step, replicate, split_batch
-from cmarr_jax.train import make_train_step, make_tx
+from cmarr_jax.config import EncoderConfig, Hyperparameters, ModalityConfig, RunConfig
+from cmarr_jax.data.batching import arrange, plan_batches, shuffle, take
+from cmarr_jax.data.device import DeviceCorpus
+from cmarr_jax.data.folds import Fold
+from cmarr_jax.data.normalizer import Normalizer, fit_normalizer, normalize
+from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.nn.encoders import make_encoder
+from cmarr_jax.training.parallel import AXIS, map_step, replicate, split_batch
+from cmarr_jax.training.step import ModelState, first_state, make_train_step
 from cmarr_jax.types import Array, Batch
 
-TRAIN, HYPER = TrainConfig(), Hyperparameters()
 
-
-def our_step(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
+def our_step(config: RunConfig, batch: Batch) -> Callable[[], Any]:
     """A step on the same batch."""
-    step = jax.jit(_make_step(config), donate_argnums=(0, 1))
-    return _on_what_it_gave(lambda *args: step(*args, True, HYPER), _start(config), batch)
+    step, hyper = jax.jit(_make_step(config), donate_argnums=0), hyperparameters_of(config)
+    return _on_what_it_gave(lambda *args: step(*args, True, hyper), _start(config), batch)
 
 
 def our_steps_of_one_program(
-    config: ModelConfig, batch: Batch, num_steps: int, *, on_each_device: bool = False
+    config: RunConfig, batch: Batch, num_steps: int, *, on_each_device: bool = False
 ) -> Callable[[], Any]:
     """Steps on the same batch without a return to the host between them, as an epoch has them.
 
     Of one model, or of as many as there are devices, side by side, as a sweep has them.
     """
-    several = _several(_make_step(config), num_steps)
-    steps = lambda params, opt_state, batch, key: several(params, opt_state, batch, key, True, HYPER)
+    several, hyper = _several(_make_step(config), num_steps), hyperparameters_of(config)
+    steps = lambda state, batch, key: several(state, batch, key, True, hyper)
     return _program(steps, config, batch, on_each_device=on_each_device)
 
 
-def our_parallel_steps(config: ModelConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
+def our_parallel_steps(config: RunConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:
     """As `our_steps_of_one_program`, with the batch of one model split over all devices."""
-    steps = map_step(_several(_make_step(config, axis_name=AXIS), num_steps))
+    steps, hyper = map_step(_several(_make_step(config, axis_name=AXIS), num_steps)), hyperparameters_of(config)
     parts = split_batch(batch, jax.device_count())
-    return _on_what_it_gave(lambda *args: steps(*args, True, HYPER), replicate(_start(config)), parts)
+    return _on_what_it_gave(lambda *args: steps(*args, True, hyper), replicate(_start(config)), parts)
 
 
 def our_steps(
-    config: ModelConfig, data: Data, num_steps: int, batch_size: int, *, on_each_device: bool = False
+    config: RunConfig, data: DeviceCorpus, num_steps: int, batch_size: int, *, on_each_device: bool = False
 ) -> Callable[[], Any]:
     """The first steps of an epoch as one program on the data in device memory, with planned batches."""
-    step = _make_step(config)
+    step, hyper = _make_step(config), hyperparameters_of(config)
     rows, where = jnp.arange(len(data.label)), jnp.ones(len(data.label), bool)
     fold = Fold(*(rows[None], where[None]) * 3)
-    plan = make_plan(data, fold, dataclasses.replace(TRAIN, batch_size=batch_size)).train
+    plan = plan_batches(data, fold, dataclasses.replace(config.train, batch_size=batch_size)).train
     normalizer = jax.jit(fit_normalizer)(data, rows, where)
 
-    def steps(params, opt_state, data: Data, normalizer: Normalizer, key: Array):
-        batches, _ = place(data.length, rows, where, plan)
+    def steps(state: ModelState, data: DeviceCorpus, normalizer: Normalizer, key: Array):
+        batches, _ = arrange(data.length, rows, where, plan)
         drawn = jax.tree.map(lambda x: x[:num_steps], shuffle(key, batches, plan))
-        inputs_of = lambda *chosen: (normalize(normalizer, take(data, *chosen, plan)), True, HYPER)
-        return _scan(step, params, opt_state, key, inputs_of, jnp.arange(num_steps), *drawn)
+        inputs_of = lambda *chosen: (normalize(normalizer, take(data, *chosen, plan)), True, hyper)
+        return _scan(step, state, key, inputs_of, jnp.arange(num_steps), *drawn)
 
     return _program(steps, config, data, normalizer, on_each_device=on_each_device)
 
 
-def _program(steps, config: ModelConfig, *inputs: Any, on_each_device: bool) -> Callable[[], Any]:
-    """Calls of `steps(params, opt_state, *inputs, key)`, compiled for one model or for one on each device."""
+def _program(steps, config: RunConfig, *inputs: Any, on_each_device: bool) -> Callable[[], Any]:
+    """Calls of `steps(state, *inputs, key)`, compiled for one model or for one on each device."""
     if not on_each_device:
-        return _on_what_it_gave(jax.jit(steps, donate_argnums=(0, 1)), _start(config), *inputs)
+        return _on_what_it_gave(jax.jit(steps, donate_argnums=0), _start(config), *inputs)
     number = jax.local_device_count()
     state = jax.tree.map(lambda x: jnp.stack([x] * number), _start(config))
-    mapped = jax.pmap(steps, in_axes=(0, 0, *[None] * len(inputs), 0), donate_argnums=(0, 1))
+    mapped = jax.pmap(steps, in_axes=(0, *[None] * len(inputs), 0), donate_argnums=(0,))
     inputs = replicate(inputs)  # once, not at each call
     return _on_what_it_gave(lambda *args: mapped(*args[:-1], jax.random.split(args[-1], number)), state, *inputs)
 
 
-def _make_step(config: ModelConfig, axis_name: str | None = None):
+def _make_step(config: RunConfig, axis_name: str | None = None):
     """A step of training."""
-    return make_train_step(make_method("cm_arr", config, TRAIN).loss, make_tx(TRAIN), TRAIN, axis_name)
+    return make_train_step(make_method(config), config.train, axis_name)
 
 
 def _several(step, num_steps: int):
     """As many steps on the same batch, with the arguments of one."""
 
-    def steps(params, opt_state, batch: Batch, key: Array, hide: Array, hyper: Hyperparameters):
-        return _scan(step, params, opt_state, key, lambda: (batch, hide, hyper), jnp.arange(num_steps))
+    def steps(state: ModelState, batch: Batch, key: Array, hide: Array, hyper: Hyperparameters):
+        return _scan(step, state, key, lambda: (batch, hide, hyper), jnp.arange(num_steps))
 
     return steps
 
 
-def _start(config: ModelConfig) -> tuple[Any, Any]:
-    """Parameters and optimizer state."""
-    params = init_params(config)
-    return params, make_tx(TRAIN).init(params)
+def _start(config: RunConfig) -> ModelState:
+    """Parameters and optimizer state; no two of its arrays share memory, so that it can be donated."""
+    return jax.tree.map(jnp.copy, first_state(make_method(config), config.train, init_params(config)))
 
 
-def _scan(step, params, opt_state, key: Array, inputs_of: Callable[..., tuple], numbers: Array, *chosen: Array):
+def _scan(step, state: ModelState, key: Array, inputs_of: Callable[..., tuple], numbers: Array, *chosen: Array):
     """A step for each number, on the batch, the hiding and the hyperparameters that what is chosen for it gives."""
 
     def body(state, inputs):
         number, *chosen = inputs
         batch, hide, hyper = inputs_of(*chosen)
-        *state, aux = step(*state, batch, jax.random.fold_in(key, number), hide, hyper)
-        return tuple(state), aux["loss"]
+        state, aux = step(state, batch, jax.random.fold_in(key, number), hide, hyper)
+        return state, aux["loss"]
 
-    (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (numbers, *chosen))
-    return params, opt_state, losses
+    return jax.lax.scan(body, state, (numbers, *chosen))
 
 
-def _on_what_it_gave(program: Callable[..., Any], state: tuple[Any, Any], *rest: Any) -> Callable[[], Any]:
-    """Calls `program(params, opt_state, *rest, key) -> (params, opt_state, out)`, each time on what it gave before."""
-    held, numbers = list(state), itertools.count()
+def _on_what_it_gave(program: Callable[..., Any], state: ModelState, *rest: Any) -> Callable[[], Any]:
+    """Calls `program(state, *rest, key) -> (state, out)`, each time on what it gave before."""
+    held, numbers = [state], itertools.count()
 
     def call() -> Any:
-        *held[:], out = program(*held, *rest, jax.random.key(next(numbers)))
+        held[0], out = program(held[0], *rest, jax.random.key(next(numbers)))
         return out
 
     return call
 
 
-def encoder_gradient(modality: ModalityConfig, config: ModelConfig, batch: Batch) -> Callable[[], Any]:
+def encoder_gradient(modality: ModalityConfig, config: EncoderConfig, batch: Batch) -> Callable[[], Any]:
     """Gradient of one encoder's parameters."""
     encoder = make_encoder(modality, config)
     frames, length = batch.features[modality.name], batch.length[modality.name]
@@ -146,23 +143,24 @@ def projection_gradient(frames: Array, size: int) -> Callable[[], Any]:
     return lambda: gradient(params, frames)
 
 
-def our_step_without_encoders(config: ModelConfig, batch: Batch) -> Callable[[], Any]:
+def our_step_without_encoders(config: RunConfig, batch: Batch) -> Callable[[], Any]:
     """The step of a network whose inputs are embeddings already: two small layers in the place of each encoder."""
-    vectors = tuple(ModalityConfig(m.name, config.embedding, "vector") for m in config.modalities)
-    features = OrderedDict((name, frames[:, 0, : config.embedding]) for name, frames in batch.features.items())
-    batch = batch._replace(features=features, length={})
-    return our_step(dataclasses.replace(config, modalities=vectors), batch)
+    encoders = config.encoders
+    vectors = tuple(ModalityConfig(m.name, encoders.embedding, "vector") for m in encoders.modalities)
+    features = OrderedDict((name, frames[:, 0, : encoders.embedding]) for name, frames in batch.features.items())
+    config = dataclasses.replace(config, encoders=dataclasses.replace(encoders, modalities=vectors))
+    return our_step(config, batch._replace(features=features, length={}))
 
 
-def optimizer_update(config: ModelConfig) -> Callable[[], Any]:
+def optimizer_update(config: RunConfig) -> Callable[[], Any]:
     """Clipping, Adam and the new parameters."""
-    tx = make_tx(TRAIN)
+    optimizer, learning_rate = make_method(config).optimizer, config.learning_rate
     params = init_params(config)
-    state = [params, tx.init(params)]
+    state = [params, optimizer.init(params)]
 
     def update(params, opt_state, grads):
-        updates, opt_state = tx.update(grads, opt_state, params)
-        return optax.apply_updates(params, jax.tree.map(lambda u: -HYPER.learning_rate * u, updates)), opt_state
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, jax.tree.map(lambda u: -learning_rate * u, updates)), opt_state
 
     program = jax.jit(update, donate_argnums=(0, 1))
     grads = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), params)

@@ -2,8 +2,9 @@
 
     python -m benchmarks.step [--repeats 5] [--no-compiled]
 
-Lineage sizes, float32, stage 2 (modalities hidden) with the optimizer's update. Prints plain Markdown for RESULTS.md.
-Without PyTorch (`pip install -e '.[bench]'`) the twin's cells are empty.
+Lineage sizes, float32, stage 2 (modalities hidden) with the optimizer's update. Then the step of CM-ARR against that of
+zero-fill on one vector per utterance, at the sizes of `experiments.presets.VECTORS`. Prints plain Markdown for
+RESULTS.md. Without PyTorch (`pip install -e '.[bench]'`) the twin's cells are empty.
 """
 
 import dataclasses
@@ -20,9 +21,19 @@ import tyro
 
 from benchmarks import measure, ours
 from benchmarks.measure import HAS_TORCH, Timing, interleaved, markdown_table, matmul_rates
-from benchmarks.workload import FRAMES, encoder_train_flops, fixed_batch, iemocap_like_corpus, lineage_config
-from cmarr_jax.config import ModelConfig
-from cmarr_jax.input import Data, to_data
+from benchmarks.workload import (
+    FRAMES,
+    VECTOR_WIDTHS,
+    encoder_train_flops,
+    fixed_batch,
+    iemocap_like_corpus,
+    lineage_config,
+    vector_batch,
+    vector_config,
+)
+from cmarr_jax.config import RunConfig
+from cmarr_jax.data.device import DeviceCorpus, to_device
+from cmarr_jax.methods import hyperparameters_of
 from cmarr_jax.types import Batch
 
 SPLIT, MODELS = "ours, the batch split over a device a core", "ours, a model on each of these, per model"
@@ -38,6 +49,7 @@ class Options:
       repeats: Timed rounds; each runs every row of a table once.
       batch_size: Utterances per step.
       steps: Steps of a round where they are one program, and on IEMOCAP-like lengths.
+      vector_steps: Steps of a round on one vector per utterance, which are one program.
       scale: Number of IEMOCAP-like utterances, relative to 5,531.
       compiled: Also the twin under `torch.compile`, at fixed lengths.
     """
@@ -45,12 +57,13 @@ class Options:
     repeats: int = 5
     batch_size: int = 128
     steps: int = 4
+    vector_steps: int = 50
     scale: float = 1.0
     compiled: bool = True
 
 
 def main(options: Options) -> None:
-    """Runs the three parts and prints each as it is done."""
+    """Runs the parts and prints each as it is done."""
     measure.use_all_cores()
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     print(f"{measure.machine_text()}\n", flush=True)
@@ -59,6 +72,7 @@ def main(options: Options) -> None:
     step = ours.our_step(config, batch)
     print_fixed_lengths(options, config, batch, step)
     print_varied_lengths(options, config)
+    print_vectors(options)
     print_profile(options, config, batch, step)
 
 
@@ -81,7 +95,7 @@ def print_matmul_rates(options: Options) -> None:
     print(markdown_table(["shape", "XLA", "PyTorch"], rows), flush=True)
 
 
-def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, step: Callable[[], Any]) -> None:
+def print_fixed_lengths(options: Options, config: RunConfig, batch: Batch, step: Callable[[], Any]) -> None:
     """Steps on a batch without padding: ours in one program, in three forms, and one by one; the twin in three."""
     calls = {"matmul": measure.xla_products(*SQUARE)}
     calls["ours"] = ours.our_steps_of_one_program(config, batch, options.steps)
@@ -94,7 +108,7 @@ def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, ste
     if HAS_TORCH and options.compiled:
         calls |= compiled_twin_step(config, batch)
     timings = interleaved(calls, repeats=options.repeats, warmups=2)
-    flops = encoder_train_flops(config, jax.tree.map(np.asarray, batch.length))
+    flops = encoder_train_flops(config.encoders, jax.tree.map(np.asarray, batch.length))
     lengths = ", ".join(f"{name} {frames}" for name, frames in FRAMES.items())
     print(f"\nA training step, batch {options.batch_size}, fixed lengths ({lengths});")
     print(f"ours is {options.steps} steps in one program, as an epoch is:\n")
@@ -105,28 +119,45 @@ def print_fixed_lengths(options: Options, config: ModelConfig, batch: Batch, ste
     print_steps(timings, names, options.batch_size, flops)
 
 
-def print_varied_lengths(options: Options, config: ModelConfig) -> None:
+def print_varied_lengths(options: Options, config: RunConfig) -> None:
     """Steps on IEMOCAP-like lengths: our batches are planned, the twin pads shuffled ones to their longest."""
     corpus = iemocap_like_corpus(options.scale)
-    data = to_data(corpus)
+    data = to_device(corpus)
     steps = min(options.steps, len(corpus) // options.batch_size)
     num_rows = steps * options.batch_size
-    orders = [np.random.default_rng(seed).permutation(len(corpus))[:num_rows] for seed in range(options.repeats + 1)]
+    orders = [np.random.default_rng(seed).permutation(len(corpus))[:num_rows] for seed in range(options.repeats + 2)]
     calls = {"matmul": measure.xla_products(*SQUARE)}
     calls["ours"] = ours.our_steps(config, data, steps, options.batch_size)
     calls[MODELS] = ours.our_steps(config, data, steps, options.batch_size, on_each_device=True)
     if HAS_TORCH:
         calls["twin, eager"] = twin_steps(config, data, iter(orders), options.batch_size)
         calls[PUBLISHED] = twin_steps(config, data, iter(orders), options.batch_size, planar=True)
-    timings = interleaved(calls, repeats=options.repeats)
+    timings = interleaved(calls, repeats=options.repeats, warmups=2)  # pmap compiles again for what it gave
     lengths = ", ".join(f"{name} mean {n.mean():.0f}, longest {n.max()}" for name, n in corpus.length.items())
-    padded = np.mean([corpus.length["audio"][rows].max() for rows in batches(orders[1:], options.batch_size)])
+    padded = np.mean([corpus.length["audio"][rows].max() for rows in batches(orders[2:], options.batch_size)])
     print(f"\nA training step, batch {options.batch_size}, IEMOCAP-like lengths ({lengths}); ours plans its batches,")
     print(f"the twin pads shuffled ones to their longest, audio to {padded:.0f} on average; {steps} steps a repeat:\n")
-    flops = encoder_train_flops(config, corpus.length) * options.batch_size / len(corpus)
+    flops = encoder_train_flops(config.encoders, corpus.length) * options.batch_size / len(corpus)
     done = {"matmul": 1, MODELS: steps * jax.device_count()}
     timings = {name: timing.per(done.get(name, steps)) for name, timing in timings.items()}
     print_steps(timings, ["ours", MODELS, "twin, eager", PUBLISHED], options.batch_size, flops)
+
+
+def print_vectors(options: Options) -> None:
+    """Steps of CM-ARR and of zero-fill on one vector per utterance, the same batch; each method's in one program."""
+    batch = vector_batch(options.batch_size)
+    methods = {"CM-ARR": vector_config("cm_arr"), "zero-fill": vector_config("zero_fill")}
+    calls = {
+        name: ours.our_steps_of_one_program(config, batch, options.vector_steps) for name, config in methods.items()
+    }
+    timings = interleaved(calls, repeats=options.repeats, warmups=2)
+    timings = {name: timing.per(options.vector_steps) for name, timing in timings.items()}
+    baseline = timings["zero-fill"].median
+    widths = ", ".join(f"{name} {width}" for name, width in VECTOR_WIDTHS.items())
+    print(f"\nA training step, batch {options.batch_size}, one vector per utterance ({widths}), embedding")
+    print(f"{methods['CM-ARR'].encoders.embedding}; {options.vector_steps} steps in one program:\n")
+    rows = [[name, timing.text(), f"{timing.median / baseline:.2f}"] for name, timing in timings.items()]
+    print(markdown_table(["", "ms per step (quartiles)", "x zero-fill"], rows), flush=True)
 
 
 def batches(orders: list[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -157,16 +188,17 @@ def print_steps(timings: dict[str, Timing], names: list[str], batch_size: int, f
     )
 
 
-def twin_step(config: ModelConfig, batch: Batch, *, compiled: bool = False, planar: bool = False) -> Callable[[], Any]:
+def twin_step(config: RunConfig, batch: Batch, *, compiled: bool = False, planar: bool = False) -> Callable[[], Any]:
     """The twin's step on the same batch."""
     from benchmarks import torch_twin
 
     tensors = torch_twin.from_jax(batch)
-    step = torch_twin.make_step(torch_twin.Twin(config, planar=planar), ours.TRAIN, ours.HYPER, compiled=compiled)
+    twin = torch_twin.Twin(config, planar=planar)
+    step = torch_twin.make_step(twin, config.train, hyperparameters_of(config), compiled=compiled)
     return lambda: step(tensors)
 
 
-def compiled_twin_step(config: ModelConfig, batch: Batch) -> dict[str, Callable[[], Any]]:
+def compiled_twin_step(config: RunConfig, batch: Batch) -> dict[str, Callable[[], Any]]:
     """The twin's step under `torch.compile`, or nothing, with a line that says why, where that does not run."""
     call = twin_step(config, batch, compiled=True)
     try:
@@ -180,7 +212,7 @@ def compiled_twin_step(config: ModelConfig, batch: Batch) -> dict[str, Callable[
 
 
 def twin_steps(
-    config: ModelConfig, data: Data, orders: Iterator[np.ndarray], batch_size: int, *, planar: bool = False
+    config: RunConfig, data: DeviceCorpus, orders: Iterator[np.ndarray], batch_size: int, *, planar: bool = False
 ) -> Callable[[], Any]:
     """The twin's steps: batches are cut from tensors in memory, each padded to its longest utterance only.
 
@@ -191,7 +223,7 @@ def twin_steps(
     from benchmarks import torch_twin
 
     everything = torch_twin.from_jax(data)
-    step = torch_twin.make_step(torch_twin.Twin(config, planar=planar), ours.TRAIN, ours.HYPER)
+    step = torch_twin.make_step(torch_twin.Twin(config, planar=planar), config.train, hyperparameters_of(config))
 
     def call() -> None:
         for rows in torch.from_numpy(next(orders)).split(batch_size):
@@ -200,14 +232,16 @@ def twin_steps(
     return call
 
 
-def print_profile(options: Options, config: ModelConfig, batch: Batch, step: Callable[[], Any]) -> None:
+def print_profile(options: Options, config: RunConfig, batch: Batch, step: Callable[[], Any]) -> None:
     """Parts of our step at fixed lengths, each a program of its own that computes its gradients."""
     calls = {"whole step": step}
-    for modality in config.modalities:
-        calls[f"encoder of {modality.name} ({modality.encoder})"] = ours.encoder_gradient(modality, config, batch)
+    for modality in config.encoders.modalities:
+        calls[f"encoder of {modality.name} ({modality.encoder})"] = ours.encoder_gradient(
+            modality, config.encoders, batch
+        )
     for name in ("audio", "video"):
         calls[f"of it the input projection of {name}"] = ours.projection_gradient(
-            batch.features[name], 4 * config.embedding
+            batch.features[name], 4 * config.encoders.embedding
         )
     calls["heads, flows, losses, classifier, optimizer"] = ours.our_step_without_encoders(config, batch)
     calls["of it the optimizer"] = ours.optimizer_update(config)

@@ -24,20 +24,20 @@ import tensorflow_datasets as tfds
 import tyro
 
 from benchmarks.measure import interleaved, machine_text, markdown_table
-from cmarr_jax.checkpoint import example_batch
-from cmarr_jax.config import ModelConfig, TrainConfig
-from cmarr_jax.input import Data, take
-from cmarr_jax.objectives import make_method
-from cmarr_jax.stream import Batches, DataSet, fit_normalizer, open_data_set, read_ahead, read_text
-from cmarr_jax.stream_train import Progress, Timing, on_raw_features, train_steps
-from cmarr_jax.train import make_train_step, make_tx
+from cmarr_jax.config import EncoderConfig, RunConfig, TrainConfig
+from cmarr_jax.data.batching import take
+from cmarr_jax.data.device import DeviceCorpus
+from cmarr_jax.data.normalizer import Normalizer, fit_normalizer_streamed
+from cmarr_jax.data.streamed import Batches, DataSet, open_data_set, read_ahead, read_text
+from cmarr_jax.methods import make_method
+from cmarr_jax.training.step import make_train_step
+from cmarr_jax.training.streamed_loop import Progress, Timing, first_progress, on_raw_features, train_steps
 from data_prep.quiet_tfds import quiet_tfds
-from experiments.settings import SEQUENCES
-from experiments.stream import resident_mib
+from experiments.train_streamed import resident_mib
 
 WIDTHS = {"audio": 32, "video": 24, "text": 32}
 MAX_FRAMES = 8
-CONFIG = TrainConfig(batch_size=128)
+TRAIN = TrainConfig(complete_epochs=0, batch_size=128, decay=False)  # steps of the last stage, at a constant rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class InMemory:
         self.batches, self.number, self.take = batches, 0, jax.jit(take)
         parts = list(read_ahead(in_order(batches.data_set), place=lambda batch: batch))
         joined = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)), *parts)
-        self.data = Data(*(joined[:-1]))
+        self.data = DeviceCorpus(*(joined[:-1]))
 
     def __next__(self):
         self.number += 1
@@ -131,7 +131,7 @@ def main(options: Options) -> None:
         speed = compare(Path(folder) / str(options.sizes[0]) / "generated" / "1.0.0", options.repeats)
     print(f"{machine_text()}\n")
     print(
-        f"CM-ARR, batch {CONFIG.batch_size}, {MAX_FRAMES} frames, generated utterances: {options.steps} steps after two"
+        f"CM-ARR, batch {TRAIN.batch_size}, {MAX_FRAMES} frames, generated utterances: {options.steps} steps after two"
     )
     print("passes over all utterances (speakers, normaliser); resident memory in MiB, of a process of its own:\n")
     header = [
@@ -163,7 +163,7 @@ def measure_one(path: Path, steps: int) -> dict[str, float]:
     data_set = open_data_set(path)
     read_text(data_set, "speaker")
     start = time.perf_counter()
-    normalizer = fit_normalizer(read_ahead(in_order(data_set), place=lambda batch: batch))
+    normalizer = fit_normalizer_streamed(read_ahead(in_order(data_set), place=lambda batch: batch))
     found |= {"read": len(data_set) / (time.perf_counter() - start), "after_passes": resident_mib()}
     run, progress = make_run(data_set, normalizer)
     iterator = read_ahead(shuffled(data_set))
@@ -180,10 +180,10 @@ def measure_one(path: Path, steps: int) -> dict[str, float]:
 def compare(path: Path, repeats: int, steps: int = 15) -> list[list[str]]:
     """Rows of the table of speeds: streamed and in memory, in turn. Fails if the losses differ."""
     data_set = open_data_set(path)
-    normalizer = fit_normalizer(read_ahead(in_order(data_set), place=lambda batch: batch))
+    normalizer = fit_normalizer_streamed(read_ahead(in_order(data_set), place=lambda batch: batch))
     run, progress = make_run(data_set, normalizer)
     inputs = {"streamed": read_ahead(shuffled(data_set)), "in memory": InMemory(shuffled(data_set))}
-    states, losses = {name: jax.tree.map(jnp.copy, progress) for name in inputs}, {name: [] for name in inputs}
+    states, losses = {name: with_own_model(progress) for name in inputs}, {name: [] for name in inputs}
 
     def call(name: str) -> None:
         states[name], aux, _ = run(states[name], inputs[name], steps)
@@ -191,36 +191,39 @@ def compare(path: Path, repeats: int, steps: int = 15) -> list[list[str]]:
 
     timings = interleaved({name: lambda name=name: call(name) for name in inputs}, repeats=repeats)
     np.testing.assert_allclose(losses["streamed"][0], losses["in memory"][0], rtol=1e-5)
-    rate = {name: steps * CONFIG.batch_size / timing.median for name, timing in timings.items()}
+    rate = {name: steps * TRAIN.batch_size / timing.median for name, timing in timings.items()}
     return [
         [name, timing.per(steps).text(), f"{rate[name]:.0f}", f"{rate[name] / rate['in memory']:.2f}"]
         for name, timing in timings.items()
     ]
 
 
-def make_run(data_set: DataSet, normalizer: Any) -> tuple[Callable[..., Any], Progress]:
+def make_run(data_set: DataSet, normalizer: Normalizer) -> tuple[Callable[..., Any], Progress]:
     """`run(progress, iterator, num_steps)`, steps of CM-ARR's last stage, and where it starts."""
-    model = ModelConfig(data_set.modalities, len(data_set.class_names))
-    method = on_raw_features(make_method("cm_arr", model, CONFIG), normalizer)
-    tx = make_tx(CONFIG)
-    train_step = jax.jit(make_train_step(method.loss, tx, CONFIG), donate_argnums=(0, 1))
-    params = jax.jit(method.init)(jax.random.key(0), example_batch(model))
+    config = RunConfig("cm_arr", EncoderConfig(data_set.modalities), len(data_set.class_names), train=TRAIN)
+    method = on_raw_features(make_method(config), normalizer)
+    train_step = jax.jit(make_train_step(method, TRAIN), donate_argnums=0)
+    per_epoch = shuffled(data_set).steps_per_epoch
 
     def run(progress, iterator, num_steps):
-        hyper = lambda step: SEQUENCES.hyper
-        return train_steps(train_step, progress, iterator, num_steps=num_steps, hide=True, hyper=hyper)
+        return train_steps(train_step, method, progress, iterator, num_steps=num_steps, steps_per_epoch=per_epoch)
 
-    return run, Progress(params, tx.init(params), jax.random.key(1), 0, {"next_index": 0})
+    return run, with_own_model(first_progress(config, method, normalizer, seed=0))
+
+
+def with_own_model(progress: Progress) -> Progress:
+    """The progress with a copy of its model, which a step gives up."""
+    return progress._replace(run=progress.run._replace(model=jax.tree.map(jnp.copy, progress.run.model)))
 
 
 def shuffled(data_set: DataSet) -> Batches:
     """Batches of training, more epochs than are used."""
-    return Batches(data_set, np.arange(len(data_set)), CONFIG.batch_size, MAX_FRAMES, num_epochs=10_000, seed=0)
+    return Batches(data_set, np.arange(len(data_set)), TRAIN.batch_size, MAX_FRAMES, num_epochs=10_000, seed=0)
 
 
 def in_order(data_set: DataSet) -> Batches:
     """One pass."""
-    return Batches(data_set, np.arange(len(data_set)), CONFIG.batch_size, MAX_FRAMES)
+    return Batches(data_set, np.arange(len(data_set)), TRAIN.batch_size, MAX_FRAMES)
 
 
 if __name__ == "__main__":

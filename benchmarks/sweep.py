@@ -2,10 +2,11 @@
 
     python -m benchmarks.sweep [--repeats 3]
 
-The models are the folds of the synthetic corpus at `experiments.settings.SYNTHETIC`'s sizes, in few epochs and few
-utterances. Three paths, compiled before: a loop that calls the jitted `train_run` once per model; `make_sweep`, all
-models in one program on one device; `make_parallel_sweep`, the models split over the devices, on a CPU one for each
-core. Prints plain Markdown for RESULTS.md, with the largest differences of losses and scores from the loop's.
+The models are the folds of the synthetic corpus at `experiments.presets.SYNTHETIC`'s sizes, in few epochs and few
+utterances; an epoch reads each training row once. Three paths, compiled before: a loop that calls the jitted
+`train_run` once per model; `make_sweep`, all models in one program on one device; `compile_sweep`, as tables are
+trained: the models split over the devices, on a CPU one for each core, one call after another. Prints plain Markdown
+for RESULTS.md, with the largest differences of losses and scores from the loop's.
 """
 
 import dataclasses
@@ -20,16 +21,16 @@ import tyro
 
 from benchmarks import measure
 from benchmarks.measure import interleaved, markdown_table
-from cmarr_jax.batching import make_plan
-from cmarr_jax.folds import make_folds, stack_folds
-from cmarr_jax.input import Data, modality_configs, to_data
-from cmarr_jax.objectives import make_method
-from cmarr_jax.parallel import make_parallel_sweep
-from cmarr_jax.sweep import Runs, make_sweep, stack_runs
-from cmarr_jax.train import RunResult, TrainRun, make_train_run
+from cmarr_jax.data.batching import plan_batches
+from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
+from cmarr_jax.data.folds import make_folds, stack_folds
+from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.training.run import RunResult, TrainRun, make_train_run
+from cmarr_jax.training.sweep import Runs, make_sweep, stack_runs
+from cmarr_jax.training.sweep_memory import CompiledSweep, compile_sweep
 from cmarr_jax.types import Array
 from data_prep.synthetic import generative
-from experiments.settings import SYNTHETIC
+from experiments.presets import SYNTHETIC
 
 LOOP = "a loop over single runs"
 
@@ -68,7 +69,7 @@ def main(options: Options) -> None:
         start = time.perf_counter()
         results[name] = jax.device_get(path(data, runs))
         first[name] = time.perf_counter() - start
-        print(f"... {name}: first call {first[name]:.1f} s", file=sys.stderr, flush=True)
+        to_stderr(f"... {name}: first call {first[name]:.1f} s")
     calls = {name: lambda path=path: path(data, runs) for name, path in paths.items()}
     timings = interleaved(calls, repeats=options.repeats, warmups=0)
     loop = timings[LOOP].median
@@ -90,44 +91,60 @@ def main(options: Options) -> None:
     print(markdown_table(header, rows))
 
 
-def make_work(options: Options) -> tuple[Data, Runs, TrainRun]:
+def make_work(options: Options) -> tuple[DeviceCorpus, Runs, TrainRun]:
     """The corpus on the device, the runs, and the run as a function."""
     corpus = generative.sample(generative.make_parameters(), scale=options.scale)
-    data = to_data(corpus, max_frames=SYNTHETIC.max_frames)
+    data = to_device(corpus, max_frames=SYNTHETIC.max_frames)
     splits = make_folds(corpus)
     folds = stack_folds(splits)
     config = SYNTHETIC.run_config("cm_arr", modality_configs(corpus), corpus.num_classes)
     train = dataclasses.replace(
-        config.train, complete_epochs=options.complete_epochs, missing_epochs=options.missing_epochs
+        config.train,
+        complete_epochs=options.complete_epochs,
+        missing_epochs=options.missing_epochs,
+        min_epoch_steps=0,
     )
-    method, plan = make_method(config.method, config.model, train), make_plan(data, folds, train)
+    config = dataclasses.replace(config, train=train)
+    plan = plan_batches(data, folds, train)
     seeds, fold_index = zip(*(divmod(number, len(splits)) for number in range(options.models)), strict=True)
-    runs = stack_runs(folds, list(fold_index), list(seeds), [config.hyper] * options.models)
-    return data, runs, make_train_run(method, train, corpus.num_classes, plan)
+    runs = stack_runs(folds, list(fold_index), list(seeds), [hyperparameters_of(config)] * options.models)
+    return data, runs, make_train_run(make_method(config), train, plan)
 
 
-def make_paths(train_run: TrainRun, at_once: int) -> dict[str, Callable[[Data, Runs], RunResult]]:
+def make_paths(train_run: TrainRun, at_once: int) -> dict[str, Callable[[DeviceCorpus, Runs], RunResult]]:
     """Functions that train all runs, by name; results have a leading axis."""
     one = jax.jit(train_run)
 
-    def loop(data: Data, runs: Runs) -> RunResult:
+    def loop(data: DeviceCorpus, runs: Runs) -> RunResult:
         pick = lambda number: jax.tree.map(lambda x: x[number], runs)
         results = [jax.block_until_ready(one(data, *pick(number))) for number in range(len(runs.key))]
         return jax.tree.map(lambda *parts: jnp.stack(parts), *results)
 
+    compiled: list[CompiledSweep] = []
+
+    def split_over_devices(data: DeviceCorpus, runs: Runs) -> RunResult:
+        if not compiled:
+            compiled.append(compile_sweep(train_run, data, runs, per_device=at_once, log=to_stderr))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *[part for _, part in compiled[0].run(data, runs)])
+
     devices = jax.local_devices()
     together = f"one program, one device, {at_once} at once"
-    split = f"one program, {len(devices)} {'device' if len(devices) == 1 else 'devices'}, {at_once} at once on each"
+    split = f"one program, {len(devices)} {'device' if len(devices) == 1 else 'devices'}, {at_once} on each in a call"
     return {
         LOOP: loop,
         together: jax.jit(make_sweep(train_run, at_once=at_once)),
-        split: make_parallel_sweep(train_run, at_once=at_once, devices=devices),
+        split: split_over_devices,
     }
+
+
+def to_stderr(text: str) -> None:
+    """Shows a sentence on standard error."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def differences(result: RunResult, other: RunResult) -> list[str]:
     """Largest differences of the losses of all epochs, and of test recalls `[R, P, K]`, as text."""
-    apart = lambda a, b: float(np.abs(a - b).max())
+    apart = lambda a, b: float(np.abs(a - b).max())  # every epoch of the budget is done: nothing is nan
     losses = max(jax.tree.leaves(jax.tree.map(apart, result.history, other.history)))
     return [f"{losses:.1e}", f"{apart(recall(result.test_counts), recall(other.test_counts)):.1e}"]
 

@@ -3,7 +3,7 @@
 Written as the lineage's published code is (MMIN, Zhao et al., ACL 2021: `nn.LSTM`, convolutions over text, Adam), with
 the choices that were fastest on a CPU, so that no ratio to it is flattered: `nn.Conv1d` where MMIN has `nn.Conv2d`
 (`planar=True`), heads and flows of all modalities in one batched product, Adam fused, no windows of padding. Only
-what the benchmarks run is here: the default variants of `ModelConfig`, sequences only. What the loader leaves as zeros
+what the benchmarks run is here: the default variants of CM-ARR, sequences only. What the loader leaves as zeros
 (frames after an utterance's length, modalities it lacks) is not masked again before the encoders.
 
 `tests/test_torch_twin.py` holds losses and gradients against `cmarr_jax`. Needs `pip install -e '.[bench]'`.
@@ -21,10 +21,23 @@ from torch import Tensor, nn
 
 from benchmarks.torch_losses import alignment, entropy_floor, flow_nll_per_dim, masked_mean, supervised_contrastive
 from cmarr_jax import types
-from cmarr_jax.config import Hyperparameters, ModelConfig, TrainConfig
-from cmarr_jax.input import Data
-from cmarr_jax.missing import availability_patterns
-from cmarr_jax.model import MAX_TEMPERATURE, MIN_TEMPERATURE
+from cmarr_jax.config import EncoderConfig, Hyperparameters, RunConfig, TrainConfig
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.device import DeviceCorpus
+from cmarr_jax.methods import make_options
+from cmarr_jax.methods.cm_arr import Options
+
+SIZES = (  # options that the twin has at any value; the others must have their defaults
+    "min_log_std",
+    "max_log_std",
+    "head_ratio",
+    "min_temperature",
+    "max_temperature",
+    "flow_layers",
+    "flow_hidden",
+    "flow_log_scale_bound",
+    "projection",
+)
 
 
 class Batch(NamedTuple):
@@ -53,7 +66,7 @@ class ConvEncoder(nn.Module):
     With `planar` they are `conv2d` with kernels as wide as the features, as published code has them.
     """
 
-    def __init__(self, width: int, config: ModelConfig, *, planar: bool = False):
+    def __init__(self, width: int, config: EncoderConfig, *, planar: bool = False):
         super().__init__()
         self.planar = planar
         channels = config.conv_channels
@@ -90,11 +103,11 @@ class Linears(nn.Module):
 
 
 class ResidualMlps(nn.Module):
-    """`x + W2 gelu(W1 x)` per modality."""
+    """`x + W2 gelu(W1 x)` per modality, with a hidden layer `ratio` times as wide."""
 
-    def __init__(self, count: int, size: int):
+    def __init__(self, count: int, size: int, ratio: int):
         super().__init__()
-        self.hidden, self.output = Linears(count, size, 4 * size), Linears(count, 4 * size, size)
+        self.hidden, self.output = Linears(count, size, ratio * size), Linears(count, ratio * size, size)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.output(F.gelu(self.hidden(x), approximate="tanh"))
@@ -103,14 +116,13 @@ class ResidualMlps(nn.Module):
 class GaussianHeads(nn.Module):
     """A Gaussian per modality: `[M, B, D]` -> mean and log_std."""
 
-    def __init__(self, count: int, config: ModelConfig):
+    def __init__(self, count: int, size: int, options: Options):
         super().__init__()
-        size = config.embedding
-        self.bounds = config.min_log_std, config.max_log_std
+        self.bounds = options.min_log_std, options.max_log_std
         self.shared, self.mean, self.log_std = (Linears(count, size, size) for _ in range(3))
         self.norm_scale = nn.Parameter(torch.ones(count, 1, size))
         self.norm_bias = nn.Parameter(torch.zeros(count, 1, size))
-        self.mean_mlp, self.log_std_mlp = ResidualMlps(count, size), ResidualMlps(count, size)
+        self.mean_mlp, self.log_std_mlp = (ResidualMlps(count, size, options.head_ratio) for _ in range(2))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden = F.layer_norm(F.gelu(self.shared(x), approximate="tanh"), x.shape[-1:], eps=1e-6)
@@ -122,12 +134,12 @@ class GaussianHeads(nn.Module):
 class Flows(nn.Module):
     """A RealNVP per modality: affine couplings over alternating halves, `[M, B, D]`."""
 
-    def __init__(self, count: int, config: ModelConfig):
+    def __init__(self, count: int, size: int, options: Options):
         super().__init__()
-        size, hidden = config.embedding, config.flow_hidden
-        self.split, self.bound = size // 2, config.flow_log_scale_bound
+        hidden = options.flow_hidden
+        self.split, self.bound = size // 2, options.flow_log_scale_bound
         self.conditioners = nn.ModuleList()
-        for layer in range(config.flow_layers):
+        for layer in range(options.flow_layers):
             changed = self.split if layer % 2 else size - self.split
             last = Linears(count, hidden, 2 * changed)
             nn.init.zeros_(last.weight)
@@ -171,33 +183,35 @@ class Twin(nn.Module):
       ValueError: if the config asks for a variant that is not here.
     """
 
-    def __init__(self, config: ModelConfig, *, planar: bool = False):
+    def __init__(self, config: RunConfig, *, planar: bool = False):
         super().__init__()
-        kinds = {modality.encoder for modality in config.modalities}
-        variant = (config.recovery, config.combination, config.fusion, config.frame_attention)
-        if variant != ("flow", "mean", "concat", False) or not kinds <= {"lstm", "conv"}:
-            raise ValueError(f"the twin has the default variants and sequences only, found {variant} and {kinds}")
-        size, count = config.embedding, config.num_modalities
+        encoders, options = config.encoders, make_options("cm_arr", config.options)
+        sizes = {name: getattr(options, name) for name in SIZES}
+        kinds = {modality.encoder for modality in encoders.modalities}
+        if config.method != "cm_arr" or options != Options(**sizes) or encoders.frame_attention or "vector" in kinds:
+            raise ValueError(f"the twin is CM-ARR in its default variants, sequences only; found {config}")
+        size, count = encoders.embedding, encoders.num_modalities
         self.encoders = nn.ModuleDict(
             {
                 m.name: LstmEncoder(m.width, size)
                 if m.encoder == "lstm"
-                else ConvEncoder(m.width, config, planar=planar)
-                for m in config.modalities
+                else ConvEncoder(m.width, encoders, planar=planar)
+                for m in encoders.modalities
             }
         )
-        self.heads, self.flows = GaussianHeads(count, config), Flows(count, config)
-        self.projection = nn.Linear(size, config.projection)
+        self.heads, self.flows = GaussianHeads(count, size, options), Flows(count, size, options)
+        self.projection = nn.Linear(size, options.projection)
         self.classifier = nn.Sequential(
             nn.Linear(count * size, size),
             nn.ReLU(),
-            nn.Dropout(config.dropout),
+            nn.Dropout(encoders.dropout),
             nn.Linear(size, size),
             nn.ReLU(),
-            nn.Dropout(config.dropout),
+            nn.Dropout(encoders.dropout),
             nn.Linear(size, config.num_classes),
         )
         self.raw_temperature = nn.Parameter(torch.zeros(()))
+        self.temperatures = options.min_temperature, options.max_temperature
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean and log_std of every modality, `[M, B, D]`."""
@@ -205,7 +219,7 @@ class Twin(nn.Module):
         return self.heads(torch.stack(embeddings))
 
     def temperature(self) -> Tensor:
-        return torch.exp(soft_bound(self.raw_temperature, math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)))
+        return torch.exp(soft_bound(self.raw_temperature, *map(math.log, self.temperatures)))
 
     def complete(self, points: Tensor, available: Tensor) -> Tensor:
         """Available points as they are, the others recovered, `[M, B, D]`; `available [M, B, 1]`."""
@@ -216,11 +230,13 @@ class Twin(nn.Module):
     def classify(self, points: Tensor) -> Tensor:
         return self.classifier(points.transpose(0, 1).flatten(1))
 
-    def forward(self, batch: Batch, available: Tensor, hyper: Hyperparameters) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and its terms; as `cmarr_jax.objectives.cm_arr_loss`."""
+    def forward(
+        self, batch: Batch, available: Tensor, weights: Mapping[str, float], noise: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its terms, as `cmarr_jax.methods.cm_arr.loss`; `noise [M, B, D]` is drawn if none is given."""
         mean, log_std = self.encode(batch)
         std = torch.exp(log_std)
-        points = mean + std * torch.randn_like(mean)
+        points = mean + std * (torch.randn_like(mean) if noise is None else noise)
         seen, present = available.T, batch.present.T  # [M, B]
         masked = torch.where(seen[..., None], points, 0.0)
         completed = self.complete(points, seen[..., None])
@@ -229,14 +245,17 @@ class Twin(nn.Module):
         terms = {
             "cross_entropy": F.cross_entropy(self.classify(completed), batch.label.long()),
             "alignment": alignment(mean, std, seen, self.temperature()),
-            "entropy": masked_mean(entropy_floor(log_std, float(hyper.entropy_floor)), seen),
+            "entropy": masked_mean(entropy_floor(log_std, float(weights["entropy_floor"])), seen),
             "nll": masked_mean(flow_nll_per_dim(*self.flows.to_latent(masked.detach())), seen),
             "refinement": supervised_contrastive(
-                self.projection(completed).flatten(0, 1), labels, present.flatten(), float(hyper.refinement_temperature)
+                self.projection(completed).flatten(0, 1),
+                labels,
+                present.flatten(),
+                float(weights["refinement_temperature"]),
             ),
             "squared_error": masked_mean(error, present & ~seen),
         }
-        weights = {**hyper._asdict(), "cross_entropy": 1.0}
+        weights = {**weights, "cross_entropy": 1.0}
         return sum(weights[name] * value for name, value in terms.items()), terms
 
 
@@ -268,7 +287,7 @@ def make_step(
     def step(batch: Batch) -> float:
         available = sample_available(batch.present, patterns)
         optimizer.zero_grad(set_to_none=True)
-        loss, _ = loss_fn(batch, available, hyper)
+        loss, _ = loss_fn(batch, available, hyper.weights)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
@@ -278,7 +297,7 @@ def make_step(
 
 
 def from_flax(params: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Parameters of `cmarr_jax.model.CmArr` (or their gradients, by the same map) as a state dict of `Twin`.
+    """Parameters of `cmarr_jax.methods.cm_arr.CmArr` (or their gradients, by the same map) as a state dict of `Twin`.
 
     Leaves out the LSTM's second bias, `bias_hh_l0`, which the Flax network does not have: zeros give the same network.
     """
@@ -323,13 +342,13 @@ def from_flax(params: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def load_flax(model: Twin, params: Mapping[str, Any]) -> None:
-    """Copies parameters of `cmarr_jax.model.CmArr` into the twin."""
+    """Copies parameters of `cmarr_jax.methods.cm_arr.CmArr` into the twin."""
     state = from_flax(params)
     second_biases = {name: torch.zeros_like(p) for name, p in model.named_parameters() if name.endswith("bias_hh_l0")}
     model.load_state_dict(state | second_biases)
 
 
-def from_jax(batch: types.Batch | Data) -> Batch:
+def from_jax(batch: types.Batch | DeviceCorpus) -> Batch:
     """A batch of `cmarr_jax`, all of whose rows count, or a whole corpus, as tensors; on a CPU without a copy."""
     features = {name: torch.from_dlpack(values) for name, values in batch.features.items()}
     length = {name: torch.from_dlpack(values) for name, values in batch.length.items()}

@@ -1,6 +1,7 @@
 """What the benchmarks compute on: the lineage's sizes, with fixed or IEMOCAP-like lengths. Generated, nobody's data."""
 
 import functools
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -8,23 +9,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmarr_jax.checkpoint import example_batch
-from cmarr_jax.config import ModalityConfig, ModelConfig, TrainConfig
-from cmarr_jax.corpus import Corpus
-from cmarr_jax.method import Params
-from cmarr_jax.objectives import make_method
+from cmarr_jax.config import EncoderConfig, ModalityConfig, RunConfig
+from cmarr_jax.data.batching import example_batch
+from cmarr_jax.data.corpus import Corpus
+from cmarr_jax.methods import make_method
+from cmarr_jax.methods.base import Params
 from cmarr_jax.types import Batch
 from data_prep.synthetic import generative
+from experiments.presets import VECTORS
 
 WIDTHS = {"audio": 130, "video": 342, "text": 1024}  # ComParE, DenseFace, BERT-large
 FRAMES = {"audio": 50, "video": 50, "text": 22}
+VECTOR_WIDTHS = {"audio": 76, "video": 64, "text": 6}  # one vector per utterance
 NUM_CLASSES = 4
 
 
-def lineage_config() -> ModelConfig:
+def lineage_config() -> RunConfig:
     """CM-ARR as in the tables on IEMOCAP: every field but the modalities is the default."""
     kind = {"audio": "lstm", "video": "lstm", "text": "conv"}
-    return ModelConfig(tuple(ModalityConfig(name, width, kind[name]) for name, width in WIDTHS.items()), NUM_CLASSES)
+    modalities = tuple(ModalityConfig(name, width, kind[name]) for name, width in WIDTHS.items())
+    return RunConfig("cm_arr", EncoderConfig(modalities), NUM_CLASSES)
+
+
+def vector_config(method: str) -> RunConfig:
+    """A method as in the tables on corpora with one vector per utterance."""
+    modalities = tuple(ModalityConfig(name, width, "vector") for name, width in VECTOR_WIDTHS.items())
+    return VECTORS.run_config(method, modalities, NUM_CLASSES)
 
 
 def fixed_batch(size: int, frames: Mapping[str, int] = FRAMES) -> Batch:
@@ -43,23 +53,34 @@ def fixed_batch(size: int, frames: Mapping[str, int] = FRAMES) -> Batch:
     )
 
 
+def vector_batch(size: int) -> Batch:
+    """Random vectors with everything present."""
+    rng = np.random.default_rng(0)
+    features = OrderedDict(
+        (name, jnp.asarray(rng.standard_normal((size, width), np.float32))) for name, width in VECTOR_WIDTHS.items()
+    )
+    label = jnp.asarray(rng.integers(NUM_CLASSES, size=size), jnp.int32)
+    return Batch(features, {}, jnp.ones((size, len(features)), bool), label, jnp.ones(size, bool))
+
+
 def iemocap_like_corpus(scale: float = 1.0) -> Corpus:
     """The synthetic corpus with the lineage's widths: 5,531 utterances at scale 1."""
     return generative.sample(generative.make_parameters(WIDTHS), scale=scale)
 
 
 @functools.lru_cache
-def _init_params(config: ModelConfig) -> Params:
-    method = make_method("cm_arr", config, TrainConfig())
-    return jax.device_get(jax.jit(method.init)(jax.random.key(0), example_batch(config)))
+def _init_params(config: str) -> Params:
+    run = RunConfig.from_dict(json.loads(config))
+    method = make_method(run)
+    return jax.device_get(jax.jit(method.init)(jax.random.key(0), example_batch(run.encoders.modalities)))
 
 
-def init_params(config: ModelConfig) -> Params:
-    """Initial parameters of CM-ARR, a copy of their own at each call, for a caller that gives them up."""
-    return jax.tree.map(jnp.array, _init_params(config))
+def init_params(config: RunConfig) -> Params:
+    """Initial parameters of the method, a copy of their own at each call, for a caller that gives them up."""
+    return jax.tree.map(jnp.array, _init_params(json.dumps(config.to_dict())))
 
 
-def encoder_train_flops(config: ModelConfig, length: Mapping[str, np.ndarray]) -> float:
+def encoder_train_flops(config: EncoderConfig, length: Mapping[str, np.ndarray]) -> float:
     """Floating point operations of one training step of the encoders on utterances of these lengths.
 
     Only the matrix products over frames are counted, on valid frames and windows, a product `[n, k] @ [k, m]` as

@@ -1,22 +1,19 @@
-"""What a run is made of, as frozen dataclasses, and the hyperparameters that are arrays.
+"""What a run is made of, as frozen dataclasses, and the hyperparameters, which are arrays in a compiled program.
 
-Everything that shapes a compiled program (widths, layers, epochs, batch size) is a dataclass; everything that is only a
-number in it (learning rate, loss weights) is a field of `Hyperparameters`, so that trials and ablations that differ in
+Everything that shapes a compiled program (widths, layers, epochs, batch size) is a dataclass. A number that only enters
+the arithmetic (learning rate, loss weights) is in `Hyperparameters`, so that trials and ablations that differ in
 numbers share one program.
 
-Marks: C confirmed by the abstract of arXiv 2407.09029, L from its lineage, D our decision.
+The marks C (confirmed by the paper), L (from its lineage) and D (decided here) are explained in docs/decisions.md.
 """
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from cmarr_jax.types import Array
 
 ENCODER_KINDS = ("lstm", "conv", "vector")
-RECOVERIES = ("flow", "zeros")
-FUSIONS = ("concat", "attention")
-COMBINATIONS = ("mean", "precision", "linear")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -29,47 +26,44 @@ class ModalityConfig:
     encoder: str
 
     def __post_init__(self):
-        _one_of(f"encoder of modality {self.name!r}", self.encoder, ENCODER_KINDS)
+        check_choice(f"encoder of modality {self.name!r}", self.encoder, ENCODER_KINDS)
+
+
+def default_encoder(name: str, *, sequence: bool) -> str:
+    """The encoder of a modality (D): `conv` for sequences named `text...`, `lstm` for other ones, else `vector`."""
+    if not sequence:
+        return "vector"
+    return "conv" if name.startswith("text") else "lstm"
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Sizes and variants of the network (encoders and fusion L, Gaussian heads and flow D)."""
+class EncoderConfig:
+    """The unimodal encoders, which all methods share (L: MMIN), and their dropout, used in the classifier too."""
 
     modalities: tuple[ModalityConfig, ...]
-    num_classes: int
     embedding: int = 128  # L: LSTM hidden size and width of every unimodal embedding
     conv_channels: int = 128  # L
     conv_widths: tuple[int, ...] = (3, 4, 5)  # L
-    encoder_dtype: str = "float32"  # D: of the products inside the LSTM and convolution; all else is float32
+    dtype: str = "float32"  # D: of the products inside the LSTM and convolution; all else is float32
     frame_attention: bool = False  # L: MAP attends over the sequence before its Gaussian head
+    attention_heads: int = 4  # D: of `frame_attention` and of the fusion by attention
     dropout: float = 0.5  # L
-    min_log_std: float = -6.0  # D
-    max_log_std: float = 3.0  # D
-    recovery: str = "flow"  # C; "zeros" is the ablation
-    flow_layers: int = 8  # D
-    flow_hidden: int = 128  # D
-    flow_log_scale_bound: float = 2.0  # D
-    combination: str = "mean"  # D: how the latents of the available modalities become one
-    fusion: str = "concat"  # L
-    projection: int = 64  # D: width of the points compared in the refinement
 
     def __post_init__(self):
-        _one_of("recovery", self.recovery, RECOVERIES)
-        _one_of("fusion", self.fusion, FUSIONS)
-        _one_of("combination", self.combination, COMBINATIONS)
-        _one_of("encoder_dtype", self.encoder_dtype, DTYPES)
+        check_choice("dtype", self.dtype, DTYPES)
         names = [modality.name for modality in self.modalities]
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"at least two modalities with different names are needed, found {names}")
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, found {self.num_classes}")
         if self.embedding < 2:
-            raise ValueError(f"embedding must be at least 2 to be split by the flow, found {self.embedding}")
-        if self.flow_layers < 2 or self.flow_layers % 2:
-            raise ValueError(f"flow_layers must be even (one coupling for each half), found {self.flow_layers}")
+            raise ValueError(f"embedding must be at least 2, found {self.embedding}")
+        if self.conv_channels < 1 or not self.conv_widths or min(self.conv_widths) < 1:
+            raise ValueError(
+                f"conv_channels and conv_widths must be positive, found {self.conv_channels} and {self.conv_widths}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
+        if self.frame_attention:
+            check_heads(self.embedding, self.attention_heads)
 
     @property
     def num_modalities(self) -> int:
@@ -78,13 +72,23 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The schedule: stage 1 on complete data, stage 2 with a fresh availability pattern per utterance and reading."""
+    """Schedule, stopping rule and batches: the same for every method.
 
-    complete_epochs: int = 20  # D
-    missing_epochs: int = 60  # D
+    An *epoch* here ends with a validation: it reads every training row once, or as often as `min_epoch_steps` asks on a
+    small corpus. A stage ends when its score has not improved for `patience` epochs, or at its budget of epochs. The
+    score is the validation UAR, averaged over the last `score_epochs` epochs, so that one noisy epoch is not chosen.
+    """
+
+    complete_epochs: int = 20  # D: budget of stages on complete data
+    missing_epochs: int = 60  # D: budget of stages with modalities hidden
     batch_size: int = 128  # L
     clip_norm: float = 1.0  # L
-    include_complete: bool = True  # D: stage 2 also draws "nothing hidden"; the lineage leaves it out
+    include_complete: bool = True  # D: hiding also draws "nothing hidden"; the lineage leaves it out
+    decay: bool = True  # L: learning rate falls to zero over the second half of the last stage's budget
+    average: float = 0.0  # D: decay per step of the exponential moving average of the weights; 0: none
+    patience: int = 0  # D: epochs without improvement that end a stage; 0: stages use their whole budget
+    min_epoch_steps: int = 0  # D: steps that an epoch has at least; 0: an epoch reads the rows once
+    score_epochs: int = 1  # D: epochs whose validation UAR is averaged
     eval_batch_size: int = 256
 
     def __post_init__(self):
@@ -93,52 +97,87 @@ class TrainConfig:
                 f"complete_epochs must be >= 0 and missing_epochs >= 1, "
                 f"found {self.complete_epochs} and {self.missing_epochs}"
             )
-        if self.batch_size < 2:
+        if self.batch_size < 2 or self.eval_batch_size < 1:
             raise ValueError(
-                f"batch_size must be at least 2 (the contrastive losses compare rows), found {self.batch_size}"
+                f"batch_size must be at least 2 (the contrastive losses compare rows) and eval_batch_size at least 1, "
+                f"found {self.batch_size} and {self.eval_batch_size}"
             )
+        if min(self.patience, self.min_epoch_steps) < 0 or self.score_epochs < 1:
+            raise ValueError(
+                f"patience and min_epoch_steps must be >= 0 and score_epochs >= 1, "
+                f"found {self.patience}, {self.min_epoch_steps} and {self.score_epochs}"
+            )
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must be in [0, 1), found {self.average}")
+        if not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be above 0, found {self.clip_norm}")
+
+    def passes(self, num_batches: int) -> int:
+        """How often an epoch reads the training rows, which are `num_batches` batches."""
+        return max(1, -(-self.min_epoch_steps // num_batches))
 
 
 class Hyperparameters(NamedTuple):
-    """Numbers of a run that may be traced: Python floats, or arrays with one entry per model of a sweep."""
+    """Numbers of a run that may be traced: Python floats, or arrays with one entry per run of a sweep.
 
-    learning_rate: float | Array = 2e-4  # L: 2e-4 IEMOCAP, 5e-4 MSP-IMPROV
-    alignment: float | Array = 0.1  # D: weight of the distribution-based contrastive loss
-    nll: float | Array = 0.5  # D: weight of the flow's negative log-likelihood
-    squared_error: float | Array = 0.5  # D: weight of the reconstruction error
-    refinement: float | Array = 0.1  # D: weight of the supervised contrastive loss
-    refinement_temperature: float | Array = 0.1  # L: Khosla et al. 2020
-    entropy: float | Array = 0.0  # D: weight of the entropy floor
-    entropy_floor: float | Array = 0.0  # D: nats per dimension below which an embedding's entropy is penalised
+    Attributes:
+      learning_rate: Of the optimizer.
+      weights: Numbers of the method's loss by name, all that it knows (`cmarr_jax.methods.base.make_hyperparameters`).
+    """
+
+    learning_rate: float | Array
+    weights: dict[str, float | Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """One method on one data set: which method, its sizes, schedule and hyperparameters."""
+    """One method on one data set: which method, its sizes, schedule and hyperparameters.
+
+    Attributes:
+      method: Name in `cmarr_jax.methods`, or the dotted name of a module of your own.
+      encoders: Modalities and unimodal encoders.
+      num_classes: K.
+      options: Fields of the method's `Options` that differ from its defaults.
+      train: Schedule, stopping rule and batches.
+      learning_rate: L: 2e-4 for IEMOCAP, 5e-4 for MSP-IMPROV.
+      weights: Weights of the method's loss that differ from its defaults.
+    """
 
     method: str
-    model: ModelConfig
+    encoders: EncoderConfig
+    num_classes: int
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
-    hyper: Hyperparameters = dataclasses.field(default_factory=Hyperparameters)
+    learning_rate: float = 2e-4
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, found {self.num_classes}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, found {self.learning_rate}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict for JSON."""
-        return dataclasses.asdict(self) | {"hyper": self.hyper._asdict()}
+        return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":
         """Inverse of `to_dict`. Raises TypeError on an unknown field."""
-        model = dict(values["model"])
-        model["modalities"] = tuple(ModalityConfig(**modality) for modality in model["modalities"])
-        model["conv_widths"] = tuple(model["conv_widths"])
-        return cls(
-            method=values["method"],
-            model=ModelConfig(**model),
-            train=TrainConfig(**values["train"]),
-            hyper=Hyperparameters(**values["hyper"]),
-        )
+        encoders = dict(values["encoders"])
+        encoders["modalities"] = tuple(ModalityConfig(**modality) for modality in encoders["modalities"])
+        encoders["conv_widths"] = tuple(encoders["conv_widths"])
+        parts = {"encoders": EncoderConfig(**encoders), "train": TrainConfig(**values["train"])}
+        return cls(**(dict(values) | parts))
 
 
-def _one_of(what: str, value: str, known: Iterable[str]) -> None:
+def check_choice(what: str, value: str, known: Iterable[str]) -> None:
+    """Raises ValueError that lists the known values if `value` is none of them."""
     if value not in known:
         raise ValueError(f"{what} must be one of {', '.join(known)}; found {value!r}")
+
+
+def check_heads(embedding: int, heads: int) -> None:
+    """Raises ValueError if attention cannot split the embedding into that many heads."""
+    if heads < 1 or embedding % heads:
+        raise ValueError(f"embedding must be a multiple of attention_heads, found {embedding} and {heads}")

@@ -1,5 +1,7 @@
 """Array aliases and the small tuples that the library passes around."""
 
+from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -7,8 +9,10 @@ import jax
 Array = jax.Array
 
 
-class Staircase(NamedTuple):
-    """Frames of a batch cut to where frames can be: the longest utterances first, fewer rows the later the frame.
+class PackedFrames(NamedTuple):
+    """Frames in blocks of time. Rows are sorted by length, so later blocks hold fewer rows.
+
+    As PyTorch's PackedSequence, with blocks of several frames.
 
     Attributes:
       blocks: Successive stretches of time, `[n_k, t_k, D]`, float, with `n_0 = B` and falling `n_k`: the first `n_k`
@@ -24,8 +28,8 @@ class Batch(NamedTuple):
     """One batch of utterances of fixed shape; `True` in a mask means "counts".
 
     Attributes:
-      features: Per modality, frames as `[B, T, D]` (padded) or as a `Staircase`, or `[B, D]`, one vector per utterance,
-        float. An `OrderedDict`: JAX sorts the keys of a plain dict.
+      features: Per modality, frames as `[B, T, D]` (padded) or as `PackedFrames`, or `[B, D]`, one vector per
+        utterance, float. An `OrderedDict` in the order of the columns of `present`: JAX sorts the keys of a plain dict.
       length: Per sequence modality, number of valid frames, `[B]`, int32. Modalities with one vector per utterance have
         no entry.
       present: Modalities that the utterance has at all, `[B, M]`, bool, columns in the order of `features`.
@@ -47,8 +51,27 @@ class GaussianEmbedding(NamedTuple):
     log_std: Array
 
 
-class AnchorLoss(NamedTuple):
-    """An unreduced loss: `value` per anchor (unit: see the loss) and `valid`, `True` where it counts; else 0."""
+def modality_names(features: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the modalities in the order of the columns of `present`.
+
+    Raises:
+      TypeError: for a plain dict, whose keys JAX sorts: columns of `present` would then belong to other modalities.
+    """
+    if not isinstance(features, OrderedDict):
+        raise TypeError(
+            f"features must be a collections.OrderedDict in the order of the columns of `present`, found a "
+            f"{type(features).__name__}; JAX sorts the keys of a plain dict"
+        )
+    return tuple(features)
+
+
+class MaskedLoss(NamedTuple):
+    """An unreduced loss and where it counts. `masked_mean(*loss)` reduces it.
+
+    Attributes:
+      value: Loss per item, anchor or pair, 0 where it does not count; shape and unit: see the loss.
+      valid: Where it counts, same shape, bool.
+    """
 
     value: Array
     valid: Array

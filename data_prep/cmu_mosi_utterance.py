@@ -8,19 +8,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cmarr_jax.corpus import ArchiveError, Corpus
+from cmarr_jax.data.corpus import ArchiveError, Corpus
 from data_prep.convert import Flag, Out, Source, read_source, run_command, write_new
 
 CLASS_NAMES = ("negative", "positive")
 MODALITIES = ("text_minilm", "acoustic", "visual")
-HELD_OUT = 5  # every fifth training video validates
+HELD_OUT = 5  # every fifth training video is used for validation
 
 
 def to_corpus(source: dict[str, np.ndarray]) -> Corpus:
-    """All segments; speaker and session are the video; validation is every fifth training video by sorted id.
+    """All segments; speaker and session are the video; validation is every fifth training video, sorted by id.
 
-    `visual` was learnt with the labels of the source's training videos, from which validation is taken too: it looks
-    better on validation than on test. `text` of the source has the same flaw and is left out for `text_minilm`.
+    The features `visual` were learned with the labels of the source's training videos, and validation videos are some
+    of these: on them `visual` is better than on test videos. `text` of the source has the same flaw, so `text_minilm`
+    is used.
     """
     video, split = source["video_id"], source["split"].astype("<U5")
     training_videos = np.unique(video[split == "train"])

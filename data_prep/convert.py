@@ -1,4 +1,4 @@
-"""What the commands share: read a source `.npz`, write the archive, turn a fault into a sentence and an exit code."""
+"""Shared by the commands: reads a source `.npz`, writes the archive, turns errors into a message and an exit code."""
 
 import os
 import sys
@@ -9,8 +9,9 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from cmarr_jax.corpus import ArchiveError, Corpus, sha256, write_archive
-from cmarr_jax.folds import FoldError
+from cmarr_jax.data.archive import sha256, write_archive
+from cmarr_jax.data.corpus import ArchiveError, Corpus
+from cmarr_jax.data.folds import FoldError
 
 Source = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 Out = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
@@ -42,10 +43,10 @@ def read_source(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def write_new(out: Path, corpus: Corpus, *, force: bool) -> None:
-    """Writes an archive where there is none (or `force`), and prints its size and SHA-256.
+    """Writes an archive and prints its size and SHA-256. An existing file is replaced with `force` only.
 
     Raises:
-      ArchiveError: if the file is there, or the corpus has a fault.
+      ArchiveError: if the file exists, or the corpus has an error.
     """
     if out.exists() and not force:
         raise ArchiveError(f"{os.fspath(out)}: is there already; give --force to replace it")
@@ -57,7 +58,7 @@ def write_new(out: Path, corpus: Corpus, *, force: bool) -> None:
 
 
 def run_command(command: Callable[..., None], argv: Sequence[str] | None, *, prog: str) -> int:
-    """Runs a command line; a fault becomes one sentence on stderr and exit code 1."""
+    """Runs a command line. An error in the data becomes one sentence on stderr and exit code 1."""
     try:
         tyro.cli(command, args=argv, prog=prog)
     except (ArchiveError, FoldError) as error:

@@ -1,4 +1,4 @@
-"""CREMA-D rater votes as a feature archive: what people heard in the voice alone and saw in the face alone.
+"""CREMA-D rater votes as a feature archive: votes of raters with the voice only, and of raters with the face only.
 
 python -m data_prep.cremad_rater_votes cremad_rater_votes.npz cremad.npz
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from cmarr_jax.corpus import ArchiveError, Corpus
+from cmarr_jax.data.corpus import ArchiveError, Corpus
 from data_prep.convert import Flag, Out, Source, read_source, run_command, write_new
 
 CLASS_NAMES = ("angry", "happy", "sad", "neutral")  # the order of label4 in the source

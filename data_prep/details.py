@@ -1,6 +1,6 @@
-"""What a corpus says of its utterances beside features and label; it lies next to the archive, never in it.
+"""The details file: metadata of utterances (transcripts, ratings, times), next to the archive and never in it.
 
-Transcripts are licensed text. They are written to the details file and the tfds data set only, and printed nowhere.
+Transcripts are licensed text. They are written to the details file and the tfds data set only, and never printed.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.data.corpus import ArchiveError
 
 TEXT = ("dialogue", "sex", "transcript")
 NUMBERS = ("valence", "arousal", "dominance", "start", "end")
@@ -25,12 +25,12 @@ class Details:
       dialogue: The conversation or scene that the utterance is from, `[N]`, str.
       sex: `F` or `M`, as the corpus gives it, `[N]`, str; empty where unknown.
       transcript: What is said, `[N]`, str; empty where unknown.
-      valence: Mean rating in the corpus's own scale, `[N]`, float32; nan where unknown, here and in the next four.
+      valence: Mean rating in the corpus's own scale, `[N]`, float32; NaN where unknown, as in the next four.
       arousal: Mean rating (called activation by the corpora), `[N]`, float32.
       dominance: Mean rating, `[N]`, float32.
       start: Second of the dialogue's recording where the utterance starts, `[N]`, float32.
       end: Second where it ends, `[N]`, float32.
-      record: How the features were made: anything that JSON can hold.
+      record: How the features were made, a dict for JSON.
     """
 
     utterance_id: np.ndarray
@@ -51,7 +51,7 @@ def details_path(archive: Path) -> Path:
 
 
 def write_details(path: Path, details: Details) -> None:
-    """Writes the details as an `.npz`, beside and then renamed.
+    """Writes the details as an `.npz`: a temporary file in the same folder, then renamed.
 
     Raises:
       ArchiveError: if the file cannot be written.

@@ -1,4 +1,4 @@
-"""From the utterances of a raw corpus to archive, details file and tfds data set: what both commands do alike."""
+"""Extracts features of a raw corpus and writes archive, details file and tfds data set; used by both commands."""
 
 import collections
 import dataclasses
@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from cmarr_jax.corpus import ArchiveError, Corpus
+from cmarr_jax.data.corpus import ArchiveError, Corpus
 from data_prep import known_counts
 from data_prep.convert import Flag
 from data_prep.details import NUMBERS, Details
@@ -22,7 +22,7 @@ from data_prep.utterances import Parsed, Utterance, choose, examples
 from data_prep.write import check_out, make_console, write_all
 
 Root = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
-MIN_SECONDS = 0.1  # a shorter sound is taken as broken
+MIN_SECONDS = 0.1  # a shorter sound is treated as missing
 MODALITIES = ("audio", "video", "text")  # and the fields of Media that they are made from
 # Rough guesses for --dry-run: seconds of one core per second of speech, and bytes of features per second of speech.
 _COST = {"audio": (0.1, 10 * 130 * 4), "video": (3.0, 10 * 342 * 4), "text": (0.1, 3 * 1024 * 4)}
@@ -30,7 +30,7 @@ _COST = {"audio": (0.1, 10 * 130 * 4), "video": (3.0, 10 * 342 * 4), "text": (0.
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What is extracted, and how far differences are allowed.
+    """Which features are extracted, and which differences from the known corpus are allowed.
 
     Attributes:
       audio: Extractor of the sound, as NAME or NAME:key=value,key=value; none leaves the modality out.
@@ -38,7 +38,7 @@ class Options:
       text: Extractor of the transcript.
       num_classes: 4, or 5 (IEMOCAP: excited apart from happy; MSP-IMPROV: other as a class).
       cache_dir: Where extracted features are kept, so that a second start continues; by default NAME_cache beside OUT.
-      num_workers: Processes at a time; 0 takes all cores.
+      num_workers: Number of processes; 0: one per core.
       allow_count_differences: Goes on when the counts per speaker and class are not the known ones.
       tfds_dir: Where tfds keeps data sets; by default the folder tfds beside OUT.
       without_tfds: Writes no tfds data set.
@@ -75,10 +75,10 @@ def convert_media(
       parsed: What the parser found.
       classes: Per number of classes, which of the corpus's labels become which class.
       options: The command line.
-      record: What to note of the parser's options.
+      record: Options of the parser, for the record.
 
     Raises:
-      ArchiveError: for any fault of the data or the options.
+      ArchiveError: for any error in the data or the options.
     """
     console = make_console()
     specs = parse_specs(options)
@@ -109,7 +109,7 @@ def convert_media(
 
 
 def check_options(out: Path, options: Options) -> None:
-    """Refuses what cannot end well, before anything is read."""
+    """Checks the options before anything is read. Raises ArchiveError."""
     parse_specs(options)
     if not options.dry_run:
         check_out(out, force=options.force)
@@ -148,7 +148,7 @@ def _value(key: str, text: str) -> Path | int | float | str:
 
 
 def check_sounds(utterances: Sequence[Utterance], console: Console) -> list[Utterance]:
-    """Looks at the headers of the sounds: broken ones are reported and taken as missing, unusual ones are noted."""
+    """Reads the headers of the sound files. Broken ones are reported and treated as missing; formats are counted."""
     kinds = collections.Counter[str]()
     result = []
     for item in utterances:
@@ -175,7 +175,7 @@ def to_corpus(
     record: dict[str, Any],
     console: Console,
 ) -> tuple[Corpus, Details]:
-    """Puts the features of each utterance together; one without any is left out and named.
+    """Joins the features of each utterance. Utterances without any features are left out and printed.
 
     Raises:
       ArchiveError: if nothing remains, or the frames of a modality differ in width.
@@ -252,7 +252,7 @@ def _extract(
 
 
 def _make_extractor(modality: str, name: str, values: Mapping[str, Any]) -> Any:
-    """The extractor, ready to work; what it lacks becomes a fault."""
+    """Makes an extractor and loads its weights. Raises ArchiveError if a package or file is missing."""
     from data_prep import extractors
 
     try:
@@ -270,7 +270,7 @@ def _source(media: Media, modality: str) -> Any:
 
 
 def _sound(path: Path) -> tuple[str, str]:
-    """What is wrong with a sound, or what kind it is."""
+    """Problem and format of a sound file; one of them is empty."""
     try:
         with wave.open(str(path), "rb") as file:
             channels, rate, count = file.getnchannels(), file.getframerate(), file.getnframes()

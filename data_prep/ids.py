@@ -1,9 +1,9 @@
-"""What the utterance names of IEMOCAP and MSP-IMPROV say."""
+"""Parses utterance names of IEMOCAP and MSP-IMPROV into speaker, session, dialogue, sex and condition."""
 
 import re
 from typing import NamedTuple
 
-from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.data.corpus import ArchiveError
 
 _IEMOCAP = re.compile(r"(Ses(\d\d)[FM]_\w+)_([FM])\d{3}")
 # Sentence and intended emotion, speaker, condition, listener and speaker by sex, number of the turn.
@@ -11,11 +11,11 @@ _MSP_IMPROV = re.compile(r"(?:MSP-IMPROV-|UTD-IMPROV-)?(S\d\d[AHNS])-([FM])(\d\d
 
 
 class Name(NamedTuple):
-    """The parts of an utterance name. Speakers are called by session and sex, as in `01F`.
+    """The parts of an utterance name.
 
     Attributes:
       corpus: `iemocap` or `msp_improv`.
-      speaker: Who speaks.
+      speaker: Session and sex, as in `01F`.
       session: Recording session, two digits.
       dialogue: The conversation that the utterance is from.
       sex: `F` or `M`.
@@ -32,7 +32,7 @@ class Name(NamedTuple):
 
 
 def parse_name(utterance_id: str, source: str) -> Name:
-    """Takes an utterance name apart.
+    """Parses an utterance name. A name that passes has letters, digits, `_` and `-` only, so it is safe in a path.
 
     Raises:
       ArchiveError: if it is a name of neither corpus; the message starts with `source`.

@@ -1,4 +1,4 @@
-"""Utterances per speaker and class that the literature uses, and the comparison of what was found with them."""
+"""Known numbers of utterances per speaker and class, from the literature, to compare a converted corpus with."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.data.corpus import ArchiveError
 
 CLASS_NAMES = ("angry", "happy", "neutral", "sad")  # also the order of the published label files
 
@@ -54,14 +54,14 @@ def count(speaker: Sequence[str], label: Sequence[str]) -> dict[str, tuple[int, 
 def check_counts(
     corpus: str, found: Mapping[str, tuple[int, ...]], *, source: str, allow: bool, console: Console
 ) -> None:
-    """Prints what was found beside what is known, per speaker and class.
+    """Prints found and known numbers per speaker and class.
 
     Args:
       corpus: `iemocap` or `msp_improv`.
       found: Result of `count`.
-      source: What the message starts with.
-      allow: Goes on when they differ.
-      console: Where the table is printed.
+      source: File or folder with which the message starts.
+      allow: Whether a difference is printed as a warning instead of raised.
+      console: Console to print to.
 
     Raises:
       ArchiveError: with the differing rows, unless `allow`.
@@ -85,7 +85,7 @@ def check_counts(
 
 
 def matching_order(found: np.ndarray, corpus: str) -> tuple[str, ...] | None:
-    """The order of the class names that makes the totals `found`, `[4]`, the known ones; `None` if there is none."""
+    """The order of the class names in which the totals `found`, `[4]`, are the known ones; `None` if there is none."""
     totals = np.sum(list(KNOWN[corpus].values()), axis=0).tolist()
     if sorted(found.tolist()) != sorted(totals):
         return None

@@ -1,4 +1,4 @@
-"""One utterance of a raw corpus as the extractors see it."""
+"""Sound, video and transcript of one utterance: the input of the extractors."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class Media:
-    """Where the sound, the picture and the words of one utterance are.
+    """Files of sound and video, and transcript, of one utterance.
 
     Attributes:
       utterance_id: Name in the corpus.
@@ -15,8 +15,8 @@ class Media:
       video: Video file; `None` if there is none.
       start: Second of `video` where the utterance starts; `None`: at its beginning.
       end: Second of `video` where it ends; `None`: at its end.
-      half: Half of the picture that shows the speaker, in pictures of two people; `None`: all of it.
-      text: What is said; `None` if it is not known.
+      half: Half of the picture with the speaker, if the video shows two people side by side; `None`: the whole picture.
+      text: Transcript; `None` if there is none.
     """
 
     utterance_id: str

@@ -1,9 +1,9 @@
-"""The MMIN family's shared features (IEMOCAP or MSP-IMPROV) as a feature archive and a tfds data set.
+"""Feature files of the MMIN family of papers (IEMOCAP or MSP-IMPROV) as a feature archive and a tfds data set.
 
     python -m data_prep.mmin_features IEMOCAP_features_2021 iemocap.npz
 
-Which utterances, labels and folds there are is what `target` says; features are looked up by utterance name. They stay
-as they are, without normalisation, but for trailing frames of zeros, which are padding and are taken off.
+Utterances, labels and folds are read from the folder `target`; features are looked up by utterance name. Values are
+not changed or normalised. Trailing frames of zeros are padding and are removed.
 """
 
 import sys
@@ -17,7 +17,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from cmarr_jax.corpus import ArchiveError, Corpus, sha256
+from cmarr_jax.data.archive import sha256
+from cmarr_jax.data.corpus import ArchiveError, Corpus
 from data_prep import known_counts
 from data_prep.convert import Flag, Out, run_command
 from data_prep.details import NUMBERS, Details
@@ -92,9 +93,7 @@ def convert(
         console.print(f"A/comparE_mean_std.h5: {escape(sentence)}")
     record = {
         "command": "data_prep.mmin_features",
-        "sources": {
-            name: {"file": str(path.relative_to(root)), "sha256": sha256(path)} for name, path in paths.items()
-        },
+        "sources": {name: {"file": _name_below(path, root), "sha256": sha256(path)} for name, path in paths.items()},
         "padding": "kept" if keep_padding else "trailing frames of zeros taken off",
         "folds": {item.name: {part: len(rows) for part, rows in item.parts.items()} for item in folds},
         "fold_differences": differences,
@@ -114,7 +113,7 @@ def to_corpus(
     split: np.ndarray | None,
     record: dict,
 ) -> tuple[Corpus, Details]:
-    """The corpus and what is known of its utterances from their names."""
+    """Corpus and details; speaker, session, dialogue and sex follow from the utterance names."""
     ids = np.array(utterances, str)
     corpus = Corpus(
         utterance_id=ids,
@@ -134,7 +133,7 @@ def to_corpus(
 
 
 def fold_differences(folds: Sequence[FileFold], names: dict[str, Name]) -> Iterator[str]:
-    """Where the folds of the files are not those of leaving one speaker out, one sentence each."""
+    """Yields one sentence for each difference between the folds of the files and leaving one speaker out."""
     speakers = {name.speaker for name in names.values()}
     tested = Counter[str]()
     for fold in folds:
@@ -163,7 +162,7 @@ def fold_differences(folds: Sequence[FileFold], names: dict[str, Name]) -> Itera
 
 
 def check_mean_std(path: Path, audio: Frames, folds: Sequence[FileFold], utterances: Sequence[str]) -> Iterator[str]:
-    """Compares the stored means of each training part with those of the features; they are used for nothing else.
+    """Compares the stored means of each training part with those of the features. They have no other use.
 
     Raises:
       ArchiveError: if the file is there and damaged.
@@ -187,7 +186,7 @@ def check_mean_std(path: Path, audio: Frames, folds: Sequence[FileFold], utteran
 
 
 def describe(frames: Frames, path: Path) -> str:
-    """What was read, in one line."""
+    """One line with number of utterances, width, frames and padding of a modality."""
     parts = [
         f"{path}: {int(frames.present.sum())} utterances, width {frames.features.shape[1]}",
         f"{len(frames.features)} frames, longest {frames.length.max()}",
@@ -200,6 +199,11 @@ def describe(frames: Frames, path: Path) -> str:
     ):
         parts += [f"{count} {what}"] if count else []
     return ", ".join(parts)
+
+
+def _name_below(path: Path, root: Path) -> str:
+    """Path below the root, or the file name alone: folders of the user are not written into the record."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
 
 
 def _one_corpus(names: Sequence[Name], utterances: Sequence[str], root: Path) -> str:

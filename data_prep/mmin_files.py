@@ -1,4 +1,4 @@
-"""Reads the files that the MMIN family shares: features by utterance in HDF5, names and labels of folds in `.npy`."""
+"""Reads feature files of the MMIN family: features per utterance in HDF5, names and labels of folds in `.npy`."""
 
 import contextlib
 import dataclasses
@@ -8,14 +8,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.data.corpus import ArchiveError
 
-PARTS = {"train": "trn", "val": "val", "test": "tst"}  # ours: theirs
+PARTS = {"train": "trn", "val": "val", "test": "tst"}  # our names: prefixes of the files
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FileFold:
-    """One fold as the files have it.
+    """One fold of the files.
 
     Attributes:
       name: Folder below `target`.
@@ -34,7 +34,7 @@ class Frames:
       features: `[sum of T, D]`, float32.
       length: Frames per utterance, `[N]`, int32.
       present: Whether the file has the utterance, `[N]`, bool.
-      padding: Trailing frames of zeros that were taken off, per utterance, `[N]`, int32.
+      padding: Number of trailing frames of zeros removed, per utterance, `[N]`, int32.
       total: Sum over the stored frames of each utterance, `[N, D]`, float64.
       stored: Stored frames, `[N]`, int32.
       zero: Whether all stored frames are zeros, `[N]`, bool.
@@ -225,9 +225,9 @@ def read_frames(path: Path, names: Sequence[str], *, allow_missing: bool, keep_p
 
     Args:
       path: The HDF5 file, one data set `[T, D]` per utterance.
-      names: Utterances in the order wanted.
-      allow_missing: Takes utterances that the file lacks as absent.
-      keep_padding: Keeps trailing frames of zeros, which are taken as padding otherwise; one frame always stays.
+      names: Utterances to read, in this order.
+      allow_missing: Whether utterances that the file lacks are absent instead of an error.
+      keep_padding: Whether trailing frames of zeros stay; if not, they are removed except for the first frame.
 
     Raises:
       ArchiveError: as `read_shapes`, or if a value is nan or infinite or the file is damaged.

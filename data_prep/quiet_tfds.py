@@ -1,4 +1,4 @@
-"""tfds without its output: what it prints of downloads that do not happen is noise to a user."""
+"""Silences tfds: it prints messages about downloads, although nothing is downloaded."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ from absl import logging
 
 @contextlib.contextmanager
 def quiet_tfds() -> Iterator[None]:
-    """Holds back what tfds prints of downloads (there is none), its progress bar and its warnings of new configs."""
+    """Hides tfds' messages about downloads, its progress bar and its warnings about new configs."""
     tfds.disable_progress_bar()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)

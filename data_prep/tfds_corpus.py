@@ -1,4 +1,4 @@
-"""Licensed corpora as tfds data sets: written from an archive and its details, read back without loss.
+"""Licensed corpora as tfds data sets, written from an archive and its details file and read back without loss.
 
     python -m data_prep.tfds_corpus DATA_SET OUT.npz
 
@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tyro
 
-from cmarr_jax.corpus import ArchiveError, Corpus, check_corpus, read_archive, write_archive
+from cmarr_jax.data.archive import read_archive, write_archive
+from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
 from data_prep.convert import Flag, Out, run_command
 from data_prep.details import NUMBERS, TEXT, Details, details_path, read_details, write_details
 from data_prep.known_counts import CLASS_NAMES
@@ -31,7 +32,7 @@ DataSet = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_SET"
 
 @dataclasses.dataclass(eq=False)
 class CorpusConfig(tfds.core.BuilderConfig):
-    """Which archive becomes a data set, and what is in it. The defaults are the features of the MMIN family.
+    """The archive that becomes a data set, and its contents. The defaults are the features of the MMIN family.
 
     Attributes:
       name: Folder of the data set.
@@ -53,7 +54,7 @@ class CorpusConfig(tfds.core.BuilderConfig):
 
 
 class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Base of the builders of licensed corpora; a corpus adds its texts and lies in a package folder of its own."""
+    """Base class of the builders of licensed corpora. A subclass adds description, citation and licence."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012  (an attribute that tfds reads)

@@ -1,26 +1,26 @@
-"""Utterances of a raw corpus before features: what the parsers return, and what is chosen from them."""
+"""Parsed utterances of a raw corpus, before features are extracted."""
 
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.data.corpus import ArchiveError
 from data_prep.media import Media
 
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """One utterance as the files of the corpus describe it.
+    """One utterance with label, ratings and times from the files of the corpus.
 
     Attributes:
-      media: Its name, sound, picture and words.
+      media: Its id, sound, video and transcript.
       speaker: As in `01F`.
       session: As in `01`.
-      dialogue: The conversation that it is from.
+      dialogue: Its conversation.
       sex: `F` or `M`.
-      emotion: The majority label in the corpus's own writing (`ang`, `xxx`; `A`, `X`).
-      valence: Mean rating; nan where unknown, here and in the next four.
+      emotion: The majority label as the corpus writes it (`ang`, `xxx`; `A`, `X`).
+      valence: Mean rating; NaN where unknown, as in the next four.
       arousal: Mean rating (activation).
       dominance: Mean rating.
       start: Second of the dialogue.
@@ -42,11 +42,11 @@ class Utterance:
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-    """All utterances of a raw corpus, and what was odd in its files.
+    """All utterances of a raw corpus, and notes on irregular files.
 
     Attributes:
-      utterances: In the order of their names.
-      notes: One sentence each, without transcripts; every one is printed.
+      utterances: Sorted by name.
+      notes: Sentences to print, without transcripts.
     """
 
     utterances: tuple[Utterance, ...]
@@ -54,7 +54,7 @@ class Parsed:
 
 
 def choose(utterances: Iterable[Utterance], classes: Mapping[str, str]) -> tuple[list[Utterance], Counter[str]]:
-    """The utterances whose emotion is in `classes`, and how many have each of the other labels."""
+    """The utterances whose emotion is in `classes`, and the number of utterances of each other label."""
     chosen, left_out = [], Counter[str]()
     for utterance in utterances:
         if utterance.emotion in classes:
@@ -65,10 +65,10 @@ def choose(utterances: Iterable[Utterance], classes: Mapping[str, str]) -> tuple
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file of a corpus, whatever its line ends; with or without a byte-order mark; UTF-8 or Latin-1.
+    """Lines of a text file: any line ends, with or without a byte-order mark, UTF-8 or Latin-1.
 
     Raises:
-      ArchiveError: if it cannot be read or is no text.
+      ArchiveError: if it cannot be read or is not text.
     """
     try:
         data = path.read_bytes()
@@ -84,5 +84,5 @@ def read_lines(path: Path) -> list[str]:
 
 
 def examples(names: Sequence[str]) -> str:
-    """How many there are, and the first of them."""
+    """Number of names and the first one, for messages."""
     return f"{len(names)} ({min(names)!r} first)"

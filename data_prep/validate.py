@@ -1,8 +1,8 @@
-"""Checks a feature archive and prints what is in it.
+"""Checks a feature archive and prints its contents.
 
     python -m data_prep.validate FILE.npz
 
-Exit code 1 and one sentence on stderr for a fault. Warnings are things that are allowed and often a mistake.
+An error gives exit code 1 and one sentence on stderr. A warning names something that is allowed, and often a mistake.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cmarr_jax.corpus import PARTS, Corpus, read_archive, sha256
-from cmarr_jax.corpus_check import frame_where
-from cmarr_jax.folds import FoldSplit, make_folds
+from cmarr_jax.data.archive import read_archive, sha256
+from cmarr_jax.data.corpus import PARTS, Corpus, frame_where
+from cmarr_jax.data.folds import FoldSplit, make_folds
 from data_prep.convert import run_command
 
 File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
@@ -61,7 +61,7 @@ def tables(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[Table]:
 
 
 def warnings_of(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[str]:
-    """What is allowed and often a mistake, one sentence each."""
+    """Yields one sentence for each property that is allowed, and often a mistake."""
     for part in ("val", "train"):
         for fold in folds:
             shared = np.intersect1d(corpus.speaker[getattr(fold, part)], corpus.speaker[fold.test])

@@ -1,4 +1,4 @@
-"""What the commands of licensed corpora write: archive, details file and tfds data set."""
+"""Writes archive, details file and tfds data set of a licensed corpus."""
 
 import sys
 from pathlib import Path
@@ -6,20 +6,21 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from cmarr_jax.corpus import ArchiveError, Corpus, check_corpus, read_archive, sha256, write_archive
+from cmarr_jax.data.archive import read_archive, sha256, write_archive
+from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
 from data_prep.details import Details, details_path, write_details
 
 
 def make_console() -> Console:
-    """Prints to stdout; wide and without colours where that is a file."""
+    """A console on stdout; 160 columns without colours if stdout is not a terminal."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def check_out(out: Path, *, force: bool) -> None:
-    """Refuses early, before anything slow, what could not be written at the end.
+    """Checks the output path before any slow work.
 
     Raises:
-      ArchiveError: if the archive is there (without `force`), is no `.npz`, or has no folder to lie in.
+      ArchiveError: if the archive exists (without `force`), is not an `.npz`, or its folder does not exist.
     """
     if out.suffix != ".npz":
         raise ArchiveError(f"{out}: the archive is an .npz; give a path that ends in .npz")
@@ -44,14 +45,14 @@ def write_all(
     Args:
       name: `iemocap` or `msp_improv`.
       out: The archive.
-      corpus: What to write.
+      corpus: The corpus.
       details: Its details, in the same order.
-      tfds_dir: Where tfds keeps data sets; `None`: the folder `tfds` beside the archive.
-      without_tfds: Leaves the data set out.
-      console: Where to print.
+      tfds_dir: Data folder of tfds; `None`: the folder `tfds` next to the archive.
+      without_tfds: Whether to skip the data set.
+      console: Console to print to.
 
     Raises:
-      ArchiveError: if the corpus has a fault or a file cannot be written.
+      ArchiveError: if the corpus has an error or a file cannot be written.
     """
     check_corpus(corpus, str(out))
     write_details(details_path(out), details)

@@ -1,11 +1,14 @@
 """Rows of results -> the table, as `table.csv` and `table.md`. `python -m experiments.report DIR` makes it again.
 
-Mean and standard deviation are over all folds and seeds. The 95 % interval is Student's, over the folds: seeds of one
-fold share their test data, so they are averaged first. With a single fold it is over the seeds.
+Seeds of one fold share their test data, so they are averaged first: a mean is over folds, of the means over seeds. The
+95 % interval is Student's, over the folds; with a single fold it is over the seeds. Folds share most of their training
+data, so the interval is approximate.
 """
 
 import csv
 import io
+import json
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,27 +17,26 @@ import tyro
 from scipy import stats
 
 from cmarr_jax.metrics import uar, war
+from cmarr_jax.training.schedule import BUDGET, STATUS
+from experiments.presets import TABLE_ROWS
 from experiments.results import METRICS, Row, read_rows
 
 AVERAGE = "average"
-LABELS = {
-    "bayes_ceiling": "Bayes ceiling (oracle)",
-    "zero_fill": "Zero-fill",
-    "cm_arr": "CM-ARR",
-    "cm_arr_no_alignment": "CM-ARR, no alignment",
-    "cm_arr_no_flow": "CM-ARR, no flow (zeros)",
-    "cm_arr_no_refinement": "CM-ARR, no refinement",
-}
+BAYES_WAR, BAYES_UAR = "bayes_war", "bayes_uar"
+CEILINGS = {BAYES_WAR: "war", BAYES_UAR: "uar"}  # rows that belong to one metric only
+LABELS = dict.fromkeys(CEILINGS, "Bayes ceiling (oracle)") | {name: row.label for name, row in TABLE_ROWS.items()}
+MOST_BY_BUDGET = 0.1  # share of runs that may be stopped by the budget before a warning is printed
 
 
 class Summary(NamedTuple):
-    """A cell: fractions; the interval is nan where there is one fold and one seed."""
+    """A cell: fractions. `std` is over all `n` runs. The interval, over `unit`, is nan where there is one run."""
 
     mean: float
     std: float
     ci_low: float
     ci_high: float
     n: int
+    unit: str
 
 
 Scores = dict[str, dict[str, np.ndarray]]
@@ -42,7 +44,7 @@ Scores = dict[str, dict[str, np.ndarray]]
 
 
 def collect(rows: list[Row], metric: str) -> Scores:
-    """Scores by method and condition; folds or seeds that a method has not finished are nan."""
+    """Scores by method and condition; runs that are not finished, have diverged or have no such utterance are nan."""
     folds = list(dict.fromkeys(row.fold for row in rows))
     conditions = list(dict.fromkeys(row.condition for row in rows))
     seeds = sorted({row.seed for row in rows})
@@ -57,18 +59,17 @@ def collect(rows: list[Row], metric: str) -> Scores:
 
 
 def summarize(scores: np.ndarray) -> Summary:
-    """Mean, standard deviation and 95 % interval of scores `[folds, seeds]`; unfinished runs (nan) are left out."""
+    """Mean, standard deviation and 95 % interval of scores `[folds, seeds]`; nan is left out."""
     finished = scores[~np.isnan(scores)]
     if finished.size == 0:
-        return Summary(np.nan, np.nan, np.nan, np.nan, 0)
+        return Summary(np.nan, np.nan, np.nan, np.nan, 0, "folds")
     std = float(finished.std(ddof=1)) if finished.size > 1 else np.nan
     by_fold = np.array([np.nanmean(fold) for fold in scores if not np.isnan(fold).all()])
-    units = by_fold if len(by_fold) > 1 else finished
-    half = np.nan
-    if len(units) > 1:
-        half = float(stats.t.ppf(0.975, len(units) - 1) * units.std(ddof=1) / np.sqrt(len(units)))
-    mean = float(finished.mean())
-    return Summary(mean, std, float(units.mean() - half), float(units.mean() + half), int(finished.size))
+    values, unit = (by_fold, "folds") if len(by_fold) > 1 else (finished, "seeds")
+    mean, half = float(values.mean()), np.nan
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return Summary(mean, std, mean - half, mean + half, int(finished.size), unit)
 
 
 def paired_difference(scores: Scores, method: str, baseline: str, condition: str = AVERAGE) -> Summary:
@@ -80,20 +81,20 @@ def to_csv(rows: list[Row]) -> str:
     """`method,condition,metric,mean,std,ci_low,ci_high,n`, fractions; empty where there is too little for a number."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", "condition", "metric", *Summary._fields])
+    writer.writerow(["method", "condition", "metric", *Summary._fields[:-1]])
     for metric in METRICS:
-        for method, cells in collect(rows, metric).items():
+        for method, cells in collect(_of_metric(rows, metric), metric).items():
             for condition, values in cells.items():
-                *numbers, n = summarize(values)
+                *numbers, n, _ = summarize(values)
                 writer.writerow([method, condition, metric, *("" if np.isnan(x) else f"{x:.6f}" for x in numbers), n])
     return out.getvalue()
 
 
 def to_markdown(rows: list[Row], title: str, notes: list[str]) -> str:
     """Both metrics in per cent, the gain over zero-fill, and the pooled scores."""
-    parts = [f"# {title}", *notes]
+    parts = [f"# {title}", *notes, *run_notes(rows)]
     for metric in METRICS:
-        scores = collect(rows, metric)
+        scores = collect(_of_metric(rows, metric), metric)
         parts.append(f"## {metric.upper()}, per cent, mean ± standard deviation over folds and seeds")
         parts.append(_table(scores, lambda values: _cell(summarize(values))))
         if "cm_arr" in scores and "zero_fill" in scores:
@@ -110,9 +111,40 @@ def difference_sentence(scores: Scores, metric: str) -> str:
     text = f"CM-ARR minus zero-fill, average of the {num_conditions} missing-modality conditions, {metric.upper()}: "
     text += f"{100 * gain.mean:+.2f} points"
     if np.isnan(gain.ci_low):
-        return text + f" ({gain.n} run of each; no interval)."
-    unit = "folds" if len(scores["cm_arr"][AVERAGE]) > 1 else "seeds"
-    return text + f" (95 % interval over {unit}, paired: {100 * gain.ci_low:+.2f} to {100 * gain.ci_high:+.2f})."
+        return text + " (one run of each; no interval)."
+    return text + f" (95 % interval over {gain.unit}, paired: {100 * gain.ci_low:+.2f} to {100 * gain.ci_high:+.2f})."
+
+
+def run_notes(rows: list[Row]) -> list[str]:
+    """Sentences on how the runs ended, and on conditions that some folds cannot be scored in."""
+    trained = [row for row in rows if row.method not in CEILINGS]
+    statuses = list({(row.method, row.fold, row.seed): row.status for row in trained}.values())
+    notes = [f"Runs: {len(statuses)}; {stopping_text(statuses)}."] if statuses else []
+    by_budget = sum(status == STATUS[BUDGET] for status in statuses)
+    if by_budget > MOST_BY_BUDGET * len(statuses):
+        notes.append(
+            f"**Warning: {by_budget} of {len(statuses)} runs were stopped by the budget of epochs before they had "
+            "converged. Differences between such methods may be differences in speed of training.** Give more epochs "
+            "(`--complete-epochs`, `--missing-epochs`)."
+        )
+    folds = list(dict.fromkeys(row.fold for row in rows))
+    for condition in dict.fromkeys(row.condition for row in rows):
+        empty = {row.fold for row in trained if row.condition == condition and not np.sum(row.counts)}
+        empty -= {row.fold for row in trained if row.condition == condition and np.sum(row.counts)}
+        if empty:
+            names = ", ".join(fold for fold in folds if fold in empty)
+            notes.append(
+                f"Condition `{condition}`: no score for fold {names} (no test utterance has these modalities, or all "
+                f"runs diverged); its mean is over {len(folds) - len(empty)} of {len(folds)} folds, and the average "
+                "leaves these folds out."
+            )
+    return notes
+
+
+def stopping_text(statuses: list[str]) -> str:
+    """How runs ended, for example `5 converged, 1 stopped by the budget`; a diverged run has no score."""
+    counts = Counter(statuses)
+    return ", ".join(f"{counts[status]} {status}" for status in STATUS if counts[status])
 
 
 def write_tables(folder: Path, title: str, notes: list[str]) -> str:
@@ -126,15 +158,17 @@ def write_tables(folder: Path, title: str, notes: list[str]) -> str:
 
 def _pooled(rows: list[Row]) -> dict[str, dict[str, tuple[float, float]]]:
     pooled: dict[str, dict[str, np.ndarray]] = {}
-    for row in rows:
+    for row in (row for row in rows if row.method not in CEILINGS):
         cells = pooled.setdefault(row.method, {})
         cells[row.condition] = cells.get(row.condition, 0) + np.asarray(row.counts)
-    # The ceiling is two decision rules, one per metric, and so has no single matrix to pool.
     return {
         method: {name: (float(war(counts)), float(uar(counts))) for name, counts in cells.items()}
         for method, cells in pooled.items()
-        if method != "bayes_ceiling"
     }
+
+
+def _of_metric(rows: list[Row], metric: str) -> list[Row]:
+    return [row for row in rows if CEILINGS.get(row.method, metric) == metric]
 
 
 def _table(cells: dict, text) -> str:
@@ -160,8 +194,6 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
     Args:
       folder: What `python -m experiments.reproduce --out` wrote.
     """
-    import json
-
     config = json.loads((folder / "config.json").read_text())
     print(write_tables(folder, config["title"], config["notes"]))
 

@@ -1,14 +1,18 @@
-"""Results as rows of one long table, one JSON object a line: method, fold, seed, condition, scores, counts."""
+"""Results as rows of one long table, one JSON object a line: method, fold, seed, condition, scores, counts, status."""
 
 import json
+import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cmarr_jax.data.availability import condition_names
 from cmarr_jax.metrics import uar, war
-from cmarr_jax.missing import condition_names
+from cmarr_jax.training.checkpoint import to_json
+from cmarr_jax.training.schedule import CONVERGED, STATUS
 from cmarr_jax.types import Array
 
 FILE = "results.jsonl"
@@ -16,7 +20,18 @@ METRICS = ("war", "uar")
 
 
 class Row(NamedTuple):
-    """Scores of one run on its test fold in one condition; fractions, and the confusion counts `[K, K]` behind them."""
+    """Scores of one run on its test fold in one condition.
+
+    Attributes:
+      method: Row of the table.
+      fold: Name of the fold.
+      seed: Seed.
+      condition: Name of the availability pattern.
+      war: Fraction; nan where nothing was counted: a diverged run, or no test utterance with these modalities.
+      uar: As `war`.
+      counts: Confusion counts behind both, `[K, K]`.
+      status: How the run ended, one of `cmarr_jax.training.schedule.STATUS`.
+    """
 
     method: str
     fold: str
@@ -25,36 +40,61 @@ class Row(NamedTuple):
     war: float
     uar: float
     counts: list[list[int]]
+    status: str = STATUS[CONVERGED]
 
 
 def rows_from_counts(
-    method: str, fold: str, seed: int, modalities: Iterable[str], counts: np.ndarray | Array
+    method: str,
+    fold: str,
+    seed: int,
+    modalities: Iterable[str],
+    counts: np.ndarray | Array,
+    status: str = STATUS[CONVERGED],
 ) -> list[Row]:
     """Rows of a run from its confusion counts `[P, K, K]`, in the order of the availability patterns."""
     names = condition_names(tuple(modalities))
     return [
-        Row(method, fold, seed, name, float(war(c)), float(uar(c)), c.tolist())
+        Row(method, fold, seed, name, float(war(c)), float(uar(c)), c.tolist(), status)
         for name, c in zip(names, np.asarray(counts), strict=True)
     ]
 
 
 def append_rows(folder: Path, rows: Iterable[Row]) -> None:
-    """Adds rows to the results file of a folder."""
-    with (folder / FILE).open("a") as file:
-        file.writelines(json.dumps(row._asdict()) + "\n" for row in rows)
+    """Adds rows to the results file of a folder. A half line that a killed process left at its end is cut off."""
+    append_lines(folder / FILE, (row._asdict() for row in rows))
+
+
+def append_lines(path: Path, values: Iterable[dict]) -> None:
+    """Adds JSON objects to a file of lines, after cutting off a half line at its end."""
+    with path.open("a+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(0)
+            complete = file.read().rfind(b"\n") + 1
+            if complete < size:
+                file.truncate(complete)
+        file.write("".join(to_json(value) + "\n" for value in values).encode())
+
+
+def complete_lines(path: Path) -> list[str]:
+    """The lines of a file; a half line at its end, which a killed process left, is left out."""
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
 
 
 def read_rows(folder: Path) -> list[Row]:
     """The rows of a results folder.
 
     Raises:
-      ValueError: if a line is not a row.
+      ValueError: if a complete line is not a row.
     """
     path = folder / FILE
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(complete_lines(path), 1):
         try:
-            rows.append(Row(**json.loads(line)))
+            row = Row(**json.loads(line))
         except (TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}, line {number} is not a result ({error}); delete the line") from error
+        war_, uar_ = (math.nan if score is None else score for score in (row.war, row.uar))
+        rows.append(row._replace(war=war_, uar=uar_))
     return rows

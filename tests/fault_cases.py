@@ -2,8 +2,8 @@
 
     python -m tests.fault_cases
 
-prints the table of data_prep/README.md. Each case makes a miniature, spoils it and runs a command on it. Most end with
-exit code 1 and one sentence on stderr ("stops"); what can be left out without harm is said on stdout ("goes on").
+prints the table of docs/faults.md. Each case makes a miniature corpus, damages it and runs a command on it. Most end
+with exit code 1 and one sentence on stderr ("stops"); the others print a sentence on stdout and continue ("goes on").
 """
 
 import contextlib

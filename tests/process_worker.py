@@ -9,11 +9,10 @@ import jax
 import numpy as np
 import tiny
 
-from cmarr_jax.config import TrainConfig
-from cmarr_jax.objectives import make_method
-from cmarr_jax.parallel import make_parallel_eval_step, make_parallel_train_step, replicate, split_batch
-from cmarr_jax.processes import ended_together, first_then_others, gather, is_first, smallest, start
-from cmarr_jax.train import make_tx
+from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.training.parallel import make_parallel_eval_step, make_parallel_train_step, replicate, split_batch
+from cmarr_jax.training.processes import abort_all_on_failure, first_process_first, gather, is_first, smallest, start
+from cmarr_jax.training.step import first_state
 
 STEPS, ROWS = 4, 14
 
@@ -21,22 +20,23 @@ STEPS, ROWS = 4, 14
 def train(devices=None, part=slice(None), num_parts=None):
     """A few data-parallel steps and an evaluation, of this part of a batch that does not divide by the devices."""
     modalities = tuple(dataclasses.replace(modality, encoder="vector") for modality in tiny.MODALITIES)  # soon compiled
-    method, config = make_method("cm_arr", tiny.model_config(modalities), TrainConfig()), TrainConfig()
-    tx, batch = make_tx(config), tiny.make_batch(modalities, size=ROWS)
+    config = tiny.run_config(modalities, learning_rate=3e-3)
+    method, batch = make_method(config), tiny.make_batch(modalities, size=ROWS)
     split = jax.tree.map(lambda x: x[part], split_batch(batch, num_parts or len(devices)))
-    params = replicate(tiny.random_params(method.init, batch), devices)
-    opt_state = replicate(tx.init(params), devices)
-    step = make_parallel_train_step(method.loss, tx, config, devices)
-    losses, hyper = [], method.stages[0].weights(tiny.HYPER)._replace(learning_rate=3e-3)
+    params = tiny.random_params(method.init, batch)
+    state = replicate(first_state(method, config.train, params), devices)
+    step = make_parallel_train_step(method, config.train, devices)
+    losses, hyper = [], hyperparameters_of(config)
+    hyper = hyper._replace(weights={**hyper.weights, **method.stages[0].weights})
     for number in range(STEPS):
         key = jax.random.fold_in(jax.random.key(0), number)
-        params, opt_state, aux = step(params, opt_state, split, key, False, hyper)
+        state, aux = step(state, split, key, False, hyper)
         losses.append(float(aux["loss"]))
-    counts = make_parallel_eval_step(method, len(tiny.CLASSES), 3, devices)(params, split)
+    evaluation, _ = make_parallel_eval_step(method, devices)(state.params, split)
     return {
         "losses": losses,
-        "counts": counts,
-        "norm": float(np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(params)))),
+        "counts": evaluation.counts,
+        "norm": float(np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(state.params)))),
     }
 
 
@@ -58,7 +58,7 @@ def exchange(out: Path) -> None:
             file.write(f"{index}\n")
         return order.read_text()
 
-    assert first_then_others(make).startswith("0\n")
+    assert first_process_first(make).startswith("0\n")
     np.testing.assert_array_equal(gather({"x": np.array([index, 10])})["x"], [0, 10, 1, 10])
     assert smallest(3.0 - index) == 2.0
     if is_first():
@@ -76,6 +76,6 @@ if __name__ == "__main__":
     port, num_processes, process_id, task, folder = sys.argv[1:]
     # Joining included, as the commands do it: the other may end while this one still meets it, and a process that fails
     # outside would wait for the other's heartbeat, 100 s.
-    with ended_together():
+    with abort_all_on_failure():
         start(f"127.0.0.1:{port}", int(num_processes), int(process_id))
         {"data_parallel": data_parallel, "exchange": exchange, "fail": fail}[task](Path(folder))

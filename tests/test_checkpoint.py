@@ -5,23 +5,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import MODALITIES, model_config, random_params
+from tiny import MODALITIES, random_params, run_config
 
-from cmarr_jax.checkpoint import abstract_state, example_batch, load_run, save_run
-from cmarr_jax.config import Hyperparameters, ModalityConfig, RunConfig, TrainConfig
-from cmarr_jax.input import Normalizer, fit_normalizer
-from cmarr_jax.objectives import make_method
-from cmarr_jax.train import evaluate
+from cmarr_jax.config import ModalityConfig, RunConfig, TrainConfig
+from cmarr_jax.data.batching import example_batch
+from cmarr_jax.data.normalizer import Normalizer, fit_normalizer
+from cmarr_jax.methods import make_method
+from cmarr_jax.training.checkpoint import abstract_state, as_file_name, load_run, remove_partial, save_run
+from cmarr_jax.training.evaluation import evaluate
 
 PAIR = (ModalityConfig("zeta", 2, "vector"), ModalityConfig("alpha", 3, "lstm"))
 RECORD = {"name": "cm_arr", "fold": "01F", "seed": 3, "best_epoch": np.int32(4), "test_counts": np.eye(2, dtype=int)}
 
 
 def make_run(method="cm_arr", modalities=MODALITIES):
-    hyper = Hyperparameters(learning_rate=3e-4, entropy=0.25)
-    config = RunConfig(method, model_config(modalities, combination="linear"), TrainConfig(missing_epochs=7), hyper)
-    init = make_method(method, config.model, config.train).init
-    params = random_params(init, example_batch(config.model))
+    changes = {"weights": {"entropy": 0.25}, "combination": "linear"} if method == "cm_arr" else {}
+    train = TrainConfig(missing_epochs=7)
+    config = run_config(modalities, method=method, train=train, learning_rate=3e-4, **changes)
+    params = random_params(make_method(config).init, example_batch(modalities))
     widths = {modality.name: jnp.arange(1.0, modality.width + 1) / 3 for modality in modalities}
     return config, params, Normalizer(widths, {name: 1 / values for name, values in widths.items()})
 
@@ -47,14 +48,14 @@ def test_numpy_parameters_are_saved_too(tmp_path):
 
 def test_a_loaded_run_gives_the_same_counts(tmp_path, zero_fill_setup):
     setup = zero_fill_setup
-    config = RunConfig("zero_fill", setup.config, setup.train)
-    params = random_params(setup.method.init, example_batch(setup.config))
+    config = setup.config
+    params = random_params(setup.method.init, example_batch(config.encoders.modalities))
     fold = setup.fold(2)
     normalizer = fit_normalizer(setup.data, fold.train, fold.train_where)
     count = jax.jit(
-        lambda params, normalizer: evaluate(
-            setup.method, params, normalizer, setup.data, fold.test, fold.test_where, num_classes=4
-        )[0]
+        lambda params, normalizer: (
+            evaluate(setup.method, params, normalizer, setup.data, fold.test, fold.test_where)[0].counts
+        )
     )
     expected = count(params, normalizer)
     save_run(tmp_path / "run", config, params, normalizer, {})
@@ -66,10 +67,35 @@ def test_a_folder_without_a_record_is_no_finished_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no finished run: run.json is missing; give the folder"):
         load_run(tmp_path)
     config, params, normalizer = make_run()
-    with pytest.raises(TypeError, match="cannot write a object as JSON"):
+    with pytest.raises(TypeError, match="not JSON serializable"):
         save_run(tmp_path / "run", config, params, normalizer, {"what": object()})
-    with pytest.raises(FileNotFoundError, match="holds no finished run"):  # it was left half way
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):  # it was left half way, beside
         load_run(tmp_path / "run")
+    assert [path.name.split(".")[1] for path in tmp_path.iterdir()] == ["run"]
+    save_run(tmp_path / "run", config, params, normalizer, RECORD)  # a half-written folder blocks nothing
+    remove_partial(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_is_not_finite_is_null_in_the_record_and_refused_in_the_parameters(tmp_path):
+    config, params, normalizer = make_run("zero_fill")
+    record = {"history": {"loss": np.array([1.0, np.nan])}, "score": float("inf")}
+    save_run(tmp_path / "run", config, params, normalizer, record)
+    assert load_run(tmp_path / "run").record == {"history": {"loss": [1.0, None]}, "score": None}
+    assert "NaN" not in (tmp_path / "run" / "run.json").read_text()
+    spoilt = jax.tree.map(lambda x: x.at[..., 0].set(jnp.nan) if x.ndim else x, params)
+    with pytest.raises(ValueError, match="is not finite; a diverged run is not saved"):
+        save_run(tmp_path / "other", config, spoilt, normalizer, record)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("01F", "01F"), ("a b", "a b"), ("session1/F", "session1%2FF"), ("..", "%2E."), ("é", "%C3%A9")],
+)
+def test_a_name_is_one_file_name(name, expected):
+    assert as_file_name(name) == expected
+    assert "/" not in as_file_name(f"../{name}/../x\0")
 
 
 def test_an_existing_folder_is_not_overwritten(tmp_path):

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cmarr_jax.convolution import WIDEST, windows_by_taps, windows_by_tiles
+from cmarr_jax.nn.convolution import WIDEST, conv_direct, conv_winograd
 
-FORMS = pytest.mark.parametrize("form", [windows_by_taps, windows_by_tiles], ids=["taps", "tiles"])
+FORMS = pytest.mark.parametrize("form", [conv_direct, conv_winograd], ids=["direct", "winograd"])
 WIDTHS = pytest.mark.parametrize("widths", [(3, 4, 5), (2,), (1, 5), (WIDEST,)], ids=str)
 
 
@@ -43,7 +43,7 @@ def test_windows_equal_numpy(form, widths, num_frames):
 
 
 @WIDTHS
-def test_gradients_of_tiles_equal_those_of_taps(widths):
+def test_gradients_of_both_forms_are_equal(widths):
     frames, kernels = inputs(10, widths)
     whole = 10 - min(widths) + 1
 
@@ -54,18 +54,18 @@ def test_gradients_of_tiles_equal_those_of_taps(widths):
 
         return jax.jit(jax.value_and_grad(value, argnums=(0, 1)))(frames, kernels)
 
-    chex.assert_trees_all_close(loss(windows_by_tiles), loss(windows_by_taps), rtol=2e-5, atol=5e-5)
+    chex.assert_trees_all_close(loss(conv_winograd), loss(conv_direct), rtol=2e-5, atol=5e-5)
 
 
 @FORMS
-@pytest.mark.parametrize("stairs", [[(5, 3), (4, 1)], [(2, 3), (9, 2)], [(3, 3), (1, 2), (14, 1)]], ids=str)
-def test_blocks_equal_the_whole_inside_them(form, stairs):
-    """`stairs`: frames and rows of each block."""
-    length = np.array([sum(t for t, n in stairs if row < n) for row in range(3)])
+@pytest.mark.parametrize("shape", [[(5, 3), (4, 1)], [(2, 3), (9, 2)], [(3, 3), (1, 2), (14, 1)]], ids=str)
+def test_blocks_equal_the_whole_inside_them(form, shape):
+    """`shape`: frames and rows of each block."""
+    length = np.array([sum(t for t, n in shape if row < n) for row in range(3)])
     frames, kernels = inputs(int(length.max()), (3, 4))
     frames = jnp.where(np.arange(len(frames))[:, None, None] < length[None, :, None], frames, 0)
-    starts = np.cumsum([0] + [t for t, _ in stairs])
-    windows = form([frames[a : a + t, :n] for a, (t, n) in zip(starts, stairs, strict=False)], kernels)
+    starts = np.cumsum([0] + [t for t, _ in shape])
+    windows = form([frames[a : a + t, :n] for a, (t, n) in zip(starts, shape, strict=False)], kernels)
     expected = by_numpy(frames, kernels)
     start = 0
     for block in windows:
@@ -80,13 +80,12 @@ def test_blocks_equal_the_whole_inside_them(form, stairs):
         assert there >= max(length[row] - 3 + 1, 1)
 
 
-def test_tiles_round_to_a_digit_less_than_taps():
+def test_winograd_rounds_to_a_digit_less_than_direct():
     # At the size of BERT-large features; the error is that of the sum over 5 x 1,024 terms of size one.
     frames, kernels = inputs(22, (3, 4, 5), size=1024)
     expected, scale = by_numpy(frames, kernels), np.sqrt(5 * 1024)
     errors = [
-        np.abs(form([frames], kernels)[0][:18] - expected[:18]).max() / scale
-        for form in (windows_by_taps, windows_by_tiles)
+        np.abs(form([frames], kernels)[0][:18] - expected[:18]).max() / scale for form in (conv_direct, conv_winograd)
     ]
     assert errors[0] < 5e-6
     assert errors[1] < 5e-5

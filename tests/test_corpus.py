@@ -4,13 +4,18 @@ import dataclasses
 import io
 import os
 import re
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cmarr_jax import corpus as corpus_lib
-from cmarr_jax.corpus import ArchiveError, Corpus, check_corpus, read_archive, sha256, write_archive
+from cmarr_jax.data import archive as archive_lib
+from cmarr_jax.data.archive import read_archive, sha256, write_archive
+from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
+from cmarr_jax.data.names import as_file_name
 
 LENGTH = [3, 1, 2, 0, 4, 2]
 
@@ -324,7 +329,7 @@ def test_single_speaker_is_allowed_with_a_split(tmp_path):
 
 
 def test_nan_is_found_in_any_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("cmarr_jax.corpus_check._BLOCK", 7)  # three frames of width 3 at a time
+    monkeypatch.setattr("cmarr_jax.data.corpus._BLOCK", 7)  # three frames of width 3 at a time
     for frame, row in enumerate(np.repeat(np.arange(6), LENGTH)):
         arrays = make_arrays() | {"audio": with_entry(ARRAYS["audio"], (frame, 1), np.nan)}
         with pytest.raises(ArchiveError, match=rf"key 'audio', row {row} .* column 1 is nan"):
@@ -360,7 +365,7 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch):
     def refuse(*args):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(corpus_lib, "open", refuse, raising=False)
+    monkeypatch.setattr(archive_lib, "open", refuse, raising=False)
     with pytest.raises(ArchiveError, match=r"a\.npz: cannot be read \(Permission denied\); give the path"):
         read_archive(tmp_path / "a.npz")
 
@@ -482,3 +487,36 @@ def test_check_corpus_names_the_corpus(tmp_path):
         check_corpus(dataclasses.replace(corpus, present=corpus.present[:, :1]))
     with pytest.raises(ArchiveError, match="corpus: key 'video_length': there is no modality 'video'"):
         check_corpus(dataclasses.replace(corpus, length=corpus.length | {"video": corpus.length["audio"]}))
+
+
+NAMES = [
+    "", ".", "..", "a", "A.b", "a b", " ", "a/b", "a\\b", "/etc/passwd", "../../x", "..\\x", "a\0b", "\n", "CON:", "~",
+    "%2F", "\udc80", "é" * 100, "n" * 300, "n" * 299 + "m", "../" * 100, "%" * 300,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_name_is_one_file_in_its_folder(tmp_path, name):
+    folder = tmp_path / "in"
+    for path in (folder / as_file_name(name), folder / f"{as_file_name(name)}_seed0"):
+        path.mkdir(parents=True)
+        assert path.resolve().parent == folder
+        assert path.name in os.listdir(folder)
+    assert os.listdir(tmp_path) == ["in"]
+    assert len(as_file_name(name)) <= 120
+
+
+def test_different_names_are_different_files():
+    files = [as_file_name(name) for name in NAMES]
+    again = [as_file_name(name) for name in files if name not in NAMES]  # a file name may itself be a name
+    assert len({*files, *again}) == len(files) + len(again)
+    assert as_file_name("01F") == "01F"
+    assert as_file_name("Ses01F_impro01_F000") == "Ses01F_impro01_F000"
+
+
+def test_file_names_and_archives_load_neither_jax_nor_orbax():
+    code = (
+        "import sys, cmarr_jax.data.archive, cmarr_jax.data.names, data_prep.extractors.run; "
+        "sys.exit(any(name in sys.modules for name in ('jax', 'flax', 'orbax', 'grain', 'tensorflow_datasets')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from cmarr_jax.corpus import read_archive, sha256
-from cmarr_jax.folds import make_folds
+from cmarr_jax.data.archive import read_archive, sha256
+from cmarr_jax.data.folds import make_folds
 from data_prep import cmu_mosi_utterance, cremad_rater_votes, validate
 
 NUM_ACTORS, NUM_VIDEOS = 6, 12

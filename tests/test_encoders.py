@@ -7,17 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import model_config, randomize
+from tiny import randomize, run_config
 
 from cmarr_jax.config import ModalityConfig
-from cmarr_jax.encoders import (
-    ConvEncoder,
-    LstmEncoder,
-    VectorEncoder,
-    make_encoder,
-    orthogonal,
-    valid_frames,
-)
+from cmarr_jax.data.packed import valid_frames
+from cmarr_jax.nn.encoders import ConvEncoder, LstmEncoder, VectorEncoder, make_encoder, orthogonal
 
 SEQUENCE = {
     "lstm": LstmEncoder(8),
@@ -54,9 +48,8 @@ def test_what_the_padding_holds_changes_nothing(name):
     chex.assert_trees_all_equal(garbage, zeros)
 
 
-@pytest.mark.parametrize("name", ["lstm", "conv"])
+@ENCODERS
 def test_nan_in_the_padding_changes_nothing(name):
-    # Not so with attention, which multiplies by weights of zero: `normalize` has zeroed the padding before.
     encode, params, frames = setup(name)
     poisoned = jnp.where(valid_frames(LENGTH, 6)[..., None], frames, jnp.nan)
     chex.assert_trees_all_equal(encode(params, poisoned, LENGTH), encode(params, frames, LENGTH))
@@ -118,7 +111,7 @@ def test_convolution_equals_numpy(length):
 
 @pytest.mark.parametrize("kind", ["conv", "vector"])
 def test_dropout_only_in_training(kind):
-    encoder = make_encoder(ModalityConfig("x", 3, kind), model_config(dropout=0.5))
+    encoder = make_encoder(ModalityConfig("x", 3, kind), run_config(dropout=0.5).encoders)
     x = jnp.ones((4, 6, 3) if kind == "conv" else (4, 3))
     params = randomize(encoder.init(jax.random.key(0), x, LENGTH)["params"])
     apply = lambda key: encoder.apply({"params": params}, x, LENGTH, train=True, rngs={"dropout": key})
@@ -130,11 +123,12 @@ def test_dropout_only_in_training(kind):
 
 
 def test_make_encoder_by_kind():
-    config = model_config(frame_attention=True)
+    config = run_config(frame_attention=True, attention_heads=2).encoders
     kinds = {"lstm": LstmEncoder, "conv": ConvEncoder, "vector": VectorEncoder}
     made = {kind: make_encoder(ModalityConfig("x", 3, kind), config) for kind in kinds}
     assert all(isinstance(made[kind], kinds[kind]) for kind in kinds)
     assert made["lstm"].attention
+    assert made["lstm"].heads == 2
     with pytest.raises(ValueError, match="encoder of modality 'x' must be one of"):
         ModalityConfig("x", 3, "gru")
 
@@ -164,7 +158,7 @@ def test_bfloat16_encoders_are_near_float32_ones_and_leave_the_rest_float32(kind
     length = jnp.array([6, 1, 3, 0, 5])
     outs, grads = [], []
     for dtype in ("float32", "bfloat16"):
-        encoder = make_encoder(ModalityConfig("x", 7, kind), model_config(encoder_dtype=dtype, dropout=0.0))
+        encoder = make_encoder(ModalityConfig("x", 7, kind), run_config(dtype=dtype, dropout=0.0).encoders)
         params = encoder.init(jax.random.key(1), frames, length)
         chex.assert_type(jax.tree.leaves(params), jnp.float32)
         loss = lambda params, encoder=encoder: jnp.sum(encoder.apply(params, frames, length) ** 2)
@@ -173,4 +167,7 @@ def test_bfloat16_encoders_are_near_float32_ones_and_leave_the_rest_float32(kind
     chex.assert_type(outs, jnp.float32)
     assert (outs[0] != outs[1]).any()
     np.testing.assert_allclose(outs[1], outs[0], atol=0.05)  # bfloat16 has 8 bits
-    chex.assert_trees_all_close(grads[1], grads[0], atol=0.1)
+    # Relative to each gradient, so that a zero one fails: largest entries are 0.12 to 7.8, errors were 0.16 to 0.39 %.
+    norm = lambda x: float(jnp.sqrt(jnp.sum(x**2)))
+    errors = jax.tree.map(lambda rough, exact: norm(rough - exact) / norm(exact), grads[1], grads[0])
+    assert max(jax.tree.leaves(errors)) < 0.006, errors

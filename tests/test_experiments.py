@@ -1,10 +1,13 @@
 """The table: a tiny run from archive to table, its statistics by hand, and errors as sentences."""
 
 import csv
+import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +15,15 @@ import pytest
 from scipy import stats
 from tiny import make_corpus
 
-from cmarr_jax.corpus import ArchiveError, write_archive
-from cmarr_jax.folds import FoldError
-from experiments import evaluate, report, reproduce
-from experiments.results import Row, append_rows, read_rows, rows_from_counts
-from experiments.settings import METHODS, SMOKE, Settings
+from cmarr_jax.data.archive import write_archive
+from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.folds import FoldError
+from experiments import provenance, report, reproduce, score_saved
+from experiments import table as table_module
+from experiments.presets import PRESETS, SMOKE, TABLE_ROWS, Preset
+from experiments.results import FILE, Row, append_rows, read_rows, rows_from_counts
 
+ROOT = Path(__file__).parent.parent
 CONDITIONS = ["a", "v", "t", "av", "at", "vt", "avt"]
 
 
@@ -52,7 +58,7 @@ def test_what_a_run_leaves(table):
     assert config["seeds"] == [0]
     assert [fold["name"] for fold in config["folds"]] == [f"speaker{number}" for number in range(4)]
     assert list(config["methods"]) == ["zero_fill", "cm_arr"]
-    assert Settings.from_dict(config["settings"]) == SMOKE
+    assert Preset.from_dict(config["preset"]) == SMOKE
     assert {"jax", "flax", "python"} <= set(config["versions"])
     assert len(config["data"]["sha256"]) == 64
 
@@ -110,7 +116,7 @@ def test_the_report_makes_the_same_tables_again(table, capsys):
 
 def test_a_saved_run_evaluates_to_its_counts(table, archive):
     run = table / "cm_arr" / "speaker2_seed0"
-    assert evaluate.main(evaluate.Arguments(run))
+    assert score_saved.main(score_saved.Arguments(run))
     record = json.loads((run / "run.json").read_text())
     rows = [row.counts for row in read_rows(table) if (row.method, row.fold) == ("cm_arr", "speaker2")]
     assert record["test_counts"] == rows
@@ -119,7 +125,7 @@ def test_a_saved_run_evaluates_to_its_counts(table, archive):
 def test_evaluating_on_other_data_is_refused(table, tmp_path):
     write_archive(tmp_path / "toy.npz", make_corpus(sequences=(), sessions=2, absent=0.1, seed=1))
     with pytest.raises(ValueError, match="not those the model was trained on"):
-        evaluate.main(evaluate.Arguments(table / "cm_arr" / "speaker2_seed0", data=str(tmp_path / "toy.npz")))
+        score_saved.main(score_saved.Arguments(table / "cm_arr" / "speaker2_seed0", data=str(tmp_path / "toy.npz")))
 
 
 # Statistics, from rows made by hand: two folds, two seeds, conditions a, b, ab.
@@ -158,6 +164,10 @@ def test_one_fold_takes_its_interval_over_the_seeds():
     summary = report.summarize(np.array([[0.2, 0.4, 0.9]]))
     low, high = stats.ttest_1samp([0.2, 0.4, 0.9], 0).confidence_interval(0.95)
     assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
+    assert summary.unit == "seeds"
+    two = np.array([[0.2, 0.4], [np.nan, np.nan]])  # one of two folds is finished: still over the seeds, and called so
+    assert report.summarize(two).unit == "seeds"
+    assert report.summarize(np.array([[0.2, 0.4], [0.1, np.nan]])).unit == "folds"
 
 
 def test_a_single_run_has_no_interval():
@@ -172,7 +182,8 @@ def test_unfinished_runs_are_left_out():
     partial = {key: value for key, value in SCORES.items() if key != ("m", "f2", 1)}
     summary = report.summarize(report.collect(rows_of(partial), "war")["m"]["a"])
     assert summary.n == 3
-    assert summary.mean == pytest.approx(0.3)
+    assert summary.mean == pytest.approx(0.35)  # over the folds, whose means are 0.2 and 0.5: the interval's centre
+    assert summary.ci_low + summary.ci_high == pytest.approx(2 * summary.mean)
     low, high = stats.ttest_1samp([0.2, 0.5], 0).confidence_interval(0.95)
     assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
 
@@ -248,8 +259,7 @@ def test_faults_are_told_before_anything_is_trained(archive, tmp_path):
 
 def test_the_command_line_tells_a_fault_in_one_sentence(tmp_path):
     command = [sys.executable, "-m", "experiments.reproduce", "--data", str(tmp_path / "none.npz")]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=os.environ, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "none.npz" in done.stderr
@@ -257,49 +267,149 @@ def test_the_command_line_tells_a_fault_in_one_sentence(tmp_path):
 
 
 def test_ctrl_c_keeps_what_was_finished(archive, tmp_path, monkeypatch, capsys):
-    def train_all(folder, *_):
+    def train_table(folder, *_):
         append_rows(folder, rows_of(SCORES))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproduce, "train_all", train_all)
-    reproduce.main(arguments(data=str(archive), out=tmp_path / "out"))
+    monkeypatch.setattr(reproduce, "train_table", train_table)
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.main(arguments(data=str(archive), out=tmp_path / "out"))
+    assert stopped.value.code == 130
     assert "Stopped; what was finished is kept." in capsys.readouterr().out
     assert len(read_csv(tmp_path / "out")) == 8
 
 
+def test_ctrl_c_is_answered_while_compiling(archive, tmp_path):
+    # In a process of its own, whose compilation never ends: a sleep stands for XLA, which cannot be interrupted either.
+    code = (
+        "import time, experiments.table as table, experiments.reproduce as r\n"
+        "def compile_sweep(*_, **__):\n    print('compiling', flush=True)\n    time.sleep(60)\n"
+        "table.compile_sweep = compile_sweep\n"
+        "r.run_command()"
+    )
+    options = ["--smoke", "--data", str(archive), "--out", str(tmp_path / "out"), "--methods", "zero_fill"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert any("compiling" in line for line in process.stdout)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=30)
+    assert time.monotonic() - start < 2
+    assert process.returncode == 130
+    assert "Stopped" in out
+    assert "Traceback" not in errors
+
+
 def test_memory_is_given_in_gib(archive, tmp_path, monkeypatch):
-    def plan_sweep(*_, memory, **__):
+    def compile_sweep(*_, memory, **__):
         raise MemoryError(memory)
 
-    monkeypatch.setattr(reproduce, "plan_sweep", plan_sweep)
-    monkeypatch.setattr(reproduce, "available_memory", lambda device: 2.0**34)
+    monkeypatch.setattr(table_module, "compile_sweep", compile_sweep)
+    monkeypatch.setattr(table_module, "available_memory", lambda device: 2.0**34)
     for number, (given, expected) in enumerate([(1.5, 1.5 * 2**30), (None, 2.0**34)]):
         with pytest.raises(MemoryError) as error:
             reproduce.main(arguments(data=str(archive), out=tmp_path / str(number), memory=given))
         assert error.value.args == (expected,)
 
 
-def test_settings_of_the_methods():
+def test_presets_of_the_methods():
     modalities = reproduce.modality_configs(make_corpus())
-    configs = {name: SMOKE.run_config(name, modalities, 4) for name in METHODS}
+    configs = {name: SMOKE.run_config(name, modalities, 4) for name in TABLE_ROWS}
     full = configs["cm_arr"]
-    assert configs["cm_arr_no_alignment"].hyper == full.hyper._replace(alignment=0.0)
-    assert configs["cm_arr_no_refinement"].hyper == full.hyper._replace(refinement=0.0)
-    assert configs["cm_arr_no_flow"].model.recovery == "zeros"
+    assert configs["cm_arr_no_alignment"].weights == {**full.weights, "alignment": 0.0}
+    assert configs["cm_arr_no_refinement"].weights == {**full.weights, "refinement": 0.0}
+    assert configs["cm_arr_no_flow"].options["recovery"] == "zeros"
     assert configs["zero_fill"].method == "zero_fill"
-    # The same sizes, schedule and learning rate for all.
+    # The same encoders, budget, stopping rule and learning rate for all.
     assert {config.train for config in configs.values()} == {SMOKE.train}
-    assert {config.hyper.learning_rate for config in configs.values()} == {SMOKE.hyper.learning_rate}
-    assert {config.model.embedding for config in configs.values()} == {8}
+    assert {config.learning_rate for config in configs.values()} == {SMOKE.learning_rate}
+    assert {config.encoders for config in configs.values()} == {full.encoders}
+    assert PRESETS["msp_improv"].learning_rate == 5e-4
 
 
-def test_chosen_settings():
-    sequences, vectors = make_corpus(), make_corpus(sequences=())
-    choose = lambda corpus, **changes: reproduce.choose_settings(reproduce.Arguments(**changes), corpus)
-    assert choose(sequences).max_frames == 50
-    assert choose(vectors).model["embedding"] == 64
-    assert choose(sequences, smoke=True) == SMOKE
-    changed = choose(vectors, embedding=16, learning_rate=0.5, missing_epochs=3, max_frames=7)
-    assert (changed.model["embedding"], changed.hyper.learning_rate, changed.train.missing_epochs) == (16, 0.5, 3)
-    assert changed.max_frames == 7
-    assert changed.train.complete_epochs == choose(vectors).train.complete_epochs
+def test_chosen_presets(archive, tmp_path):
+    write_archive(tmp_path / "sequences.npz", make_corpus())
+    choose = lambda data, **changes: reproduce.load(reproduce.Arguments(data=str(data), **changes))[0]
+    assert choose(tmp_path / "sequences.npz").max_frames is None  # no frame is averaged away unless one asks for it
+    vectors = choose(archive)
+    assert vectors.encoders["embedding"] == 64
+    assert choose(tmp_path / "sequences.npz", smoke=True) == SMOKE
+    changed = choose(archive, embedding=16, learning_rate=0.5, missing_epochs=3, max_frames=7, dropout=0.1)
+    assert (changed.encoders["embedding"], changed.learning_rate, changed.train.missing_epochs) == (16, 0.5, 3)
+    assert (changed.max_frames, changed.encoders["dropout"]) == (7, 0.1)
+    assert changed.train.complete_epochs == vectors.train.complete_epochs
+    assert choose(archive, preset="msp_improv") == PRESETS["msp_improv"]
+    with pytest.raises(ValueError, match=r"--preset must be one of synthetic, .*'iemocab'"):
+        reproduce.main(arguments(data=str(archive), preset="iemocab", smoke=False))
+
+
+def test_a_diverged_run_is_no_result(tmp_path, capsys):
+    corpus = make_corpus(sequences=(), sessions=2)
+    renamed = np.where(corpus.speaker == "speaker1", "session0/F", corpus.speaker)  # no speaker's name is a path
+    corpus = dataclasses.replace(corpus, speaker=renamed)
+    write_archive(tmp_path / "toy.npz", corpus)
+    out = tmp_path / "out"
+    diverging = arguments(data=str(tmp_path / "toy.npz"), methods=("zero_fill",), out=out, learning_rate=1e30)
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.main(diverging)
+    assert stopped.value.code == 1
+    rows = read_rows(out)
+    assert {row.status for row in rows} == {"diverged"}
+    assert np.isnan([row.uar for row in rows]).all()
+    assert all(cell["mean"] == "" and cell["n"] == "0" for cell in read_csv(out))
+    assert not (out / "zero_fill").exists()
+    assert "NaN" not in (out / FILE).read_text()
+    assert "4 diverged" in capsys.readouterr().out
+    reproduce.main(arguments(data=str(tmp_path / "toy.npz"), methods=("zero_fill",), out=tmp_path / "good"))
+    names = {path.name for path in (tmp_path / "good" / "zero_fill").iterdir()}
+    assert names == {"speaker0_seed0", "session0%2FF_seed0", "speaker2_seed0", "speaker3_seed0"}
+
+
+def test_a_half_line_of_a_killed_process_is_cut_off(tmp_path):
+    rows = rows_of(SCORES)
+    append_rows(tmp_path, rows[:3])
+    with (tmp_path / FILE).open("a") as file:
+        file.write('{"method": "m", "fo')
+    assert read_rows(tmp_path) == rows[:3]
+    append_rows(tmp_path, rows[3:])
+    assert read_rows(tmp_path) == rows
+
+
+def test_runs_that_the_budget_stopped_are_told():
+    rows = [row._replace(status="stopped by the budget" if row.fold == "f2" else row.status) for row in rows_of(SCORES)]
+    text = report.to_markdown(rows, "T", [])
+    assert "Runs: 4; 2 converged, 2 stopped by the budget." in text
+    assert "**Warning: 2 of 4 runs were stopped by the budget of epochs before they had converged." in text
+    assert "Warning" not in report.to_markdown(rows_of(SCORES), "T", [])
+
+
+def test_a_fold_without_a_modality_is_named():
+    rows = [
+        row._replace(war=np.nan, uar=np.nan, counts=[[0, 0], [0, 0]])
+        if (row.fold, row.condition) == ("f2", "b")
+        else row
+        for row in rows_of(SCORES)
+    ]
+    text = report.to_markdown(rows, "T", [])
+    assert "Condition `b`: no score for fold f2 (no test utterance has these modalities" in text
+    assert "its mean is over 1 of 2 folds" in text
+    assert "nan" not in text
+
+
+def test_the_ceiling_is_a_row_per_metric():
+    counts = [[1, 0], [0, 1]]
+    rows = rows_of(SCORES)
+    rows += [Row(name, fold, 0, condition, 0.9, 0.8, counts) for name in report.CEILINGS for fold in ("f1", "f2")
+             for condition in ("a", "b", "ab")]  # fmt: skip
+    war = report.to_csv(rows).splitlines()
+    assert sum(line.startswith("bayes_war,a,war,0.900000") for line in war) == 1
+    assert sum(line.startswith("bayes_uar,a,uar,0.800000") for line in war) == 1
+    assert sum(line.startswith("bayes_") for line in war) == 8  # a, b, average, ab of one metric each
+    assert report.to_markdown(rows, "T", []).count("| Bayes ceiling (oracle) |") == 2
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch):
+    assert provenance.commit() != ""
+    monkeypatch.setenv("PATH", "")
+    assert provenance.commit() == "unknown"

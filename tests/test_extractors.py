@@ -454,10 +454,19 @@ def test_the_cache_knows_options_transcripts_and_damage(tmp_path):
 
 
 def test_odd_ids_are_file_names_and_repeated_ones_faults(tmp_path):
-    extractor = CountLetters(log=tmp_path / "log")
-    items = items_of(**{"../x/y": "a", "..": "b", "n" * 300: "c"})
-    assert len(extract_all(extractor, items, tmp_path / "cache", 1, progress=False)[0]) == 3
-    assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 3
+    extractor, outside = CountLetters(log=tmp_path / "log"), str(tmp_path / "elsewhere" / "x")
+    ids = ["../x/y", "..", ".", outside, "a\0b", "a\\b", "n" * 300, "n" * 299 + "m", "é" * 200, "../" * 100]
+    items = [Media(name, text=chr(97 + number)) for number, name in enumerate(ids)]
+    for _ in range(2):  # computed, then read from the cache
+        features, failures = extract_all(extractor, items, tmp_path / "cache", 1, progress=False)
+        assert not failures
+        assert {name: array.item() for name, array in features.items()} == {
+            name: 97 + number for number, name in enumerate(ids)
+        }
+    assert len(list((tmp_path / "cache").glob("*/*.npy"))) == len(ids)
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "log"}
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert all(path.is_file() for path in folder.iterdir())
     with pytest.raises(ValueError, match="the same id"):
         extract_all(extractor, [*items, items[0]], tmp_path / "cache", 1)
     with pytest.raises(ValueError, match="num_workers"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import randomize
 
-from cmarr_jax.flow import RealNVP, per_modality
+from cmarr_jax.nn.flow import RealNVP, call_and_detached_copy, per_modality
 
 FLOWS = {
     "even": RealNVP(size=6, num_layers=4, hidden=8),
@@ -171,6 +171,25 @@ def test_each_modality_has_a_flow_of_its_own():
         own = {"params": jax.tree.map(lambda leaf, m=modality: leaf[m], params)}
         expected = single.apply(own, points[:, modality], method="to_latent")
         chex.assert_trees_all_close((latent[:, modality], log_det[:, modality]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_call_and_detached_copy_equals_two_calls(transform):
+    points = jax.random.normal(jax.random.key(0), (7, 3, 8))
+    stacked = per_modality(RealNVP, ["to_latent", "from_latent"])(8, 2, 8)
+    shapes = jax.eval_shape(lambda: stacked.init(jax.random.key(1), points, method="to_latent"))["params"]
+    params = randomize(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes))
+    to_latent = lambda params, x: stacked.apply({"params": params}, x, method="to_latent")
+    two_calls = lambda f, params, x: (f(params, x), f(params, jax.lax.stop_gradient(x)))
+
+    def loss(both):
+        def value(params, x):
+            (latent, log_det), (fitted, fitted_log_det) = both(to_latent, params, x)
+            return jnp.sum(jnp.sin(latent)) + jnp.sum(log_det) + jnp.sum(fitted**2) - jnp.sum(fitted_log_det**2)
+
+        return transform(jax.value_and_grad(value, argnums=(0, 1)))(params, points)
+
+    chex.assert_trees_all_close(loss(call_and_detached_copy), loss(two_calls), rtol=1e-5, atol=1e-5)
 
 
 def test_a_wrong_width_raises():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cmarr_jax.corpus import Corpus
-from cmarr_jax.folds import FoldError, FoldSplit, make_folds, stack_folds
+from cmarr_jax.data.corpus import Corpus
+from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds, stack_folds
 
 
 def make_corpus(counts: dict[str, int], session=lambda speaker: speaker, split=None, present=None) -> Corpus:
@@ -133,6 +133,17 @@ def test_training_part_that_lacks_a_class_or_a_modality():
     present = np.stack([np.ones(18, bool), corpus.speaker == "b"], axis=1)
     with pytest.raises(FoldError, match="fold 'group1': no training utterance has modality 'text'"):
         make_folds(Corpus(**{**vars(corpus), "present": present}), num_folds=3)
+
+
+def test_a_test_or_validation_part_may_lack_a_class_or_a_modality():
+    corpus = make_corpus(dict.fromkeys("abcd", 6))
+    present = np.stack([np.ones(24, bool), corpus.speaker != "a"], axis=1)  # speaker a has no text at all
+    label = np.where(corpus.speaker == "a", 0, corpus.label).astype(np.int32)  # and one class only
+    folds = make_folds(Corpus(**{**vars(corpus), "present": present, "label": label}), num_folds=4)
+    assert [speakers(corpus, fold.test) for fold in folds] == [{"a"}, {"b"}, {"c"}, {"d"}]
+    assert_laws(corpus, folds)
+    assert not present[folds[0].test, 1].any()
+    assert stack_folds(folds).test_where.sum() == 24
 
 
 def test_stacked_folds_pad_with_rows_of_the_same_part():

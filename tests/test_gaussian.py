@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny import randomize
 
-from cmarr_jax.gaussian import GaussianHead, sample, soft_bound
+from cmarr_jax.nn.gaussian import GaussianHead, sample, soft_bound
 from cmarr_jax.types import GaussianEmbedding
 
 TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])

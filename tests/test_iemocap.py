@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cmarr_jax.corpus import read_archive, sha256, write_archive
-from cmarr_jax.folds import make_folds
+from cmarr_jax.data.archive import read_archive, sha256, write_archive
+from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.folds import make_folds
 from data_prep import from_media, known_counts, validate
 from data_prep.details import details_path, read_details
+from data_prep.ids import parse_name
 from data_prep.iemocap import __main__ as command
 from data_prep.iemocap.parse import CLASSES, parse
 from data_prep.tfds_corpus import read_dataset
@@ -49,6 +51,33 @@ def test_labels_ratings_times_and_media(release):
     assert "utterances without a video: 12 ('Ses02M_impro02_F000' first)" in text
     assert "utterances without a transcript: 1 ('Ses01M_impro02_M001' first)" in text
     assert "Where have you been" not in text  # no transcript in what is printed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../Ses01F_impro01_F000",
+        "Ses01F_impro01/../x_F000",
+        "/Ses01F_impro01_F000",
+        "Ses01F_..\\x_F000",
+        "Ses01F_a\0_F000",
+    ],
+)
+def test_a_name_that_could_be_a_path_is_refused(name):
+    with pytest.raises(ArchiveError, match="is no utterance name of IEMOCAP"):
+        parse_name(name, "file")
+    with pytest.raises(ArchiveError, match="is no utterance name of IEMOCAP"):
+        parse_name(f"MSP-IMPROV-S01A-F01-S-FM01/{name}", "file")
+
+
+def test_a_very_long_name_has_no_media(tmp_path):
+    root = miniature.iemocap(tmp_path, with_media=False)
+    folder, stem = root / "Session1/dialog/EmoEvaluation", f"Ses01F_{'x' * 240}"  # its wav would have 256 characters
+    (root / "Session1/sentences/wav" / stem).mkdir(parents=True)
+    line = f"[1.0000 - 2.0000]\t{stem}_F000\tang\t[2.0000, 3.5000, 3.0000]\n"
+    (folder / f"{stem}.txt").write_text(line)
+    (item,) = (item for item in parse(root).utterances if item.dialogue == stem)
+    assert (item.media.audio, item.media.video, item.emotion) == (None, None, "ang")
 
 
 @pytest.mark.parametrize("session", [2, 3])
@@ -154,6 +183,6 @@ def test_dry_run_counts_and_writes_nothing(release, tmp_path, capsys):
 
 def test_known_counts_are_those_of_the_literature():
     totals = np.sum(list(known_counts.IEMOCAP.values()), axis=0)
-    np.testing.assert_array_equal(totals, [1103, 1636, 1708, 1084])  # Section 3 of the method notes
+    np.testing.assert_array_equal(totals, [1103, 1636, 1708, 1084])  # as in docs/decisions.md
     assert totals.sum() == 5531
     assert set(CLASSES[4].values()) == set(known_counts.CLASS_NAMES)

@@ -3,20 +3,38 @@
 import subprocess
 import sys
 
-import cmarr_jax.losses
+import pytest
+
+import cmarr_jax
 
 HEAVY = ("distrax", "tensorflow_probability", "tensorflow_datasets", "tensorflow", "orbax", "flax", "optax", "sklearn")
 
 
-def test_losses_import_is_light():
-    code = f"import sys, cmarr_jax.losses; print([name for name in {HEAVY!r} if name in sys.modules])"
+@pytest.mark.parametrize(
+    ("code", "unwanted"),
+    [
+        ("import cmarr_jax", (*HEAVY, "jax", "chex", "numpy")),
+        ("import cmarr_jax; cmarr_jax.losses.squared_w2", HEAVY),
+        ("from cmarr_jax import losses", HEAVY),
+        ("import cmarr_jax.losses", HEAVY),
+    ],
+)
+def test_imports_are_light(code, unwanted):
+    code = f"{code}; import sys; print([name for name in {unwanted!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_unknown_names_are_attribute_errors():
+    assert "losses" in dir(cmarr_jax)
+    with pytest.raises(AttributeError, match="no attribute 'lossses'"):
+        cmarr_jax.lossses  # noqa: B018
 
 
 def test_all_names_exist_and_have_docstrings():
     assert list(cmarr_jax.losses.__all__) == sorted(cmarr_jax.losses.__all__)
     for name in cmarr_jax.losses.__all__:
         doc = getattr(cmarr_jax.losses, name).__doc__
-        for section in ("Args:", "Returns:", "Raises:"):
+        sections = ("Attributes:",) if name == "MaskedLoss" else ("Args:", "Returns:", "Raises:", "Examples:")
+        for section in sections:
             assert section in doc, name

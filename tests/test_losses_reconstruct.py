@@ -212,7 +212,9 @@ def test_four_devices_equal_one(where):
     def loss(weight, x, target, where, axis_name=None):
         error = losses.squared_error(weight * x, target, where)
         nll = losses.flow_nll_per_dim(weight * x, jnp.full(len(x), 5.0) * jnp.log(weight))
-        return losses.masked_mean(error.value, error.valid, axis_name) + losses.masked_mean(nll, where, axis_name)
+        return losses.masked_mean(error.value, error.valid, axis_name=axis_name) + losses.masked_mean(
+            nll, where, axis_name=axis_name
+        )
 
     summed = lambda *x: jax.lax.psum(jax.value_and_grad(partial(loss, axis_name="batch"))(*x), "batch")
     mapped = jax.pmap(summed, "batch", in_axes=(None, 0, 0, 0), out_axes=None)

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from cmarr_jax.corpus import read_archive, sha256
-from cmarr_jax.folds import make_folds
+from cmarr_jax.data.archive import read_archive, sha256
+from cmarr_jax.data.folds import make_folds
 from data_prep import known_counts, mmin_features, validate
 from data_prep.details import details_path, read_details
 from tests import miniature
@@ -43,6 +43,15 @@ def test_archive_details_and_data_set(tmp_path, capsys, corpus_name):
     assert details.record["sources"]["text"] == {"file": "L/bert_large.h5", "sha256": sha256(root / "L/bert_large.h5")}
     assert validate.main([str(out)]) == 0
     assert_same_as_data_set(out, tmp_path / f"tfds/{corpus_name}/out/1.0.0", tmp_path)
+
+
+def test_a_feature_file_may_lie_elsewhere(tmp_path):
+    root, other = miniature.mmin_features(tmp_path), tmp_path / "other.h5"
+    (root / "V/denseface.h5").rename(other)
+    assert convert(root, tmp_path / "out.npz", "--without-tfds", "--video", str(other)) == 0
+    record = read_details(details_path(tmp_path / "out.npz")).record
+    assert record["sources"]["video"]["file"] == "other.h5"
+    assert str(tmp_path) not in str(record)
 
 
 def test_labels_follow_the_names(tmp_path):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cmarr_jax.corpus import read_archive
+from cmarr_jax.data.archive import read_archive
 from data_prep import from_media, known_counts, validate
 from data_prep.details import details_path, read_details
 from data_prep.msp_improv import __main__ as command
@@ -93,5 +93,5 @@ def test_an_utterance_without_any_features_is_left_out_and_named(root, tmp_path,
 
 def test_known_counts_are_those_of_the_literature():
     totals = np.sum(list(known_counts.MSP_IMPROV.values()), axis=0)
-    np.testing.assert_array_equal(totals, [460, 999, 1733, 627])  # Section 3 of the method notes
+    np.testing.assert_array_equal(totals, [460, 999, 1733, 627])  # as in docs/decisions.md
     assert totals.sum() == 3819

@@ -6,20 +6,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import CLASSES, HYPER, assert_same_runs, loop, make_batch, model_config, random_params
+from tiny import assert_same_runs, loop, make_batch, random_params, run_config
 
-from cmarr_jax.config import Hyperparameters, TrainConfig
-from cmarr_jax.missing import availability_patterns
-from cmarr_jax.objectives import make_method
-from cmarr_jax.parallel import make_parallel_eval_step, make_parallel_sweep, make_parallel_train_step, split_batch
-from cmarr_jax.sweep import stack_runs
-from cmarr_jax.train import count_conditions, make_train_step, make_tx
+from cmarr_jax.config import TrainConfig
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.batching import plan_batches, take
+from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.training.evaluation import evaluate_batch
+from cmarr_jax.training.parallel import make_parallel_eval_step, make_parallel_train_step, split_batch
+from cmarr_jax.training.step import first_state, make_train_step
+from cmarr_jax.training.sweep import stack_runs
+from cmarr_jax.training.sweep_memory import compile_sweep
 
 DEVICES = 8
-WEIGHTS = Hyperparameters(alignment=1.0, nll=1.0, squared_error=1.0, refinement=1.0, entropy=1.0, entropy_floor=1.0)
+WEIGHTS = dict.fromkeys(("alignment", "nll", "squared_error", "refinement", "entropy", "entropy_floor"), 1.0)
 # Each device draws its own noise, so one device and eight can only agree where noise does not matter: no dropout, and
 # embeddings with a standard deviation of exp(-20).
-QUIET = model_config(dropout=0.0, min_log_std=-20.1, max_log_std=-20.0)
+QUIET = {
+    "cm_arr": run_config(dropout=0.0, min_log_std=-20.1, max_log_std=-20.0, weights=WEIGHTS),
+    "zero_fill": run_config(method="zero_fill", dropout=0.0),
+}
 
 
 def uneven_batch(size=14):
@@ -30,17 +36,17 @@ def uneven_batch(size=14):
 
 
 def with_fixed_patterns(method):
-    """The method's loss with patterns that depend on the utterance instead of the key."""
+    """The method with patterns that depend on the utterance instead of the key."""
     patterns = jnp.asarray(availability_patterns(3))
 
-    def loss(params, batch, available, key, hyper, axis_name=None):
+    def loss(params, batch, available, key, weights, axis_name=None):
         pattern = patterns[(3 * batch.label + batch.length["audio"] + batch.length["text"]) % 7]
         available = jnp.where(
             (pattern & batch.present).any(axis=1, keepdims=True), pattern & batch.present, batch.present
         )
-        return method.loss(params, batch, available, key, hyper, axis_name)
+        return method.loss(params, batch, available, key, weights, axis_name)
 
-    return loss
+    return method._replace(loss=loss)
 
 
 def recording_norm() -> optax.GradientTransformation:
@@ -50,67 +56,71 @@ def recording_norm() -> optax.GradientTransformation:
 
 @pytest.mark.parametrize(("name", "stage"), [("cm_arr", 0), ("cm_arr", 1), ("zero_fill", 1)])
 def test_a_training_step_on_eight_devices_equals_one(name, stage):
-    method, config = make_method(name, QUIET, TrainConfig()), TrainConfig()
+    method, config = make_method(QUIET[name]), TrainConfig(average=0.5)
     stage = method.stages[stage]
-    loss = with_fixed_patterns(method) if stage.hide else method.loss
-    batch = uneven_batch()
-    params = random_params(method.init, batch)
     # Without Adam, whose first step is a sign, which hides or blows up differences: the update is the clipped gradient.
-    tx = optax.chain(recording_norm(), optax.clip_by_global_norm(0.1))
-    args = jax.random.key(0), False, stage.weights(WEIGHTS)._replace(learning_rate=10.0)
-    step = jax.jit(make_train_step(loss, tx, config))
-    expected_params, (expected_norm, _), expected = step(params, tx.init(params), batch, *args)
-    assert expected_norm > 0.1  # it was clipped
-    parallel = make_parallel_train_step(loss, tx, config)
-    new_params, (norm, _), aux = parallel(
-        jax.tree.map(jnp.copy, params), tx.init(params), split_batch(batch, DEVICES), *args
-    )
-    np.testing.assert_allclose(norm, expected_norm, rtol=1e-5)
-    chex.assert_trees_all_close(aux, expected, atol=1e-5, rtol=1e-5)
-    chex.assert_trees_all_close(new_params, expected_params, atol=1e-5)
+    method = method._replace(optimizer=optax.chain(recording_norm(), optax.clip_by_global_norm(0.1)))
+    method = with_fixed_patterns(method) if stage.hide else method
+    batch = uneven_batch()
+    state = first_state(method, config, random_params(method.init, batch))
+    hyper = hyperparameters_of(QUIET[name])._replace(learning_rate=10.0)
+    args = jax.random.key(0), False, hyper._replace(weights={**hyper.weights, **stage.weights})
+    expected, expected_aux = jax.jit(make_train_step(method, config))(state, batch, *args)
+    assert expected.opt_state[0] > 0.1  # it was clipped
+    parallel = make_parallel_train_step(method, config)
+    found, aux = parallel(jax.tree.map(jnp.copy, state), split_batch(batch, DEVICES), *args)
+    np.testing.assert_allclose(found.opt_state[0], expected.opt_state[0], rtol=1e-5)
+    np.testing.assert_allclose(aux["grad_norm"], expected.opt_state[0], rtol=1e-5)
+    chex.assert_trees_all_close(aux, expected_aux, atol=1e-5, rtol=1e-5)
+    chex.assert_trees_all_close((found.params, found.average), (expected.params, expected.average), atol=1e-5)
     if name == "cm_arr" and stage.hide:
         assert all(value != 0 for value in aux.values())
 
 
 def test_a_step_may_follow_a_step():
     # What comes out goes in again, with the optimizer of a real run.
-    method, config = make_method("zero_fill", model_config(), TrainConfig()), TrainConfig()
-    tx = make_tx(config)
+    config = run_config(method="zero_fill", learning_rate=3e-3)
+    method, hyper = make_method(config), hyperparameters_of(config)
     batch = split_batch(uneven_batch(), DEVICES)
-    hyper = HYPER._replace(learning_rate=3e-3)
-    params = random_params(method.init, uneven_batch())
-    opt_state = tx.init(params)
-    step = make_parallel_train_step(method.loss, tx, config)
+    state = first_state(method, config.train, random_params(method.init, uneven_batch()))
+    step = make_parallel_train_step(method, config.train)
     losses = []
     for _ in range(4):
-        params, opt_state, aux = step(params, opt_state, batch, jax.random.key(0), True, hyper)
+        state, aux = step(state, batch, jax.random.key(0), True, hyper)
         losses.append(float(aux["loss"]))
     assert losses[3] < losses[1] < losses[0]
+    assert state.step == 4
 
 
 def test_each_device_draws_its_own_noise():
-    def loss(params, batch, available, key, hyper, axis_name=None):
+    def loss(params, batch, available, key, weights, axis_name=None):
         noise = jax.random.normal(key)
         return params["w"] * 0.0, {"sum": noise, "squares": noise**2, "available": jnp.sum(available)}
 
-    tx = optax.identity()
-    step = make_parallel_train_step(loss, tx, TrainConfig())
+    config = run_config(method="zero_fill")
+    method = make_method(config)._replace(loss=loss, optimizer=optax.identity())
+    step = make_parallel_train_step(method, config.train)
     batch = split_batch(make_batch(size=8), DEVICES)
     same = jax.tree.map(lambda x: jnp.tile(x[:1], (DEVICES,) + (1,) * (x.ndim - 1)), batch)
-    _, _, aux = step({"w": jnp.zeros(())}, tx.init({}), same, jax.random.key(0), True, HYPER)
+    state = first_state(method, config.train, {"w": jnp.zeros(())})
+    _, aux = step(state, same, jax.random.key(0), True, hyperparameters_of(config))
     assert abs(aux["sum"] ** 2 - DEVICES * aux["squares"]) > 0.1  # equal for eight times the same number
 
 
 def test_evaluation_on_eight_devices_equals_one():
-    method = make_method("cm_arr", QUIET, TrainConfig())
+    method = make_method(QUIET["cm_arr"])
     batch = uneven_batch()
     params = random_params(method.init, batch)
-    counts = make_parallel_eval_step(method, len(CLASSES), 3)(params, split_batch(batch, DEVICES))
-    patterns = jnp.asarray(availability_patterns(3))
-    expected = jax.jit(lambda *x: count_conditions(method, *x, patterns, len(CLASSES)))(params, batch)
-    np.testing.assert_array_equal(counts, expected)
-    assert counts[-1].sum() == 12
-    assert (counts[0].sum(), counts[1].sum()) == (11, 10)  # by hand: row 1 lacks audio; rows 0 and 9 video
+    step = make_parallel_eval_step(method)
+    found, diagnostics = step(params, split_batch(batch, DEVICES))
+    expected = jax.jit(lambda *x: evaluate_batch(method, *x))(params, batch)
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    assert found.finite
+    assert set(diagnostics) == {"log_std", "temperature", "round_trip_error"}
+    assert found.counts[-1].sum() == 12
+    assert (found.counts[0].sum(), found.counts[1].sum()) == (11, 10)  # by hand: row 1 lacks audio; 0 and 9 video
+    spoilt, _ = step(jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params), split_batch(batch, DEVICES))
+    assert not spoilt.finite
 
 
 @pytest.mark.parametrize("size", [1, 8, 14])
@@ -125,14 +135,23 @@ def test_splitting_a_batch_drops_nothing(size):
     assert tuple(parts.features) == tuple(batch.features)
 
 
+def test_packed_frames_are_refused(zero_fill_setup):
+    # Their blocks have other numbers of rows than the batch: splitting them mixed up utterances without a word.
+    setup = zero_fill_setup
+    plan = plan_batches(setup.data, setup.folds, setup.config.train).train
+    rows = jnp.arange(plan.batch_size)
+    with pytest.raises(ValueError, match="packed frames cannot be split over devices"):
+        split_batch(take(setup.data, rows, rows >= 0, plan), 2)
+
+
 def test_a_sweep_over_devices_equals_a_loop(zero_fill_setup):
     # Eleven runs over eight devices, two of each vmapped together: the last one is repeated, and left out again.
     setup, num = zero_fill_setup, 11
-    hypers = [HYPER._replace(learning_rate=1e-3 * (1 + number)) for number in range(num)]
+    hypers = [setup.hyper._replace(learning_rate=1e-3 * (1 + number)) for number in range(num)]
     runs = stack_runs(
         setup.folds, [number % 6 for number in range(num)], [number // 6 for number in range(num)], hypers
     )
-    result = make_parallel_sweep(setup.train_run, at_once=2)(setup.data, runs)
-    assert len(jax.local_devices()) == DEVICES
-    assert len(result.test_counts) == num
-    assert_same_runs(result, loop(setup, runs))
+    sweep = compile_sweep(setup.train_run, setup.data, runs, per_device=2)
+    assert len(sweep.layout.devices) == DEVICES
+    chunks = [result for _, result in sweep.run(setup.data, runs)]
+    assert_same_runs(jax.tree.map(lambda *x: np.concatenate(x), *chunks), loop(setup, runs))

@@ -15,9 +15,9 @@ import process_worker
 import pytest
 from tiny import make_corpus
 
-from cmarr_jax import processes
-from cmarr_jax.checkpoint import load_run
-from cmarr_jax.corpus import write_archive
+from cmarr_jax.data.archive import write_archive
+from cmarr_jax.training import processes
+from cmarr_jax.training.checkpoint import load_run
 from experiments import reproduce
 from experiments.results import read_rows
 
@@ -130,10 +130,10 @@ def test_two_processes_write_the_table_of_one(tmp_path):
 
 def test_one_process_needs_no_start():
     assert processes.is_first()
-    assert processes.first_then_others(lambda: 3) == 3
+    assert processes.first_process_first(lambda: 3) == 3
     assert processes.smallest(2.5) == 2.5
     np.testing.assert_array_equal(processes.gather({"x": jax.numpy.arange(3)})["x"], [0, 1, 2])
-    with pytest.raises(ValueError, match=r"^mine$"), processes.ended_together():
+    with pytest.raises(ValueError, match=r"^mine$"), processes.abort_all_on_failure():
         raise ValueError("mine")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cmarr_jax.corpus import read_archive
+from cmarr_jax.data.archive import read_archive
 from data_prep import validate
 from data_prep.details import details_path, read_details
 from data_prep.iemocap import __main__ as iemocap

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cmarr_jax import recurrence
+from cmarr_jax.nn import recurrence
 
 TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 
@@ -50,14 +50,12 @@ def test_values_and_gradients_equal_a_plain_scan(transform, num_frames):
 
 
 @TRANSFORMS
-@pytest.mark.parametrize("stairs", [[(6, 3)], [(2, 3), (3, 2), (1, 1)], [(1, 3), (4, 3), (1, 1)]], ids=str)
-def test_blocks_equal_the_whole_inside_them(transform, stairs):
+@pytest.mark.parametrize("shape", [[(6, 3)], [(2, 3), (3, 2), (1, 1)], [(1, 3), (4, 3), (1, 1)]], ids=str)
+def test_blocks_equal_the_whole_inside_them(transform, shape):
     # Outside the blocks the whole has frames too; nothing of them may reach what is inside, and they get no gradient.
     whole, *weights = inputs()
-    starts = [sum(frames for frames, _ in stairs[:k]) for k in range(len(stairs))]
-    cut = lambda x: tuple(
-        x[start : start + frames, :rows] for start, (frames, rows) in zip(starts, stairs, strict=True)
-    )
+    starts = [sum(frames for frames, _ in shape[:k]) for k in range(len(shape))]
+    cut = lambda x: tuple(x[start : start + frames, :rows] for start, (frames, rows) in zip(starts, shape, strict=True))
     out, backward = jax.vjp(lambda whole, *weights: transform(recurrence.lstm)(cut(whole), *weights), whole, *weights)
     expected, plain_backward = jax.vjp(lambda *args: cut(plain_lstm(*args)), whole, *weights)
     chex.assert_trees_all_close(out, expected, atol=1e-6)

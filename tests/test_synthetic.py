@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cmarr_jax.corpus import check_corpus
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.corpus import check_corpus
 from cmarr_jax.metrics import uar, war
-from cmarr_jax.missing import availability_patterns
 from data_prep import known_counts
 from data_prep.synthetic import generative
 from data_prep.synthetic.load import default_data_dir, load

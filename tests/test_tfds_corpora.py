@@ -1,12 +1,16 @@
 """The tfds data sets of licensed corpora: without loss, without TensorFlow, readable without data_prep."""
 
+import dataclasses
 import subprocess
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 
-from cmarr_jax.corpus import ArchiveError, Corpus, read_archive, sha256, write_archive
+from cmarr_jax.data.archive import read_archive, sha256, write_archive
+from cmarr_jax.data.corpus import ArchiveError, Corpus
+from cmarr_jax.data.streamed import Batches, open_data_set, read_ahead, read_batch
 from data_prep import tfds_corpus
 from data_prep.details import NUMBERS, Details, details_path, read_details, write_details
 from data_prep.iemocap.iemocap_dataset_builder import Builder as Iemocap
@@ -98,6 +102,65 @@ def test_without_data_the_error_says_where_to_ask_and_where_to_put_it(tmp_path, 
     (manual / "other.txt").touch()
     with pytest.raises(ArchiveError, match=f"{builder.name}.npz: is not there; .*{where}"):
         made.download_and_prepare()
+
+
+def test_names_of_a_corpus_are_never_paths(archive, tmp_path):
+    corpus, details = read_archive(archive), read_details(details_path(archive))
+    odd = [
+        "../x",
+        "/etc/x",
+        "..",
+        "a\\b",
+        str(tmp_path / "elsewhere/x"),
+        "n" * 300,
+        "a/../../b",
+        ".",
+        "~",
+        "%2F",
+        "é/",
+        "C:",
+    ]
+    odd = np.array(odd)
+    speaker = odd[np.arange(12) % 3 + 2]
+    corpus = dataclasses.replace(corpus, utterance_id=odd, speaker=speaker, session=speaker, class_names=("../c", "/d"))
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = folder / "..a b#c.npz"
+    write_archive(path, corpus)
+    write_details(details_path(path), dataclasses.replace(details, utterance_id=odd, dialogue=odd, transcript=odd))
+    before = {item.name for item in tmp_path.iterdir()}
+    data_set = write_dataset(Iemocap, path, folder / "tfds", corpus=corpus)
+    assert data_set == folder / "tfds/iemocap/__a_b_c/1.0.0"
+    assert {item.name for item in tmp_path.iterdir()} == before
+    assert all(item.is_file() for item in data_set.iterdir())
+    found, _ = read_dataset(data_set)
+    np.testing.assert_array_equal(found.utterance_id, odd)
+    np.testing.assert_array_equal(found.speaker, speaker)
+    assert found.class_names == ("../c", "/d")
+
+
+def test_a_streamed_batch_has_its_modalities_in_the_order_of_the_archive(archive, tmp_path):
+    corpus = read_archive(archive)
+    data_set = open_data_set(write_dataset(Iemocap, archive, tmp_path / "tfds", corpus=corpus))
+    rows = np.arange(12)
+    batches = Batches(data_set, rows, batch_size=12, max_frames=4)
+    assert corpus.modalities == ("audio", "text", "face")  # JAX would sort a plain dict to audio, face, text
+    for batch in (read_batch(data_set, rows, rows >= 0, max_frames=4), next(read_ahead(batches))):
+        assert isinstance(batch.features, OrderedDict)
+        assert tuple(batch.features) == corpus.modalities
+        assert batch.features["face"].shape == (12, 4)
+        np.testing.assert_array_equal(batch.features["face"], corpus.features["face"])
+        np.testing.assert_array_equal(batch.present, corpus.present)
+
+
+@pytest.mark.parametrize("max_frames", [0, -1])
+def test_streamed_sequences_keep_a_frame(archive, tmp_path, max_frames):
+    data_set = open_data_set(write_dataset(Iemocap, archive, tmp_path / "tfds", corpus=read_archive(archive)))
+    rows = np.arange(12)
+    with pytest.raises(ValueError, match=f"max_frames, .* must be positive .* found {max_frames}"):
+        Batches(data_set, rows, batch_size=12, max_frames=max_frames)
+    with pytest.raises(ValueError, match=f"max_frames must be at least 1, .* found {max_frames}"):
+        read_batch(data_set, rows, rows >= 0, max_frames=max_frames)
 
 
 def test_details_of_other_utterances_are_a_fault(archive, tmp_path):

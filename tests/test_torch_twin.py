@@ -1,15 +1,19 @@
-"""The PyTorch twin of the benchmarks is the same network: with our parameters it gives our losses and gradients."""
+"""The PyTorch twin of the benchmarks is the same network: with our parameters it gives our losses and gradients.
+
+Both get the same noise, so gradients through the standard deviations are compared too.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import WIDTHS, make_batch, model_config, random_params
+from tiny import MODALITIES, WIDTHS, make_batch, random_params, run_config
 
-from cmarr_jax.config import Hyperparameters, ModalityConfig, TrainConfig
-from cmarr_jax.input import Normalizer, normalize
-from cmarr_jax.missing import availability_patterns
-from cmarr_jax.objectives import make_method
+from cmarr_jax.config import ModalityConfig, TrainConfig
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.normalizer import Normalizer, normalize
+from cmarr_jax.methods import cm_arr, hyperparameters_of, make_method
+from cmarr_jax.nn.gaussian import sample
 
 torch = pytest.importorskip("torch")
 
@@ -20,9 +24,17 @@ SEQUENCES = (
     ModalityConfig("video", WIDTHS["video"], "lstm"),
     ModalityConfig("text", WIDTHS["text"], "conv"),
 )
-# No dropout and a standard deviation of exp(-20): the two libraries draw different noise.
-QUIET = model_config(SEQUENCES, dropout=0.0, flow_layers=4, min_log_std=-20.1, max_log_std=-20.0)
-WEIGHTS = Hyperparameters(alignment=0.7, nll=0.9, squared_error=1.1, refinement=1.3, entropy=0.3, entropy_floor=1.0)
+WEIGHTS = {
+    "alignment": 0.7,
+    "nll": 0.9,
+    "squared_error": 1.1,
+    "refinement": 1.3,
+    "refinement_temperature": 0.2,
+    "entropy": 0.3,
+    "entropy_floor": 1.0,
+}
+CONFIG = run_config(SEQUENCES, dropout=0.0, flow_layers=4, weights=WEIGHTS)
+NOISE_KEY = jax.random.key(7)
 
 
 def make_case(size=14, num_frames=5):
@@ -35,8 +47,8 @@ def make_case(size=14, num_frames=5):
     return batch, jnp.where(patterns.any(axis=1, keepdims=True), patterns, present)
 
 
-def make_twin(params, config=QUIET):
-    twin = torch_twin.Twin(config)
+def make_twin(params):
+    twin = torch_twin.Twin(CONFIG)
     torch_twin.load_flax(twin, params)
     return twin
 
@@ -51,8 +63,9 @@ def twin_gradients(twin):
     [(False, 5), (True, 5), (True, 2)],
     ids=["complete", "missing", "missing, shorter than a window"],
 )
-def test_losses_and_gradients_equal_ours(hide, num_frames):
-    method = make_method("cm_arr", QUIET, TrainConfig())
+def test_losses_and_gradients_equal_ours(hide, num_frames, monkeypatch):
+    monkeypatch.setattr(cm_arr, "sample", lambda key, embedding: sample(NOISE_KEY, embedding))
+    method = make_method(CONFIG)
     batch, available = make_case(num_frames=num_frames)
     available = available if hide else batch.present
     params = random_params(method.init, batch)
@@ -60,7 +73,9 @@ def test_losses_and_gradients_equal_ours(hide, num_frames):
     (expected_loss, expected_terms), expected = loss_fn(params, batch, available, jax.random.key(0), WEIGHTS)
 
     twin = make_twin(params)
-    loss, terms = twin(torch_twin.from_jax(batch), torch.tensor(np.asarray(available)), WEIGHTS)
+    noise = jax.random.normal(NOISE_KEY, (*available.shape, CONFIG.encoders.embedding)).swapaxes(0, 1)
+    inputs = torch_twin.from_jax(batch), torch.tensor(np.asarray(available)), WEIGHTS, torch.tensor(np.asarray(noise))
+    loss, terms = twin(*inputs)
     loss.backward()
     assert sorted(terms) == sorted(expected_terms)
     assert [name for name, value in expected_terms.items() if value == 0] == ([] if hide else ["squared_error"])
@@ -69,6 +84,8 @@ def test_losses_and_gradients_equal_ours(hide, num_frames):
     np.testing.assert_allclose(loss.item(), expected_loss, rtol=1e-4)
 
     expected_gradients, gradients = torch_twin.from_flax(expected), twin_gradients(twin)
+    # Through the standard deviations too: without noise in common, those of the points could not be compared.
+    assert all(value.abs().max() > 1e-3 for name, value in expected_gradients.items() if "log_std" in name)
     assert gradients.keys() == expected_gradients.keys()
     for name, gradient in expected_gradients.items():
         found = torch.zeros_like(gradient) if gradients[name] is None else gradients[name]
@@ -80,7 +97,7 @@ def test_losses_and_gradients_equal_ours(hide, num_frames):
 @pytest.mark.parametrize("length", [5, 3])
 def test_padding_changes_nothing(length):
     batch, _ = make_case(num_frames=length)
-    twin = make_twin(random_params(make_method("cm_arr", QUIET, TrainConfig()).init, batch))
+    twin = make_twin(random_params(make_method(CONFIG).init, batch))
     batch = torch_twin.from_jax(batch)
     longer = {name: torch.nn.functional.pad(x, (0, 0, 0, 4)) for name, x in batch.features.items()}
     for found, expected in zip(twin.encode(batch._replace(features=longer)), twin.encode(batch), strict=True):
@@ -89,8 +106,8 @@ def test_padding_changes_nothing(length):
 
 def test_both_forms_of_the_convolutions_are_the_same():
     batch, _ = make_case()
-    params, batch = random_params(make_method("cm_arr", QUIET, TrainConfig()).init, batch), torch_twin.from_jax(batch)
-    planar = torch_twin.Twin(QUIET, planar=True)
+    params, batch = random_params(make_method(CONFIG).init, batch), torch_twin.from_jax(batch)
+    planar = torch_twin.Twin(CONFIG, planar=True)
     torch_twin.load_flax(planar, params)
     for found, expected in zip(planar.encode(batch), make_twin(params).encode(batch), strict=True):
         np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-5)
@@ -99,8 +116,8 @@ def test_both_forms_of_the_convolutions_are_the_same():
 def test_steps_lower_the_loss():
     batch, _ = make_case()
     torch.manual_seed(0)
-    hyper = Hyperparameters(learning_rate=1e-2)
-    step = torch_twin.make_step(torch_twin.Twin(model_config(SEQUENCES)), TrainConfig(), hyper)
+    config = run_config(SEQUENCES, learning_rate=1e-2)
+    step = torch_twin.make_step(torch_twin.Twin(config), TrainConfig(), hyperparameters_of(config))
     values = [step(torch_twin.from_jax(batch)) for _ in range(30)]
     assert np.mean(values[-5:]) < np.mean(values[:5]) - 0.2
 
@@ -116,7 +133,20 @@ def test_patterns_are_uniform_over_what_is_present():
         np.testing.assert_allclose(frequency / 4000, 1 / count, atol=0.03)  # 4 standard deviations of the pairs'
 
 
-@pytest.mark.parametrize("change", [{"recovery": "zeros"}, {"fusion": "attention"}], ids=["recovery", "fusion"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recovery": "zeros"},
+        {"fusion": "attention"},
+        {"combination": "precision"},
+        {"frame_attention": True},
+        {"clean_target": True},
+        {"refine_absent": True},
+        {"alignment_scale": 1.0},
+        {"modalities": MODALITIES},
+    ],
+    ids=lambda change: next(iter(change)),
+)
 def test_a_variant_that_is_not_there_is_refused(change):
     with pytest.raises(ValueError, match="default variants"):
-        torch_twin.Twin(model_config(SEQUENCES, **change))
+        torch_twin.Twin(run_config(**{"modalities": SEQUENCES, **change}))

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmarr_jax.config import Hyperparameters, ModalityConfig, ModelConfig, TrainConfig
-from cmarr_jax.corpus import Corpus
-from cmarr_jax.folds import Fold, make_folds, stack_folds
-from cmarr_jax.input import Data, modality_configs, to_data
-from cmarr_jax.method import Method
-from cmarr_jax.objectives import make_method
-from cmarr_jax.sweep import Runs
-from cmarr_jax.train import RunResult, TrainRun, make_train_run
+from cmarr_jax.config import EncoderConfig, Hyperparameters, ModalityConfig, RunConfig, TrainConfig
+from cmarr_jax.data.corpus import Corpus
+from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
+from cmarr_jax.data.folds import Fold, make_folds, stack_folds
+from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.methods.base import Method
+from cmarr_jax.training.run import RunResult, TrainRun, make_train_run
+from cmarr_jax.training.sweep import Runs
 from cmarr_jax.types import Batch
 
 CLASSES = ("angry", "happy", "neutral", "sad")
@@ -64,10 +64,21 @@ def make_corpus(*, sequences=("audio", "video", "text"), absent=0.0, sessions=3,
     )
 
 
-def model_config(modalities=MODALITIES, **changes) -> ModelConfig:
-    """The smallest network with every part of it."""
-    sizes = {"embedding": 8, "conv_channels": 4, "conv_widths": (2, 3), "flow_layers": 2, "flow_hidden": 8}
-    return ModelConfig(modalities, len(CLASSES), **(sizes | {"projection": 4, "dropout": 0.2} | changes))
+def run_config(modalities=MODALITIES, *, method="cm_arr", train=None, learning_rate=1e-2, weights=None, **changes):
+    """The smallest network with every part of it: `changes` are fields of `EncoderConfig` or options of the method."""
+    sizes = {"embedding": 8, "conv_channels": 4, "conv_widths": (2, 3), "dropout": 0.2}
+    sizes |= {"flow_layers": 2, "flow_hidden": 8, "projection": 4} if method == "cm_arr" else {}
+    sizes |= changes
+    shared = EncoderConfig.__dataclass_fields__
+    return RunConfig(
+        method=method,
+        encoders=EncoderConfig(modalities, **{name: value for name, value in sizes.items() if name in shared}),
+        num_classes=len(CLASSES),
+        options={name: value for name, value in sizes.items() if name not in shared},
+        train=train or TrainConfig(),
+        learning_rate=learning_rate,
+        weights=weights or {},
+    )
 
 
 def make_batch(modalities=MODALITIES, *, size=6, num_frames=5, seed=0) -> Batch:
@@ -106,11 +117,11 @@ class Setup(NamedTuple):
     """A corpus on the device, its stacked folds, a method, its run, the run compiled, and how often it was traced."""
 
     corpus: Corpus
-    data: Data
+    data: DeviceCorpus
     folds: Fold
-    config: ModelConfig
-    train: TrainConfig
+    config: RunConfig
     method: Method
+    hyper: Hyperparameters
     train_run: TrainRun
     run: TrainRun
     traces: list[str]
@@ -121,10 +132,10 @@ class Setup(NamedTuple):
 
 def make_setup(name: str, corpus: Corpus) -> Setup:
     """Four epochs of a method on a corpus; `run` is compiled at its first call."""
-    config = model_config(modality_configs(corpus))
     train = TrainConfig(complete_epochs=1, missing_epochs=3, batch_size=12, eval_batch_size=6)
-    method = make_method(name, config, train)
-    train_run = make_train_run(method, train, len(CLASSES))
+    config = run_config(modality_configs(corpus), method=name, train=train)
+    method = make_method(config)
+    train_run = make_train_run(method, train)
     traces: list[str] = []
 
     def counted(*args):
@@ -132,7 +143,8 @@ def make_setup(name: str, corpus: Corpus) -> Setup:
         return train_run(*args)
 
     folds = stack_folds(make_folds(corpus))
-    return Setup(corpus, to_data(corpus), folds, config, train, method, train_run, jax.jit(counted), traces)
+    hyper = hyperparameters_of(config)
+    return Setup(corpus, to_device(corpus), folds, config, method, hyper, train_run, jax.jit(counted), traces)
 
 
 def loop(setup: Setup, runs: Runs) -> RunResult:
@@ -151,6 +163,3 @@ def assert_same_runs(result: RunResult, expected: RunResult) -> None:
     chex.assert_trees_all_close(result._replace(params=()), expected._replace(params=()), atol=1e-5, rtol=1e-5)
     np.testing.assert_array_equal(result.best_epoch, expected.best_epoch)
     np.testing.assert_array_equal(result.test_counts, expected.test_counts)
-
-
-HYPER = Hyperparameters(learning_rate=1e-2)

@@ -1,28 +1,31 @@
-"""What all losses share: the masked mean, rows of all devices, dtypes, checked temperatures."""
+"""What all losses share: the masked mean, masks, dtypes, inner products, rows of all devices, checked temperatures."""
 
 import numbers
+from collections.abc import Sequence
 from typing import TypeVar
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from cmarr_jax.types import Array
 
 Tree = TypeVar("Tree")
 
 
-def masked_mean(values: Array, where: Array, axis_name: str | None = None) -> Array:
+def masked_mean(values: ArrayLike, where: ArrayLike | None = None, *, axis_name: str | None = None) -> Array:
     """Mean of the values that count.
 
     `sum(values[where]) / count(where)`, and 0 with zero gradient where nothing counts. With `axis_name` the count is
     the one over all devices, so that each device returns its *share* of the global mean: the psum of the shares, and
     of their gradients, is the mean over the whole batch and its gradient. (A mean of per-device means is another
-    number.)
+    number.) For a loss that returns `MaskedLoss`: `masked_mean(*loss)`.
 
     Args:
       values: Any shape, float. Values that do not count may be nan: they are dropped before the sum.
-      where: Values that count, same shape, bool.
+      where: Values that count, same shape, bool; all if None.
       axis_name: Device axis of an enclosing `pmap`, or None on one device.
 
     Returns:
@@ -30,14 +33,31 @@ def masked_mean(values: Array, where: Array, axis_name: str | None = None) -> Ar
 
     Raises:
       AssertionError: at trace time, if shapes differ, `values` is not float or `where` not bool.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from cmarr_jax import losses
+      >>> print(losses.masked_mean(jnp.array([1.0, jnp.nan, 4.0]), jnp.array([True, False, True])))
+      2.5
     """
-    chex.assert_equal_shape([values, where])
-    chex.assert_type([values, where], [float, bool])
+    values = jnp.asarray(values)
+    chex.assert_type(values, float)
+    where = as_mask(where, values.shape)
     total = jnp.sum(jnp.where(where, at_least_float32(values), 0.0))
     count = jnp.sum(where)
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)
     return total / jnp.maximum(count, 1).astype(total.dtype)
+
+
+def as_mask(where: ArrayLike | None, shape: Sequence[int]) -> Array:
+    """The mask as an array, checked; all `True` if None."""
+    if where is None:
+        return jnp.ones(shape, bool)
+    where = jnp.asarray(where)
+    chex.assert_type(where, bool)
+    chex.assert_shape(where, shape)
+    return where
 
 
 def at_least_float32(values: Array) -> Array:
@@ -48,6 +68,11 @@ def at_least_float32(values: Array) -> Array:
 def select_rows(values: Array, where: Array, fill: float) -> Array:
     """Replaces rows that do not count by a constant: `[..., D], [...] -> [..., D]`; no nan of theirs gets further."""
     return jnp.where(where[..., None], at_least_float32(values), fill)
+
+
+def pairwise_dot(a: Array, b: Array) -> Array:
+    """All inner products, `[N, D], [M, D] -> [N, M]`, in full float32 also where TF32 or bfloat16 is the default."""
+    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def all_rows(tree: Tree, axis_name: str | None) -> Tree:
@@ -63,11 +88,11 @@ def row_index(num_rows: int, axis_name: str | None) -> Array:
     return first + jnp.arange(num_rows)
 
 
-def checked_temperature(temperature: float | Array) -> float | Array:
-    """Raises `ValueError` for a number that is not > 0; an array must be a scalar, its value is not looked at."""
-    if isinstance(temperature, numbers.Real):
-        if not temperature > 0:  # also true for nan
-            raise ValueError(f"temperature must be > 0, found {temperature}")
-        return float(temperature)
+def checked_temperature(temperature: ArrayLike) -> float | Array:
+    """The temperature, a scalar. Raises `ValueError` if it is not > 0; a traced value cannot be looked at."""
     chex.assert_rank(temperature, 0)
+    if not isinstance(temperature, jax.core.Tracer) and not float(np.asarray(temperature)) > 0:  # also true for nan
+        raise ValueError(f"temperature must be > 0, found {temperature}")
+    if isinstance(temperature, numbers.Real):
+        return float(temperature)
     return at_least_float32(jnp.asarray(temperature))

@@ -1,4 +1,4 @@
-"""Extractors by name. Their libraries are imported when one is asked for, not before."""
+"""Extractors by name. The library of an extractor is imported when `get` is called for it."""
 
 import dataclasses
 import importlib
@@ -23,9 +23,9 @@ def get(name: str, **options: Any) -> Extractor:
     """The extractor of that name with these options (the fields of its class).
 
     Raises:
-      ValueError: if there is no such extractor, no such option, or an option has no meaning.
+      ValueError: if there is no such extractor or option, or a value is out of range.
       ImportError: if a package is not installed, with the command that installs it.
-      FileNotFoundError: if weights are missing, with the file and where it is looked for.
+      FileNotFoundError: if weights are missing, with the path that was tried.
     """
     if name not in _CLASSES:
         raise ValueError(f"there is no extractor {name!r}; there are {', '.join(NAMES)}")

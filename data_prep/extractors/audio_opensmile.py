@@ -1,4 +1,4 @@
-"""openSMILE features. The openSMILE licence allows research and private use only."""
+"""Audio features by openSMILE, whose licence allows research and private use only."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""A wav2vec 2.0 family model (wav2vec 2.0, HuBERT, WavLM) from the user's own weights."""
+"""Audio features: a hidden layer of a local model of the wav2vec 2.0 family (wav2vec 2.0, HuBERT, WavLM)."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""What an extractor is: media of one utterance in, frames of features out, with a record of how they were made."""
+"""Base class of extractors: from the media of one utterance to frames of features, and a record for reproduction."""
 
 import abc
 import dataclasses
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from cmarr_jax.corpus import sha256
+from cmarr_jax.data.archive import sha256
 from data_prep.media import Media
 
 Modality = Literal["audio", "video", "text"]
@@ -23,20 +23,20 @@ INSTALL = {
 
 
 class MediaError(ValueError):
-    """Something is wrong with the media of one utterance; one sentence."""
+    """An error in the media of one utterance; the message is one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Extractor(abc.ABC):
-    """Makes the features of one modality. Its fields are its options.
+    """Extracts the features of one modality. The fields are the options.
 
-    A subclass loads libraries and weights in `functools.cached_property`s, which do not travel to worker processes.
+    A subclass loads libraries and weights in `functools.cached_property`s, which are not pickled for worker processes.
 
     Attributes:
       name: Name in the registry.
-      modality: What is read of the media.
-      libraries: Packages that the numbers depend on; their versions are recorded.
-      revision: Raised whenever the code changes the numbers, so that features in a cache are not mixed.
+      modality: Modality that it reads.
+      libraries: Packages that the features depend on; their versions are recorded.
+      revision: Number to increase when a change of the code changes the features: it starts a new cache folder.
     """
 
     name: ClassVar[str]
@@ -71,11 +71,11 @@ class Extractor(abc.ABC):
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
-        """Files of the user's that the numbers depend on."""
+        """Files of the user that the features depend on."""
         return ()
 
     def record(self) -> dict[str, Any]:
-        """How the features are made, for JSON: everything that changes a number, and no path."""
+        """How the features are made, a dict for JSON: everything that changes a number, but no path."""
         return dict(self._record)
 
     @functools.cached_property
@@ -113,10 +113,10 @@ def need(module: str, extra: str = "extract") -> Any:
 
 
 def need_file(path: Path, what: str) -> Path:
-    """The path, if there is something.
+    """Returns the path if it exists.
 
     Raises:
-      FileNotFoundError: if not; nothing is ever downloaded.
+      FileNotFoundError: if it does not; nothing is downloaded.
     """
     if not path.exists():
         raise FileNotFoundError(

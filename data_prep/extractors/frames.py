@@ -79,7 +79,7 @@ def _sample(
 
 
 def _timed(container: Any, stream: Any, rate: float) -> Iterator[tuple[float, Any]]:
-    """Frames with their seconds; a damaged end is the end."""
+    """Frames with their time in seconds; stops at the first damaged frame."""
     av = need("av")
     origin = (container.start_time or 0) / av.time_base
     time = -1 / rate
@@ -93,7 +93,7 @@ def _timed(container: Any, stream: Any, rate: float) -> Iterator[tuple[float, An
 
 
 def seek(container: Any, stream: Any, start: float) -> None:
-    """Goes to the last key frame before a second; stays at the beginning where the file has no index to find it by."""
+    """Seeks the last key frame before a time in seconds; without an index in the file, stays at the beginning."""
     av = need("av")
     with contextlib.suppress(av.FFmpegError):
         container.seek(int((start + (container.start_time or 0) / av.time_base) / stream.time_base), stream=stream)

@@ -1,4 +1,4 @@
-"""Runs an extractor over a corpus: on many cores, with a cache, without losing what was done."""
+"""Runs an extractor over a corpus in worker processes. A cache on disk keeps every utterance that is done."""
 
 import contextlib
 import dataclasses
@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cmarr_jax.data.names import as_file_name
 from data_prep.extractors.base import Extractor, MediaError, Modality, record_hash
 from data_prep.media import Media
 
@@ -27,8 +27,8 @@ class Failure:
     """An utterance without features.
 
     Attributes:
-      utterance_id: Which one.
-      reason: Why, in one sentence.
+      utterance_id: Its id.
+      reason: The cause, one sentence.
     """
 
     utterance_id: str
@@ -44,17 +44,17 @@ def extract_all(
 ) -> tuple[dict[str, np.ndarray], list[Failure]]:
     """Features of many utterances.
 
-    Each one is kept in `cache_dir` as soon as it is made, under the hash of the extractor's record, so that a second
-    call goes on where the first was stopped. Failures are not kept: a second call tries them again. What a file is
-    known by is its name and size, so a corpus may be moved. The start of a worker process imports the calling script:
-    guard it with `if __name__ == "__main__"`.
+    Each result is saved in `cache_dir`, under the hash of the extractor's record, as soon as it is computed. A second
+    call continues where the first was stopped. Failures are not saved: a second call tries them again. A media file is
+    identified by its name and size, so a corpus may be moved. A worker process imports the calling script when it
+    starts: guard the script with `if __name__ == "__main__"`.
 
     Args:
       extractor: From `data_prep.extractors.get`.
       items: Utterances with distinct ids.
-      cache_dir: Folder; made if it is not there.
-      num_workers: Processes; `None`: one per core; 1: this process does the work.
-      progress: Shows a bar with the time left, on stderr.
+      cache_dir: Folder of the cache; created if it does not exist.
+      num_workers: Number of processes; `None`: one per core; 1: no process is started.
+      progress: Whether to show a progress bar on stderr.
 
     Returns:
       Features `[T, D]` float32 by utterance id in the order of `items`, without the failed ones; and the failures.
@@ -91,19 +91,19 @@ def extract_all(
 
 
 def count_zero_frames(features: dict[str, np.ndarray]) -> tuple[int, int, int]:
-    """Frames of zeros only (for `face_onnx`: without a face), all frames, and utterances with no other frame."""
+    """Counts frames of zeros (for `face_onnx`: no face), all frames, and utterances with frames of zeros only."""
     zero = {key: int((~array.any(axis=1)).sum()) for key, array in features.items()}
     whole = sum(zero[key] == len(array) for key, array in features.items())
     return sum(zero.values()), sum(map(len, features.values())), whole
 
 
 def _work(extractor: Extractor, item: Media, path: Path) -> str | None:
-    """Makes and keeps the features of one utterance; the reason if that fails."""
+    """Extracts one utterance and saves its features. Returns the reason if that fails, else None."""
     try:
         features = extractor(item)
     except MediaError as error:
         return str(error)
-    except Exception as error:  # decoders and models raise many types; one file must not lose the rest
+    except Exception as error:  # decoders and models raise many types; the other files must still be done
         return f"{extractor.name} failed ({type(error).__name__}: {error})".replace("\n", " ")
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -124,7 +124,7 @@ def _here(extractor: Extractor, items: Sequence[Media], paths: dict[str, Path]) 
 def _in_pool(
     extractor: Extractor, items: Sequence[Media], paths: dict[str, Path], workers: int
 ) -> Iterator[tuple[str, str | None]]:
-    """As `_here`, in processes. Where one dies, each of the few utterances in flight gets a process of its own."""
+    """As `_here`, in processes. If one crashes, each utterance that was in work is repeated in a process of its own."""
     waiting = list(reversed(items))
     while waiting:
         suspects: list[Media] = []
@@ -157,7 +157,7 @@ def _alone(extractor: Extractor, item: Media, path: Path) -> str | None:
 
 @contextlib.contextmanager
 def _pool(extractor: Extractor, workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes: JAX and its threads do not survive a fork."""
+    """A pool of spawned processes, since JAX's threads do not survive a fork."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(extractor,))
     try:
@@ -168,7 +168,7 @@ def _pool(extractor: Extractor, workers: int) -> Iterator[ProcessPoolExecutor]:
 
 def _start_worker(extractor: Extractor) -> None:
     global _extractor
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     os.environ["OMP_NUM_THREADS"] = "1"
     _extractor = extractor
 
@@ -177,11 +177,11 @@ def _work_there(item: Media, path: Path) -> str | None:
     return _work(_extractor, item, path)
 
 
-_extractor: Extractor  # of this worker process: loaded once
+_extractor: Extractor  # of this worker process, set once by `_start_worker`
 
 
 def _make_cache(extractor: Extractor, cache_dir: Path) -> Path:
-    """The folder of this extractor, with its record beside the features."""
+    """Creates the folder of this extractor and writes its record there."""
     record = extractor.record()
     folder = cache_dir / f"{extractor.name}-{record_hash(record)}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,7 @@ def _make_cache(extractor: Extractor, cache_dir: Path) -> Path:
 
 
 def _file_name(modality: Modality, item: Media) -> str:
-    """The id and what the features are made from: another file, time or transcript is another name."""
+    """A file name from the id and a hash of the sources: another file, time or transcript gives another name."""
     if modality == "text":
         parts: tuple[object, ...] = (item.text,)
     elif modality == "audio" and item.audio is not None:
@@ -201,7 +201,7 @@ def _file_name(modality: Modality, item: Media) -> str:
         video = item.video
         parts = (video and video.name, video and _size(video), item.start, item.end, modality == "video" and item.half)
     digest = hashlib.sha256(repr((item.utterance_id, parts)).encode()).hexdigest()
-    return f"{quote(item.utterance_id, safe='')[:150]}.{digest[:16]}.npy"
+    return f"{as_file_name(item.utterance_id)}.{digest[:16]}.npy"
 
 
 def _size(path: Path) -> int | None:
@@ -212,7 +212,7 @@ def _size(path: Path) -> int | None:
 
 
 def _load(path: Path, width: int) -> np.ndarray | None:
-    """The features that are kept; `None` if there are none or they are damaged."""
+    """Saved features; `None` if there are none or they are damaged."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

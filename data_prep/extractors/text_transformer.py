@@ -1,4 +1,4 @@
-"""Word pieces of the transcript through a local `transformers` encoder."""
+"""Text features: a hidden layer of a local `transformers` encoder, one vector per word piece of the transcript."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Loads a `transformers` model from a folder of the user's; never from the network."""
+"""Loads a `transformers` model from a local folder, never from the network."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Faces through an ONNX expression model of the user's."""
+"""Video features: a layer of a local ONNX expression model for the largest face of each sampled frame."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from data_prep.media import Media
 
 @dataclasses.dataclass(frozen=True)
 class FaceOnnx(Extractor):
-    """The largest face of each frame, cropped, resized and shown to the model; zeros where there is no face.
+    """Crops and resizes the largest face of each frame and runs the model on it; zeros if there is no face.
 
     The model takes `[1, 1, H, W]` grey or `[1, 3, H, W]` RGB float32. Where it leaves H and W open, they are `size`.
 

@@ -1,17 +1,18 @@
-"""Reads labels, ratings, transcripts and the places of media from IEMOCAP's full release.
+"""Reads labels, ratings, transcripts and paths of media from IEMOCAP's full release.
 
-The layout and syntax are from general knowledge of the corpus and public code that reads it; nobody of this project has
-checked them against the licensed disks. What does not look like them is a fault or is counted, and the counts per
-speaker and class, which are known from the literature, have the last word.
+Layout and syntax are from general knowledge of the corpus and public code that reads it; they have not been checked
+against the licensed disks. Lines of another form raise an error or are counted, and the numbers of utterances per
+speaker and class are compared with those of the literature.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.data.corpus import ArchiveError
 from data_prep.ids import parse_name
 from data_prep.iemocap.iemocap_dataset_builder import HOW_TO_GET
 from data_prep.media import Media
@@ -131,7 +132,7 @@ def _transcripts(folder: Path, notes: list[str]) -> dict[str, str]:
 
 
 def _text_files(folder: Path) -> list[Path]:
-    """`Ses*.txt`; not the `._Ses*.txt` that a Mac leaves behind, nor the raters' subfolders."""
+    """Files `Ses*.txt`, without the `._Ses*.txt` of macOS and without the raters' subfolders."""
     paths = sorted(path for path in folder.glob("Ses*.txt") if path.is_file())
     if not paths:
         raise ArchiveError(f"{folder}: there is no Ses*.txt in it; the release is incomplete, copy it again")
@@ -139,7 +140,7 @@ def _text_files(folder: Path) -> list[Path]:
 
 
 def _existing(path: Path) -> Path | None:
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None  # Path.is_file raises where a name is too long
 
 
 def _note_missing(utterances: list[Utterance], notes: list[str]) -> None:

@@ -1,8 +1,8 @@
-"""Reads labels, ratings, transcripts and the places of media from MSP-IMPROV.
+"""Reads labels, ratings, transcripts and paths of media from MSP-IMPROV.
 
-The layout and syntax are from general knowledge of the corpus and public code that reads it; nobody of this project has
-checked them against the licensed disks. What does not look like them is a fault or is counted, and the counts per
-speaker and class, which are known from the literature, have the last word.
+Layout and syntax are from general knowledge of the corpus and public code that reads it; they have not been checked
+against the licensed disks. Lines of another form raise an error or are counted, and the numbers of utterances per
+speaker and class are compared with those of the literature.
 """
 
 import math
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cmarr_jax.corpus import ArchiveError
+from cmarr_jax.data.corpus import ArchiveError
 from data_prep.ids import parse_name
 from data_prep.media import Media
 from data_prep.msp_improv.msp_improv_dataset_builder import HOW_TO_GET
@@ -67,7 +67,7 @@ def parse(root: Path, *, condition: str = "S") -> Parsed:
 
 
 def _evaluation(path: Path, files: dict[str, Path]) -> Iterator[tuple[int, Utterance, str]]:
-    """Line, utterance and condition of every line that starts with UTD-; the others are single raters' answers."""
+    """Line number, utterance and condition of every line that starts with UTD-; other lines are of single raters."""
     for row, line in enumerate(read_lines(path), 1):
         line = line.strip()
         if not line.upper().startswith("UTD-"):

@@ -6,9 +6,9 @@ seed 0.
 
 import numpy as np
 
-from cmarr_jax.corpus import Corpus
+from cmarr_jax.data.availability import condition_names
+from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.metrics import uar, war
-from cmarr_jax.missing import condition_names
 from data_prep.synthetic import generative
 
 

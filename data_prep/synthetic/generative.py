@@ -10,8 +10,8 @@ Only the first three coordinates of z (arousal, valence, expression) depend on t
 with other gains, and each of its three views adds a nuisance coordinate; some nuisance coordinates are seen by two
 modalities, so the modalities of one utterance share more than its class.
 
-Utterances are judged one by one: the speaker is not known, so its offset is a part of the noise. The mean of the
-unwarped frames is sufficient, all distributions are Gaussian, and so the posterior has a closed form
+The posterior is that of a single utterance: its speaker is unknown, so the offset is part of the noise. The mean of the
+unwarped frames is a sufficient statistic and all distributions are Gaussian, so the posterior has a closed form
 (`log_likelihood`).
 """
 
@@ -21,8 +21,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cmarr_jax.corpus import Corpus
-from cmarr_jax.missing import availability_patterns
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.corpus import Corpus
 from data_prep.known_counts import IEMOCAP
 
 CLASS_NAMES = ("angry", "happy", "neutral", "sad")
@@ -187,7 +187,7 @@ def log_likelihood(corpus: Corpus, parameters: Parameters) -> np.ndarray:
       parameters: The model that the corpus was drawn from.
 
     Returns:
-      Nats up to a constant, `[N, P, K]`, float64; P in the order of `cmarr_jax.missing.availability_patterns`.
+      Nats up to a constant, `[N, P, K]`, float64; P in the order of `availability_patterns`.
     """
     precision = 1.0 / (parameters.speaker_std**2 + parameters.utterance_std**2)  # diagonal of W
     weighted = parameters.class_mean * precision  # [K, L]

@@ -1,4 +1,4 @@
-"""The synthetic corpus in memory, with its Bayes ceiling; prepared as a tfds data set on first use."""
+"""Loads the synthetic corpus and its Bayes ceiling; the first call generates it as a tfds data set."""
 
 import os
 import shutil
@@ -9,19 +9,19 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cmarr_jax.corpus import Corpus
+from cmarr_jax.data.corpus import Corpus
 from data_prep.quiet_tfds import quiet_tfds
 from data_prep.synthetic import generative
 from data_prep.synthetic.synthetic_dataset_builder import Builder, SyntheticConfig
 
 
 class Loaded(NamedTuple):
-    """A corpus and what Bayes' rule needs on it.
+    """A corpus with the log-likelihoods and the prior for Bayes' rule.
 
     Attributes:
       corpus: In the order of `utterance_id`.
       log_likelihood: Nats up to a constant per utterance and pattern, `[N, P, K]`, float64; patterns in the order of
-        `cmarr_jax.missing.availability_patterns(3)`. See `generative.log_likelihood`.
+        `cmarr_jax.data.availability.availability_patterns(3)`. See `generative.log_likelihood`.
       log_prior: Log of the class shares of the whole corpus, `[K]`, float64.
     """
 
@@ -38,10 +38,10 @@ def load(
     widths: Mapping[str, int] = generative.DEFAULT_WIDTHS,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Loaded:
-    """Loads the synthetic corpus, and draws it before if `data_dir` does not hold it.
+    """Loads the synthetic corpus; generates it first if `data_dir` does not hold it.
 
-    Data of other options or of another version lie in other folders of `data_dir` and are never mixed up. Folders are
-    filled under another name and then renamed; if one cannot be read all the same, it is drawn again.
+    Each set of options and each version has its own folder in `data_dir`. A folder is written under a temporary name
+    and then renamed; if it cannot be read, it is generated again.
 
     Args:
       scale: Multiplies IEMOCAP's class counts per speaker; 1 gives 5,531 utterances.
@@ -86,7 +86,7 @@ def class_log_prior(corpus: Corpus) -> np.ndarray:
 
 
 def _prepare(config: SyntheticConfig, root: Path) -> Builder:
-    """Draws and writes the data set unless it is there. Two processes may do so at once: the first to end wins."""
+    """Generates and writes the data set unless it exists. If two processes do so, that of the first to end is used."""
     with quiet_tfds():
         builder = _make_builder(config, root)
         if builder.is_prepared():

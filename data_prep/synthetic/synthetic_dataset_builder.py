@@ -29,10 +29,10 @@ _LICENSE = "Generated data, free of any rights of the project: CC0 1.0 (the code
 
 @dataclasses.dataclass(eq=False)
 class SyntheticConfig(tfds.core.BuilderConfig):
-    """What is drawn. The name, and so the folder of the prepared data, follows from the other fields.
+    """Options of the generated corpus. The name, which is the folder of the prepared data, follows from the others.
 
     Attributes:
-      name: Made from the others; what is given is not used.
+      name: Made from the other fields; a given value is not used.
       scale: Multiplies IEMOCAP's class counts per speaker; at least 2 utterances of each remain.
       frame_scale: Multiplies the lengths; at least one frame remains.
       seed: Seed of everything random, >= 0.

@@ -1,0 +1,65 @@
+"""The methods of the table, by name. One file per method: its network, loss and stages.
+
+A method's module has `Options`, a frozen dataclass of what shapes its network beside the encoders, and
+`make(encoders, num_classes, train, options) -> Method`. A module of your own needs no registration: its dotted name is
+its name.
+"""
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from cmarr_jax.config import Hyperparameters, RunConfig
+from cmarr_jax.methods.base import Method, Stage, check_weights, make_hyperparameters
+
+REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which takes a second or two
+    "cm_arr": "cmarr_jax.methods.cm_arr",
+    "zero_fill": "cmarr_jax.methods.zero_fill",
+}
+
+__all__ = ["REGISTRY", "Method", "Stage", "hyperparameters_of", "make_method", "make_options"]
+
+
+def make_method(config: RunConfig) -> Method:
+    """The method of a configuration.
+
+    Raises:
+      ValueError: for an unknown method, option or loss weight, with the known names.
+    """
+    module = _find(config.method)
+    options = make_options(config.method, config.options)
+    method = module.make(config.encoders, config.num_classes, config.train, options)
+    for weights in (config.weights, *(stage.weights for stage in method.stages)):
+        check_weights(method.weights, weights)
+    return method
+
+
+def make_options(name: str, values: Mapping[str, Any]) -> Any:
+    """The options of a method with these fields changed. Raises ValueError with the known names."""
+    options = _find(name).Options
+    known = list(options.__dataclass_fields__)
+    for field in values:
+        if field not in known:
+            raise ValueError(f"method {name} has no option {field!r}; it has: {', '.join(known) or 'none'}")
+    return options(**values)
+
+
+def hyperparameters_of(config: RunConfig) -> Hyperparameters:
+    """The hyperparameters of a configuration, as `train_run` takes them."""
+    return make_hyperparameters(make_method(config), config.learning_rate, config.weights)
+
+
+def _find(name: str) -> ModuleType:
+    target = REGISTRY.get(name, name)
+    try:
+        module = importlib.import_module(target)
+    except ModuleNotFoundError as error:
+        if error.name is None or not target.startswith(error.name):
+            raise  # the module is there, and something that it imports is not
+        module = None
+    if not hasattr(module, "make") or not hasattr(module, "Options"):
+        raise ValueError(
+            f"method must be one of {', '.join(REGISTRY)}, or a module with Options and make; found {name!r}"
+        )
+    return module  # type: ignore[return-value]

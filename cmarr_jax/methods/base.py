@@ -1,0 +1,124 @@
+"""What the harness knows of a method: a few pure functions, stages, an optimizer, and the loss weights by name."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import optax
+
+from cmarr_jax import losses
+from cmarr_jax.config import Hyperparameters, TrainConfig
+from cmarr_jax.types import Array, Batch
+
+Params = Any  # a tree of arrays
+Embedding = Any  # what `encode` gives and `predict` takes: a tree of arrays with a leading batch axis
+Weights = Mapping[str, float | Array]
+
+
+class LossFn(Protocol):
+    """The loss of a method on one batch."""
+
+    def __call__(
+        self,
+        params: Params,
+        batch: Batch,
+        available: Array,
+        key: Array,
+        weights: Weights,
+        axis_name: str | None = None,
+    ) -> tuple[Array, dict[str, Array]]:
+        """Total loss and its terms, as shares of global means (`cmarr_jax.losses.masked_mean`).
+
+        Args:
+          params: Parameters.
+          batch: Standardised features; a hidden modality is still in it, as a target.
+          available: Modalities that may be read as input, `[B, M]`, bool, a subset of `batch.present`.
+          key: PRNG key of this step.
+          weights: `Method.weights` as the run and the stage have them.
+          axis_name: Device axis of an enclosing `pmap`, or None.
+        """
+
+
+class Stage(NamedTuple):
+    """A part of the schedule.
+
+    Attributes:
+      name: In the history of a run.
+      epochs: Budget (see `TrainConfig`).
+      hide: Whether a new availability pattern is drawn per utterance and reading. The epoch is then chosen by the
+        missing-modality conditions pooled, otherwise by complete data.
+      weights: Loss weights that this stage replaces; 0 switches a term off.
+      decay: Whether the learning rate falls linearly to zero over the second half of the budget.
+      begin: Applied to the parameters when the stage begins; it may not change their structure. A teacher that is
+        frozen from here on is a copy that the loss reads behind `jax.lax.stop_gradient`.
+      from_best: Whether the stage starts from the epoch that validation chose in the stage before, not from its last.
+      fresh_optimizer: Whether the optimizer state starts anew.
+    """
+
+    name: str
+    epochs: int
+    hide: bool
+    weights: Mapping[str, float] = {}
+    decay: bool = False
+    begin: Callable[[Params], Params] | None = None
+    from_best: bool = False
+    fresh_optimizer: bool = False
+
+
+class Method(NamedTuple):
+    """A method of the table as pure functions.
+
+    Attributes:
+      init: `(key, batch) -> params`.
+      loss: One function for all stages, so that one program serves them.
+      stages: The schedule. The epoch of the result is chosen within the last stage.
+      encode: `(params, batch) -> embedding`, every modality of every utterance once, whatever is available later.
+      predict: `(params, embedding, available [B, M]) -> logits [B, K]`; reads no unavailable modality.
+      diagnose: `(params, embedding, where [B]) -> dict of scalars` to log once per epoch.
+      weights: Names and defaults of the numbers of its loss that a run may change: all that `loss` may read.
+      optimizer: Without learning rate, which each step multiplies its updates by.
+    """
+
+    init: Callable[[Array, Batch], Params]
+    loss: LossFn
+    stages: tuple[Stage, ...]
+    encode: Callable[[Params, Batch], Embedding]
+    predict: Callable[[Params, Embedding, Array], Array]
+    diagnose: Callable[[Params, Embedding, Array], dict[str, Array]]
+    weights: Mapping[str, float]
+    optimizer: optax.GradientTransformation
+
+
+def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
+    """Adam behind gradient clipping, without learning rate. Betas: optax's defaults, as in PyTorch."""
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(b1, b2))
+
+
+def make_hyperparameters(method: Method, learning_rate: float, weights: Weights | None = None) -> Hyperparameters:
+    """The hyperparameters of a run: the method's weights with those of `weights` replaced.
+
+    Raises:
+      ValueError: for a weight that the method does not have, with the names that it has.
+    """
+    check_weights(method.weights, weights or {})
+    return Hyperparameters(learning_rate, {**method.weights, **(weights or {})})
+
+
+def check_weights(known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raises ValueError for a name in `given` that is not in `known`."""
+    for name in given:
+        if name not in known:
+            names = ", ".join(known) or "none"
+            raise ValueError(f"there is no loss weight {name!r}; this method has: {names}")
+
+
+def bind(model: nn.Module, params: Params) -> Callable[..., Any]:
+    """`model.apply` with these parameters."""
+    return partial(model.apply, {"params": params})
+
+
+def cross_entropy(logits: Array, batch: Batch, axis_name: str | None = None) -> Array:
+    """Mean cross-entropy over the rows that count, nats; a share of the global mean with a device axis."""
+    values = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
+    return losses.masked_mean(values, batch.where, axis_name=axis_name)

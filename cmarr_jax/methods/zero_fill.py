@@ -1,0 +1,74 @@
+"""Zero-fill, the strong simple baseline (L: MMIN's "data augmentation" row): absent modalities are zeros.
+
+The same encoders, classifier, schedule and availability patterns as CM-ARR, trained by cross-entropy alone.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cmarr_jax.config import EncoderConfig, TrainConfig
+from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
+from cmarr_jax.nn.encoders import UnimodalEncoders
+from cmarr_jax.nn.fusion import FusionClassifier
+from cmarr_jax.types import Array, Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Variants of the network."""
+
+    fusion: str = "concat"  # L; or "attention"
+
+
+def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
+    """The baseline: complete data first, then a new availability pattern per utterance and reading."""
+    model = ZeroFill(encoders, num_classes, options)
+
+    def loss(
+        params: Params, batch: Batch, available: Array, key: Array, weights: Weights, axis_name: str | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        apply, (encode_key, classify_key) = bind(model, params), jax.random.split(key)
+        embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
+        logits = apply(embedding, available, train=True, rngs={"dropout": classify_key}, method="predict")
+        value = cross_entropy(logits, batch, axis_name)
+        return value, {"cross_entropy": value}
+
+    return Method(
+        init=lambda key, batch: model.init(key, batch)["params"],
+        loss=loss,
+        stages=(
+            Stage("complete", train.complete_epochs, hide=False),
+            Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
+        ),
+        encode=lambda params, batch: bind(model, params)(batch, method="encode"),
+        predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
+        diagnose=lambda params, embedding, where: {},
+        weights={},
+        optimizer=adam(train),
+    )
+
+
+class ZeroFill(nn.Module):
+    """Encoders and classifier; unavailable modalities reach the classifier as zeros."""
+
+    config: EncoderConfig
+    num_classes: int
+    options: Options = Options()
+
+    def setup(self) -> None:
+        self.encoders = UnimodalEncoders(self.config)
+        self.classifier = FusionClassifier(self.config, self.num_classes, self.options.fusion)
+
+    def encode(self, batch: Batch, *, train: bool = False) -> Array:
+        """Embedding of every modality, `[B, M, D]`."""
+        return self.encoders(batch, train=train)
+
+    def predict(self, embedding: Array, available: Array, *, train: bool = False) -> Array:
+        """Logits `[B, K]` from the available modalities."""
+        return self.classifier(jnp.where(available[..., None], embedding, 0.0), train=train)
+
+    def __call__(self, batch: Batch) -> Array:
+        return self.predict(self.encode(batch), batch.present)

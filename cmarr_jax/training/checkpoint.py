@@ -1,0 +1,178 @@
+"""A finished run on disk: parameters and normaliser (Orbax), configuration and scores (JSON).
+
+The only module that imports Orbax.
+"""
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint
+from orbax.checkpoint import v1 as ocp
+
+from cmarr_jax.config import RunConfig
+from cmarr_jax.data.batching import example_batch
+from cmarr_jax.data.names import as_file_name as as_file_name
+from cmarr_jax.data.normalizer import Normalizer, identity_normalizer
+from cmarr_jax.methods import make_method
+from cmarr_jax.methods.base import Params
+from cmarr_jax.types import Array
+
+PARAMS, RECORD = "params", "run.json"
+
+
+class SavedRun(NamedTuple):
+    """A run that was read back: `record` is what was given to `save_run`."""
+
+    config: RunConfig
+    params: Params
+    normalizer: Normalizer
+    record: dict[str, Any]
+
+
+def save_run(folder: Path, config: RunConfig, params: Params, normalizer: Normalizer, record: dict[str, Any]) -> None:
+    """Writes a finished run into a new folder, which appears complete or not at all.
+
+    It is written beside and then renamed. Of several processes, one calls it. What is not finite becomes null in the
+    record.
+
+    Raises:
+      FileExistsError: if the folder exists.
+      ValueError: if a parameter is not finite: such a run is no result.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; name another folder, or delete it")
+    tree = jax.tree.map(np.asarray, {"params": params, "normalizer": normalizer})  # Orbax refuses numpy scalars
+    if not all(np.isfinite(x).all() for x in jax.tree.leaves(tree)):
+        raise ValueError(f"{folder}: a parameter or the normaliser is not finite; a diverged run is not saved")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with _lone_checkpointer() as checkpointer:
+        checkpointer.save((partial / PARAMS).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
+    (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record}, indent=1) + "\n")
+    partial.rename(folder)
+
+
+def remove_partial(folder: Path) -> None:
+    """Deletes what killed processes left half written in a folder of runs."""
+    for path in folder.glob(".*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """Standard JSON: arrays become lists, and numbers that are not finite become null."""
+    return json.dumps(_plain(value), allow_nan=False, **options)
+
+
+def load_run(folder: Path) -> SavedRun:
+    """Reads what `save_run` wrote.
+
+    Raises:
+      FileNotFoundError: if the folder holds no finished run.
+    """
+    if not (folder / RECORD).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no finished run: {RECORD} is missing; give the folder of one fold and seed"
+        )
+    record = json.loads((folder / RECORD).read_text())
+    config = RunConfig.from_dict(record.pop("config"))
+    tree = ocp.load((folder / PARAMS).absolute(), abstract_state(config))
+    return SavedRun(config, tree["params"], tree["normalizer"], record)
+
+
+def save_progress(folder: Path, step: int, tree: Any, record: dict[str, Any]) -> None:
+    """Writes a running training into `folder/STEP` and then deletes the one before; every process must call it.
+
+    Args:
+      folder: Where the checkpoints of this training are.
+      step: Steps done.
+      tree: Arrays, typed PRNG keys among them.
+      record: What JSON can hold, such as the position of the input.
+    """
+    with _checkpointer(folder) as checkpointer:
+        arrays = jax.tree.map(_storable, tree)
+        checkpointer.save(step, arrays, custom_metadata=record, force=True, overwrite=True)
+
+
+def load_progress(folder: Path, like: Any) -> tuple[int, Any, dict[str, Any]]:
+    """Reads the newest of what `save_progress` wrote: step, tree and record.
+
+    Args:
+      folder: As in `save_progress`.
+      like: A tree of the same structure, shapes and dtypes.
+
+    Raises:
+      FileNotFoundError: if there is none.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
+    with _checkpointer(folder) as checkpointer:
+        if checkpointer.latest is None:
+            raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
+        step = checkpointer.latest.step
+        stored = checkpointer.load(step, jax.tree.map(lambda x: _abstract(_storable(x)), like))
+        tree = jax.tree.map(lambda x, old: jax.random.wrap_key_data(x) if _is_key(old) else x, stored, like)
+        record = dict(checkpointer.metadata(step).custom_metadata)
+    return step, tree, record
+
+
+def _checkpointer(folder: Path) -> Any:
+    return ocp.training.Checkpointer(
+        folder.absolute(), preservation_policy=ocp.training.preservation_policies.LatestN(1)
+    )
+
+
+def _is_key(x: Any) -> bool:
+    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _storable(x: Any) -> np.ndarray:
+    """An array that Orbax takes: no numpy scalar, no typed key."""
+    return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=sharding)
+
+
+def abstract_state(config: RunConfig) -> dict[str, Any]:
+    """Shapes and dtypes of what `save_run` stores; Orbax needs them to give tuples back as tuples."""
+    method = make_method(config)
+    modalities = config.encoders.modalities
+
+    def state(key: Array) -> dict[str, Any]:
+        params = method.init(key, example_batch(modalities))
+        return {"params": params, "normalizer": identity_normalizer(modalities)}
+
+    return jax.tree.map(_abstract, jax.eval_shape(state, jax.random.key(0)))
+
+
+def _lone_checkpointer() -> orbax.checkpoint.Checkpointer:
+    """Saves from this process alone. Orbax's v1 `save` waits for all processes, whatever its options say (0.12.8)."""
+    own = jax.process_index()
+    alone = orbax.checkpoint.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+    )
+    handler = orbax.checkpoint.StandardCheckpointHandler(multiprocessing_options=alone)
+    return orbax.checkpoint.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return _plain(np.asarray(value).tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,82 @@
+"""Confusion counts in every availability condition: each utterance is encoded once, then classified per condition."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.batching import PartPlan, arrange, take
+from cmarr_jax.data.device import DeviceCorpus
+from cmarr_jax.data.normalizer import Normalizer, normalize
+from cmarr_jax.methods.base import Embedding, Method, Params
+from cmarr_jax.metrics import confusion_counts
+from cmarr_jax.types import Array, Batch
+
+
+class Evaluation(NamedTuple):
+    """Confusion counts by condition, `[P, K, K]` int32, and whether all logits behind them were finite, a bool."""
+
+    counts: Array
+    finite: Array
+
+
+def evaluate_batch(method: Method, params: Params, batch: Batch) -> Evaluation:
+    """Scores one batch in every condition."""
+    return evaluate_embedding(method, params, method.encode(params, batch), batch)
+
+
+def evaluate_embedding(method: Method, params: Params, embedding: Embedding, batch: Batch) -> Evaluation:
+    """Scores one batch, whose embedding is known, in every condition, in the order of `availability_patterns`.
+
+    An utterance that has none of a condition's modalities is not counted in it.
+    """
+
+    def one(pattern: Array) -> Evaluation:
+        available = pattern[None] & batch.present
+        logits = method.predict(params, embedding, available)
+        counted = batch.where & available.any(axis=-1)
+        counts = confusion_counts(batch.label, logits.argmax(axis=-1), counted, num_classes=logits.shape[-1])
+        return Evaluation(counts, jnp.isfinite(jnp.where(counted[:, None], logits, 0.0)).all())
+
+    counts, finite = jax.vmap(one)(jnp.asarray(availability_patterns(batch.present.shape[1])))
+    return Evaluation(counts, finite.all())
+
+
+def evaluate(
+    method: Method,
+    params: Params,
+    normalizer: Normalizer,
+    data: DeviceCorpus,
+    rows: Array,
+    where: Array,
+    plan: PartPlan | None = None,
+) -> tuple[Evaluation, dict[str, Array]]:
+    """Scores rows of a corpus in every condition.
+
+    Args:
+      method: Its `encode`, `predict` and `diagnose` are used.
+      params: Parameters.
+      normalizer: Of the training rows.
+      data: The corpus.
+      rows: `[n]`, int.
+      where: Rows that count, `[n]`, bool.
+      plan: Batches of these rows; by default 256 rows each, padded to the longest utterance.
+
+    Returns:
+      The evaluation, and the method's diagnostics on the first batch.
+    """
+    plan = plan or PartPlan(min(256, len(rows)))
+    batches, _ = arrange(data.length, rows, where, plan)
+    is_first = jnp.arange(len(batches[0])) == 0
+
+    def one(part: tuple[Array, tuple[Array, Array]]) -> tuple[Evaluation, dict[str, Array]]:
+        first, rows = part
+        batch = normalize(normalizer, take(data, *rows, plan))
+        embedding = method.encode(params, batch)
+        diagnose = lambda: method.diagnose(params, embedding, batch.where)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(diagnose))
+        return evaluate_embedding(method, params, embedding, batch), jax.lax.cond(first, diagnose, lambda: nothing)
+
+    (counts, finite), diagnostics = jax.lax.map(one, (is_first, batches))
+    return Evaluation(counts.sum(0), finite.all()), jax.tree.map(lambda values: values[0], diagnostics)

@@ -1,0 +1,109 @@
+"""Several processes, on one machine or many, as `jax.distributed` starts them. With one process nothing here waits.
+
+A script calls `start` first of all, does its work in `abort_all_on_failure`, reads its data in `first_process_first`,
+and writes and prints where `is_first()`.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+T = TypeVar("T")
+
+
+def start(
+    coordinator_address: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the processes, before JAX is used for anything else.
+
+    From here on Ctrl-C reaches the first process only, which ends in good order; the others end with it. SIGTERM ends a
+    process at once: JAX's own handler for it, which waits for a checkpoint, is left out.
+
+    Args:
+      coordinator_address: `HOST:PORT` of the first process, a free port. All three are found by JAX itself under Slurm,
+        Open MPI, on a TPU pod and in a Kubernetes Job or JobSet.
+      num_processes: How many there are.
+      process_id: Which one this is, from 0.
+
+    Raises:
+      ValueError: if JAX does not know such a cluster, or the processes have different numbers of devices.
+    """
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    except ValueError as error:
+        raise ValueError(
+            f"this process cannot join others ({error}); JAX finds them by itself under Slurm, Open MPI, on TPU pods "
+            "and in Kubernetes, otherwise give the coordinator's address, the number of processes and that of this one"
+        ) from None
+    if not is_first():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    counts = Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        found = ", ".join(str(counts[index]) for index in sorted(counts))
+        raise ValueError(
+            f"every process must have the same number of devices, found {found}; on CPUs set JAX_NUM_CPU_DEVICES"
+        )
+    gather(
+        np.zeros(1)
+    )  # processes on CPUs have to meet within 30 s of the first exchange, but may be late at later ones
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return jax.process_index() == 0
+
+
+def first_process_first(make: Callable[[], T]) -> T:
+    """Calls `make` in the first process, then in the others: they find what it left in a shared folder."""
+    if not is_first():
+        _wait()
+    made = make()
+    if is_first():
+        _wait()
+    return made
+
+
+def gather(tree: Any) -> Any:
+    """Arrays `[n, ...]` of each process -> those of all, `[processes * n, ...]`, as numpy arrays, in every process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def smallest(value: float) -> float:
+    """The smallest of all processes' values, to float32."""
+    return float(gather(np.array([value], np.float32)).min())
+
+
+@contextlib.contextmanager
+def abort_all_on_failure() -> Iterator[None]:
+    """Ends this process at once if the body fails, and so the others with it; with one process errors pass through.
+
+    Without this, a process that fails waits minutes for the others to end, and they for its part of the work.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if jax.process_count() == 1:
+            raise
+        code = error.code if isinstance(error, SystemExit) else 1
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def _wait() -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("first_process_first")

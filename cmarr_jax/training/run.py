@@ -1,0 +1,195 @@
+"""One run in three pure functions: `init`, `epochs` (any stretch of the schedule) and `finish`.
+
+`train_run(data, fold, key, hyper) -> RunResult` is their composition, one program that can be jitted, and vmapped or
+mapped over folds, seeds and hyperparameters (`sweep.py`). Features and labels of test rows are read by `finish` only;
+validation rows choose the epoch and end the stages, nothing else.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmarr_jax.config import Hyperparameters, TrainConfig
+from cmarr_jax.data.batching import BatchPlan, PartPlan, arrange, fold_matches_plan, plain_plan, shuffle, take
+from cmarr_jax.data.device import DeviceCorpus
+from cmarr_jax.data.folds import Fold
+from cmarr_jax.data.normalizer import Normalizer, fit_normalizer, normalize
+from cmarr_jax.methods.base import Method, Params
+from cmarr_jax.training.evaluation import Evaluation, evaluate
+from cmarr_jax.training.schedule import (
+    DIVERGED,
+    MISMATCH,
+    RUNNING,
+    EpochInputs,
+    RunState,
+    end_epoch,
+    epoch_inputs,
+    epoch_keys,
+    first_run_state,
+    step_hyper,
+    total_epochs,
+)
+from cmarr_jax.training.step import ModelState, first_state, make_train_step
+from cmarr_jax.types import Array
+
+
+class RunResult(NamedTuple):
+    """What a run leaves behind.
+
+    Attributes:
+      params: Parameters of the chosen epoch.
+      normalizer: What features are standardised with before they reach the network.
+      history: Per epoch, `[budget]`, nan after the last one: losses, validation UAR, diagnostics, number of the stage
+        (`history_by_stage` cuts them).
+      num_epochs: Epochs done.
+      best_epoch: Chosen epoch of the last stage, counted from 0; -1 if there is none.
+      val_counts: Validation confusion counts at that epoch, `[P, K, K]`, by condition.
+      test_counts: Test confusion counts, `[P, K, K]`; zeros, whose scores are nan, if the run is no result.
+      status: How the run ended, one of `cmarr_jax.training.schedule.STATUS`.
+    """
+
+    params: Params
+    normalizer: Normalizer
+    history: dict[str, Array]
+    num_epochs: Array
+    best_epoch: Array
+    val_counts: Array
+    test_counts: Array
+    status: Array
+
+
+class Run(NamedTuple):
+    """A run as three pure functions; any stretches of `epochs` give the same bits.
+
+    Attributes:
+      init: `(data, fold, key, hyper) -> state` before the first epoch.
+      epochs: `(data, fold, state, until) -> state` where `until` epochs are done in all, or the run has ended.
+      finish: `(data, fold, state) -> RunResult`: scores the test rows with the chosen parameters.
+    """
+
+    init: Callable[[DeviceCorpus, Fold, Array, Hyperparameters], RunState]
+    epochs: Callable[[DeviceCorpus, Fold, RunState, Array], RunState]
+    finish: Callable[[DeviceCorpus, Fold, RunState], RunResult]
+
+
+TrainRun = Callable[[DeviceCorpus, Fold, Array, Hyperparameters], RunResult]
+
+
+def make_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None) -> Run:
+    """The three functions of a run, to be jitted by the caller.
+
+    Args:
+      method: From `make_method`.
+      config: Schedule, stopping rule and batches.
+      plan: From `plan_batches`, for the corpus and the folds that the run will see: batches without the padding to the
+        longest utterance. A fold with longer utterances than planned ends at once with the status MISMATCH. Without a
+        plan every sequence is padded, and batches are drawn from all rows.
+    """
+    train_step = make_train_step(method, config)
+
+    def init(data: DeviceCorpus, fold: Fold, key: Array, hyper: Hyperparameters) -> RunState:
+        plans = plan or plain_plan(fold, config)
+        init_key, epochs_key = jax.random.split(key)
+        normalizer = fit_normalizer(data, fold.train, fold.train_where)
+        batch = normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2]))
+        params = method.init(init_key, batch)
+        model = first_state(method, config, params)
+        losses = jax.eval_shape(train_step, model, batch, key, jnp.array(True), hyper)[1]
+        evaluation, diagnostics = jax.eval_shape(lambda: validate(data, fold, params, normalizer, plans))
+        state = first_run_state(
+            method, config, params, normalizer, epochs_key, hyper, evaluation.counts, losses | diagnostics
+        )
+        fits = fold_matches_plan(data.length, fold, plans)
+        return state._replace(status=jnp.where(fits, RUNNING, MISMATCH).astype(jnp.int32))
+
+    def epochs(data: DeviceCorpus, fold: Fold, state: RunState, until: Array) -> RunState:
+        plans = plan or plain_plan(fold, config)
+        batches, _ = arrange(data.length, fold.train, fold.train_where, plans.train)
+        normalizer = state.normalizer
+
+        def epoch(state: RunState) -> RunState:
+            now = epoch_inputs(method, state)
+            model, losses = run_steps(data, normalizer, batches, plans.train, state, now)
+            evaluation, diagnostics = validate(data, fold, model.chosen, normalizer, plans)
+            return end_epoch(method, config, state._replace(model=model), losses | diagnostics, evaluation)
+
+        goes_on = lambda state: (state.status == RUNNING) & (state.done < until)
+        return jax.lax.while_loop(goes_on, epoch, state)
+
+    def run_steps(
+        data: DeviceCorpus,
+        normalizer: Normalizer,
+        batches: tuple[Array, Array],
+        plan: PartPlan,
+        state: RunState,
+        now: EpochInputs,
+    ) -> tuple[ModelState, dict[str, Array]]:
+        """The steps of one epoch, and its mean losses."""
+        num_batches = len(batches[0])
+        num_steps = num_batches * config.passes(num_batches)
+        shuffle_key, steps_key = epoch_keys(state)
+        pass_keys = jax.random.split(shuffle_key, config.passes(num_batches))
+        drawn = jax.tree.map(
+            lambda x: x.reshape(num_steps, *x.shape[2:]), jax.vmap(lambda key: shuffle(key, batches, plan))(pass_keys)
+        )
+
+        def step(model: ModelState, inputs: tuple[Array, tuple[Array, Array]]):
+            index, rows = inputs
+            batch = normalize(normalizer, take(data, *rows, plan))
+            hyper = step_hyper(now, state.epoch + index / num_steps)
+            return train_step(model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper)
+
+        model, losses = jax.lax.scan(step, state.model, (jnp.arange(num_steps), drawn))
+        return model, jax.tree.map(jnp.mean, losses)
+
+    def validate(
+        data: DeviceCorpus, fold: Fold, params: Params, normalizer: Normalizer, plans: BatchPlan
+    ) -> tuple[Evaluation, dict[str, Array]]:
+        return evaluate(method, params, normalizer, data, fold.val, fold.val_where, plans.val)
+
+    def finish(data: DeviceCorpus, fold: Fold, state: RunState) -> RunResult:
+        plans = plan or plain_plan(fold, config)
+        best = state.best
+        evaluation, _ = evaluate(method, best.params, state.normalizer, data, fold.test, fold.test_where, plans.test)
+        has_result = (state.status != DIVERGED) & (state.status != MISMATCH)
+        status = jnp.where(has_result & ~evaluation.finite, DIVERGED, state.status)
+        counted = lambda counts: jnp.where(has_result & evaluation.finite, counts, 0)
+        return RunResult(
+            params=best.params,
+            normalizer=state.normalizer,
+            history=state.history,
+            num_epochs=state.done,
+            best_epoch=best.epoch,
+            val_counts=counted(best.counts),
+            test_counts=counted(evaluation.counts),
+            status=status,
+        )
+
+    return Run(init, epochs, finish)
+
+
+def make_train_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None) -> TrainRun:
+    """A whole run as one pure function: `init`, all `epochs`, `finish` (see `make_run`)."""
+    run = make_run(method, config, plan)
+
+    def train_run(data: DeviceCorpus, fold: Fold, key: Array, hyper: Hyperparameters) -> RunResult:
+        state = run.init(data, fold, key, hyper)
+        state = run.epochs(data, fold, state, jnp.asarray(total_epochs(method)))
+        return run.finish(data, fold, state)
+
+    return train_run
+
+
+def history_by_stage(result: RunResult, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """The history of one run as numpy arrays, cut to the epochs that each stage had.
+
+    Args:
+      result: Of one run.
+      names: Names of the stages that have epochs (`used_stages`).
+    """
+    history = jax.device_get(result.history)
+    rows = {name: np.flatnonzero(history["stage"] == number) for number, name in enumerate(names)}
+    return {name: {key: column[at] for key, column in history.items() if key != "stage"} for name, at in rows.items()}

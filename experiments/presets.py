@@ -1,0 +1,156 @@
+"""Presets: our choice of sizes, schedule and hyperparameters per kind of data set; and the rows of the table.
+
+Values without a comment are the defaults of `cmarr_jax.config` and of the methods' `Options`, where their origin is
+marked. The budget, the stopping rule and the learning rate of a preset are the same for every method.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from cmarr_jax.config import EncoderConfig, ModalityConfig, RunConfig, TrainConfig, check_choice
+from cmarr_jax.methods import make_method
+
+
+class TableRow(NamedTuple):
+    """A row of the table: a method of the library with some options and loss weights changed."""
+
+    label: str
+    method: str
+    options: Mapping[str, Any] = {}
+    weights: Mapping[str, float] = {}
+
+
+TABLE_ROWS = {
+    "zero_fill": TableRow("Zero-fill", "zero_fill"),
+    "cm_arr": TableRow("CM-ARR", "cm_arr"),
+    "cm_arr_no_alignment": TableRow("CM-ARR, no alignment", "cm_arr", weights={"alignment": 0.0}),
+    "cm_arr_no_flow": TableRow("CM-ARR, no flow (zeros)", "cm_arr", options={"recovery": "zeros"}),
+    "cm_arr_no_refinement": TableRow("CM-ARR, no refinement", "cm_arr", weights={"refinement": 0.0}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What all methods of one table share.
+
+    Attributes:
+      encoders: Fields of `EncoderConfig` that differ from its defaults.
+      options: Per method of the library, options that differ from its defaults.
+      weights: Per method of the library, loss weights that differ from its defaults.
+      train: Schedule and stopping rule.
+      learning_rate: The same for every method.
+      max_frames: Longer sequences are averaged down to this many frames; `None` keeps all.
+      scale: Synthetic data only: number of utterances relative to IEMOCAP's 5,531.
+      frame_scale: Synthetic data only: length of the sequences relative to IEMOCAP-like ones.
+      quick_compile: On CPUs, half the compile time for steps that take up to a tenth longer; pays for short runs.
+    """
+
+    encoders: dict[str, Any] = dataclasses.field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    weights: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    learning_rate: float = 2e-4
+    max_frames: int | None = None
+    scale: float = 1.0
+    frame_scale: float = 1.0
+    quick_compile: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preset":
+        """Inverse of `to_dict`."""
+        return cls(**(dict(values) | {"train": TrainConfig(**values["train"])}))
+
+    def with_options(self, options: Mapping[str, Any]) -> "Preset":
+        """This preset with what a command line gave, by option name; `None` and other options are left out."""
+        given = {name: value for name, value in options.items() if value is not None}
+        pick = lambda names: {name: given[name] for name in names if name in given}
+        return dataclasses.replace(
+            self,
+            encoders=self.encoders | pick(EncoderConfig.__dataclass_fields__.keys() - {"modalities"}),
+            train=dataclasses.replace(self.train, **pick(TrainConfig.__dataclass_fields__)),
+            **pick(("learning_rate", "max_frames")),
+        )
+
+    def run_config(self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int) -> RunConfig:
+        """The configuration of one row of the table. Raises ValueError with the known names."""
+        check_choice("method", row, TABLE_ROWS)
+        _, method, options, weights = TABLE_ROWS[row]
+        config = RunConfig(
+            method=method,
+            encoders=EncoderConfig(modalities, **self.encoders),
+            num_classes=num_classes,
+            options={**self.options.get(method, {}), **options},
+            train=self.train,
+            learning_rate=self.learning_rate,
+            weights={**self.weights.get(method, {}), **weights},
+        )
+        make_method(config)  # an unknown option or weight is an error here, not in the middle of a table
+        return config
+
+
+CONVERGED = TrainConfig(
+    # No published schedule: constant rate, averaged weights, and a stop on validation.
+    complete_epochs=30, missing_epochs=120, decay=False, average=0.99, patience=15, min_epoch_steps=40, score_epochs=3
+)  # fmt: skip
+
+SYNTHETIC = Preset(
+    # Small enough for two CPU cores.
+    encoders={"embedding": 32, "conv_channels": 16, "dropout": 0.3},
+    options={"cm_arr": {"flow_layers": 4, "flow_hidden": 32, "projection": 32}},
+    weights={"cm_arr": {"alignment": 0.03, "refinement": 0.3}},
+    train=dataclasses.replace(CONVERGED, batch_size=64),
+    learning_rate=2e-3,
+    max_frames=16,
+    quick_compile=True,
+)
+
+IEMOCAP = Preset(
+    # Sequences: the sizes, batch and rate of the MMIN family (L), all frames kept, our stopping rule.
+    train=CONVERGED,
+)
+
+MSP_IMPROV = dataclasses.replace(IEMOCAP, learning_rate=5e-4)  # L
+
+VECTORS = Preset(
+    # One vector per utterance: a smaller network.
+    encoders={"embedding": 64},
+    options={"cm_arr": {"flow_layers": 6, "flow_hidden": 64, "projection": 32}},
+    train=CONVERGED,
+    learning_rate=1e-3,
+)
+
+MMIN_SCHEDULE = dataclasses.replace(IEMOCAP, train=TrainConfig())  # L: 20 + 60 epochs, decay, one noisy epoch chosen
+
+SMOKE = Preset(
+    # As little as exercises every line; its numbers mean nothing.
+    encoders={"embedding": 8, "conv_channels": 4},
+    options={"cm_arr": {"flow_layers": 2, "flow_hidden": 8, "projection": 8}},
+    train=dataclasses.replace(CONVERGED, complete_epochs=1, missing_epochs=2, batch_size=32, min_epoch_steps=0,
+                              eval_batch_size=64),
+    learning_rate=1e-3,
+    max_frames=8,
+    scale=0.02,
+    frame_scale=0.2,
+    quick_compile=True,
+)  # fmt: skip
+
+PRESETS = {
+    "synthetic": SYNTHETIC,
+    "iemocap": IEMOCAP,
+    "msp_improv": MSP_IMPROV,
+    "vectors": VECTORS,
+    "mmin_schedule": MMIN_SCHEDULE,
+    "smoke": SMOKE,
+}
+
+
+def default_preset(*, synthetic: bool, sequences: bool) -> str:
+    """The preset of a data set for which none is named."""
+    if synthetic:
+        return "synthetic"
+    return "iemocap" if sequences else "vectors"

@@ -1,0 +1,86 @@
+"""Evaluates a saved run again: `python -m experiments.score_saved RUN_FOLDER`. See `--help`."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from cmarr_jax.data.batching import plan_batches
+from cmarr_jax.data.device import to_device
+from cmarr_jax.data.folds import make_folds, stack_folds
+from cmarr_jax.methods import make_method
+from cmarr_jax.training.checkpoint import load_run
+from cmarr_jax.training.evaluation import evaluate
+from experiments.datasets import SYNTHETIC_NAME, load_archive, load_synthetic
+from experiments.jax_setup import keep_compiled_programs
+from experiments.presets import Preset
+from experiments.results import rows_from_counts
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Loads a trained model, scores it on its test fold in every condition, and compares with what was saved."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN_FOLDER")]
+    """Folder of one model, for example runs/synthetic-.../cm_arr/01F_seed0."""
+    data: str | None = None
+    """The feature archive, if it has moved since; `synthetic` data are made again."""
+    compilation_cache: bool = True
+    """Keep compiled programs on disk: a second start compiles nothing."""
+
+
+def main(arguments: Arguments) -> bool:
+    """Prints the scores; returns whether the counts are those that were saved."""
+    saved = load_run(arguments.run)
+    table_config = json.loads((arguments.run.parent.parent / "config.json").read_text())
+    preset = Preset.from_dict(table_config["preset"])
+    path = arguments.data or table_config["data"]["path"]
+    source = load_synthetic(preset) if path == SYNTHETIC_NAME else load_archive(Path(path))
+    if source.digest != table_config["data"]["sha256"]:
+        raise ValueError(
+            f"these data are not those the model was trained on (SHA-256 {source.digest[:16]}, "
+            f"then {table_config['data']['sha256'][:16]}); give the archive of that time with --data"
+        )
+    folds = make_folds(source.corpus, num_folds=max(saved.record["num_folds"], 3))
+    number = [fold.name for fold in folds].index(saved.record["fold"])
+    stacked = stack_folds(folds)
+    fold = jax.tree.map(lambda part: part[number], stacked)
+    data = to_device(source.corpus, max_frames=preset.max_frames)
+    plan = plan_batches(data, stacked, saved.config.train).test
+    method = make_method(saved.config)
+    score = lambda data: evaluate(method, saved.params, saved.normalizer, data, fold.test, fold.test_where, plan)[0]
+    counts = jax.device_get(jax.jit(score)(data).counts)
+    same = np.array_equal(counts, saved.record["test_counts"])
+    name, fold_name, seed = (saved.record[key] for key in ("name", "fold", "seed"))
+    table = Table("condition", "WAR, %", "UAR, %", title=f"{name}, fold {fold_name}, seed {seed}")
+    for row in rows_from_counts(name, fold_name, seed, source.corpus.modalities, counts):
+        table.add_row(row.condition, f"{100 * row.war:.2f}", f"{100 * row.uar:.2f}")
+    console = Console()
+    console.print(table)
+    moved = np.abs(counts - np.asarray(saved.record["test_counts"])).sum() // 2
+    console.print("The same counts as saved." if same else f"{moved} decisions differ from the saved ones.")
+    return same
+
+
+def run_command() -> None:
+    """The command line: exit code 0 if the counts are the saved ones, 1 if not, 2 for what a user can mend."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.score_saved")
+    if arguments.compilation_cache:
+        keep_compiled_programs()
+    try:
+        same = main(arguments)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    raise SystemExit(0 if same else 1)
+
+
+if __name__ == "__main__":
+    run_command()

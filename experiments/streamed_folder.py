@@ -1,0 +1,77 @@
+"""The output folder of a streamed training: configuration, metrics, checkpoints. Process 0 writes."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cmarr_jax.training.checkpoint import load_progress, save_progress, to_json
+from cmarr_jax.training.parallel import replicate
+from cmarr_jax.training.streamed_loop import Progress
+from experiments.results import append_lines, complete_lines
+
+CONFIG, METRICS, CHECKPOINTS, MODEL = "config.json", "metrics.jsonl", "checkpoints", "model"
+
+
+def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
+    """Makes the output folder and writes the configuration, or checks that it is the one of before.
+
+    Args:
+      folder: The output folder.
+      record: Configuration, which may not change when a training goes on.
+      resume: Whether it goes on.
+
+    Raises:
+      FileExistsError: if a new training would write into a folder that holds something, or an old one is finished.
+      FileNotFoundError: if there is nothing to go on with.
+      ValueError: if the training to go on with was another one.
+    """
+    path, record = folder / CONFIG, json.loads(json.dumps(record))
+    if resume:
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no training to go on with; start it without --resume")
+        if (folder / MODEL).exists():
+            raise FileExistsError(f"{folder}: this training is finished; name a new folder with --out to start another")
+        before = json.loads(path.read_text())
+        changed = [name for name in record if before.get(name) != record[name]]
+        if changed:
+            raise ValueError(f"{path}: was another training ({', '.join(changed)} differ); give the options of then")
+    elif jax.process_index() == 0:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExistsError(f"{folder} is not empty; name a new folder with --out, or give --resume")
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(to_json(record, indent=1) + "\n")
+
+
+def save(folder: Path, number: int, progress: Progress) -> None:
+    """Writes a checkpoint after `number` steps in all."""
+    arrays = {"run": progress.run, "sums": progress.sums}
+    save_progress(folder / CHECKPOINTS, number, arrays, {"step": progress.step, "position": progress.position})
+
+
+def restore(folder: Path, like: Progress) -> tuple[int, Progress]:
+    """Reads the newest checkpoint, and takes the metrics of later steps out of their file."""
+    number, arrays, record = load_progress(folder / CHECKPOINTS, {"run": like.run, "sums": like.sums})
+    if jax.process_index() == 0:
+        keep_lines(folder, number)
+    run, sums = replicate(arrays["run"]), jax.device_get(arrays["sums"])
+    return number, Progress(run, record["step"], sums, record["position"])
+
+
+def write_line(folder: Path, line: dict[str, Any]) -> None:
+    """Adds a line to the metrics; process 0 only."""
+    if jax.process_index() == 0:
+        append_lines(folder / METRICS, [line])
+
+
+def keep_lines(folder: Path, number: int) -> None:
+    """Takes the lines of later steps, and a half line at the end, out of the metrics; written beside, then renamed."""
+    path = folder / METRICS
+    if not path.exists():
+        return
+    lines = [line for line in complete_lines(path) if json.loads(line)["step"] <= number]
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text("".join(f"{line}\n" for line in lines))
+    os.replace(partial, path)
