@@ -204,4 +204,5 @@ def _begin_stage(method: Method, config: TrainConfig, number: int, state: RunSta
 
 
 def _no_best(params: Params, counts: Array) -> Best:
+    params = jax.tree.map(jnp.copy, params)  # the model, which has the same ones, may be donated
     return Best(params, -jnp.ones(()), -jnp.ones((), jnp.int32), jnp.zeros(counts.shape, jnp.int32))

@@ -1,0 +1,1 @@
+"""Parts of networks: LSTM, convolution, unimodal encoders, Gaussian head, RealNVP, fusion."""

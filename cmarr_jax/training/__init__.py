@@ -1,0 +1,1 @@
+"""Training: a step, a run, sweeps, memory, devices, processes, streamed input, checkpoints."""
