@@ -8,8 +8,7 @@ from typing import Any
 import jax
 
 from cmarr_jax.training.checkpoint import load_progress, save_progress, to_json
-from cmarr_jax.training.parallel import replicate
-from cmarr_jax.training.streamed_loop import Progress
+from cmarr_jax.training.streamed_loop import Progress, on_host
 from experiments.results import append_lines, complete_lines
 
 CONFIG, METRICS, CHECKPOINTS, MODEL = "config.json", "metrics.jsonl", "checkpoints", "model"
@@ -56,7 +55,7 @@ def restore(folder: Path, like: Progress) -> tuple[int, Progress]:
     number, arrays, record = load_progress(folder / CHECKPOINTS, {"run": like.run, "sums": like.sums})
     if jax.process_index() == 0:
         keep_lines(folder, number)
-    run, sums = replicate(arrays["run"]), jax.device_get(arrays["sums"])
+    run, sums = on_host(arrays["run"]), jax.device_get(arrays["sums"])
     return number, Progress(run, record["step"], sums, record["position"])
 
 

@@ -21,7 +21,7 @@ from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method
 from cmarr_jax.metrics import uar
 from cmarr_jax.training.checkpoint import save_run
-from cmarr_jax.training.parallel import make_parallel_eval_step, make_parallel_train_step, replicate, split_batch
+from cmarr_jax.training.parallel import make_parallel_eval_step, make_parallel_train_step, split_batch
 from cmarr_jax.training.processes import is_first
 from cmarr_jax.training.schedule import DIVERGED, RUNNING, STATUS, total_epochs, used_stages
 from cmarr_jax.training.streamed_loop import (
@@ -29,6 +29,7 @@ from cmarr_jax.training.streamed_loop import (
     first_progress,
     make_end_epoch,
     next_epoch,
+    on_devices,
     on_raw_features,
     train_steps,
     validate,
@@ -118,7 +119,7 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         normalizer = fit_normalizer_streamed(read_ahead(every_batch, place=lambda batch: batch))
         log(f"Normaliser: one pass in {time.perf_counter() - start:.1f} s.")
     progress = first_progress(config, method, normalizer, arguments.seed)
-    number, progress = 0, progress._replace(run=replicate(progress.run))
+    number = 0
     if arguments.resume:
         number, progress = restore(arguments.out, progress)
         log(f"Goes on after step {number}.")
@@ -162,7 +163,7 @@ def train(
     place = lambda batch: split_batch(batch, jax.local_device_count())
     iterator = read_ahead(batches, place=place)
     iterator.set_state(progress.position)
-    compiled = False
+    compiled, progress = False, on_devices(progress)
     while progress.run.status == RUNNING:
         stage, epoch = used_stages(method)[int(progress.run.stage)], int(progress.run.done)
         stops = [(number // every + 1) * every for every in (arguments.log_every, arguments.save_every)]
@@ -185,7 +186,7 @@ def train(
         if ends_epoch:
             evaluation, diagnostics = validate(eval_step, progress, read_ahead(val_batches, place=place))
             progress = next_epoch(finish_epoch, progress, evaluation, diagnostics)
-            progress = progress._replace(run=replicate(progress.run))
+            progress = on_devices(progress)
             scores = val_scores(config, np.asarray(evaluation.counts))
             write_line(arguments.out, {"step": stop, "epoch": epoch, "val_uar": scores})
             log(f"epoch {epoch}, validation UAR: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))

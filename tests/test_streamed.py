@@ -404,7 +404,7 @@ def test_two_processes_train_the_model_of_one(made, tmp_path):
 def test_the_command_says_what_is_wrong(made, tmp_path, monkeypatch, capsys, options, sentence):
     (tmp_path / "something").touch()
     monkeypatch.chdir(tmp_path)
-    given = {"--data": str(made[1]), "--held-out": "speaker0", "--out": str(tmp_path / "out")}
+    given = {"--data": str(made[1]), "--held-out": "speaker0", "--out": str(tmp_path / "out"), "--max-frames": "4"}
     given |= dict(zip(options[::2], options[1::2], strict=False))
     argv = [part for pair in given.items() for part in pair] + [option for option in options if option == "--resume"]
     monkeypatch.setattr("sys.argv", ["stream", *argv])

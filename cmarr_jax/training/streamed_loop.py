@@ -17,6 +17,7 @@ from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.normalizer import Normalizer, normalize
 from cmarr_jax.methods.base import Method, make_hyperparameters
 from cmarr_jax.training.evaluation import Evaluation, evaluate_batch
+from cmarr_jax.training.parallel import replicate
 from cmarr_jax.training.schedule import RunState, end_epoch, epoch_inputs, epoch_keys, first_run_state, step_hyper
 from cmarr_jax.training.step import first_state, make_train_step
 from cmarr_jax.types import Array, Batch
@@ -54,7 +55,7 @@ class Timing(NamedTuple):
 
 
 def first_progress(config: RunConfig, method: Method, normalizer: Normalizer, seed: int) -> Progress:
-    """Before the first step, on one device."""
+    """Before the first step, on the host."""
     init_key, epochs_key = jax.random.split(jax.random.key(seed))
     batch = example_batch(config.encoders.modalities)
     params = jax.jit(method.init)(init_key, batch)
@@ -67,7 +68,9 @@ def first_progress(config: RunConfig, method: Method, normalizer: Normalizer, se
     run = first_run_state(
         method, config.train, params, normalizer, epochs_key, hyper, evaluation.counts, losses | diagnostics
     )
-    return Progress(run, 0, {name: np.zeros(x.shape, x.dtype) for name, x in losses.items()}, {"next_index": 0})
+    return Progress(
+        on_host(run), 0, {name: np.zeros(x.shape, x.dtype) for name, x in losses.items()}, {"next_index": 0}
+    )
 
 
 def on_raw_features(method: Method, normalizer: Normalizer) -> Method:
@@ -146,7 +149,7 @@ def validate(eval_step, progress: Progress, batches: Iterable[Batch]) -> tuple[E
 
 
 def next_epoch(finish_epoch, progress: Progress, evaluation: Evaluation, diagnostics: dict[str, Any]) -> Progress:
-    """The progress after the validation of an epoch.
+    """The progress after the validation of an epoch, on the host; every process computes the same.
 
     Args:
       finish_epoch: From `make_end_epoch`.
@@ -155,5 +158,15 @@ def next_epoch(finish_epoch, progress: Progress, evaluation: Evaluation, diagnos
       diagnostics: From `validate`.
     """
     means = {name: np.float32(value / progress.step) for name, value in progress.sums.items()}
-    run = finish_epoch(progress.run, means | diagnostics, evaluation)
+    run = on_host(finish_epoch(on_host(progress.run), means | diagnostics, evaluation))
     return Progress(run, 0, jax.tree.map(np.zeros_like, progress.sums), progress.position)
+
+
+def on_host(run: RunState) -> RunState:
+    """The state as numpy arrays (its key stays a typed key of this process)."""
+    return jax.device_get(run._replace(key=None))._replace(key=run.key)  # type: ignore[arg-type]
+
+
+def on_devices(progress: Progress) -> Progress:
+    """The model copied to the devices of all processes, as the steps take and donate it."""
+    return progress._replace(run=progress.run._replace(model=replicate(progress.run.model)))
