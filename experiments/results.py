@@ -67,12 +67,11 @@ def append_rows(folder: Path, rows: Iterable[Row]) -> None:
 def append_lines(path: Path, values: Iterable[dict]) -> None:
     """Adds JSON objects to a file of lines, after cutting off a half line at its end."""
     with path.open("a+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(0)
-            complete = file.read().rfind(b"\n") + 1
-            if complete < size:
-                file.truncate(complete)
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # rare: only then is the whole file read
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
         file.write("".join(to_json(value) + "\n" for value in values).encode())
 
 
@@ -95,6 +94,6 @@ def read_rows(folder: Path) -> list[Row]:
             row = Row(**json.loads(line))
         except (TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path}, line {number} is not a result ({error}); delete the line") from error
-        war_, uar_ = (math.nan if score is None else score for score in (row.war, row.uar))
-        rows.append(row._replace(war=war_, uar=uar_))
+        number_of = lambda score: math.nan if score is None else score
+        rows.append(row._replace(war=number_of(row.war), uar=number_of(row.uar)))
     return rows

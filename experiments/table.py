@@ -17,8 +17,9 @@ from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.device import DeviceCorpus, to_device
 from cmarr_jax.data.folds import Fold, FoldSplit, stack_folds
+from cmarr_jax.data.names import as_file_name
 from cmarr_jax.methods import hyperparameters_of, make_method
-from cmarr_jax.training.checkpoint import as_file_name, save_run
+from cmarr_jax.training.checkpoint import save_run
 from cmarr_jax.training.processes import smallest
 from cmarr_jax.training.run import RunResult, history_by_stage, make_train_run
 from cmarr_jax.training.schedule import DIVERGED, MISMATCH, STATUS, used_stages

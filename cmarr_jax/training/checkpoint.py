@@ -17,7 +17,6 @@ from orbax.checkpoint import v1 as ocp
 
 from cmarr_jax.config import RunConfig
 from cmarr_jax.data.batching import example_batch
-from cmarr_jax.data.names import as_file_name as as_file_name
 from cmarr_jax.data.normalizer import Normalizer, identity_normalizer
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Params
@@ -57,12 +56,6 @@ def save_run(folder: Path, config: RunConfig, params: Params, normalizer: Normal
         checkpointer.save((partial / PARAMS).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
     (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record}, indent=1) + "\n")
     partial.rename(folder)
-
-
-def remove_partial(folder: Path) -> None:
-    """Deletes what killed processes left half written in a folder of runs."""
-    for path in folder.glob(".*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def to_json(value: Any, **options: Any) -> str:
