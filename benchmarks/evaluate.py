@@ -3,8 +3,8 @@
     python -m benchmarks.evaluate [--repeats 7]
 
 `cmarr_jax.training.evaluation.evaluate` encodes an utterance once and predicts it in each of the 2^M - 1 conditions;
-the slow path encodes it anew for every condition, as published code does. Lineage sizes, float32. Prints plain Markdown
-for RESULTS.md, and fails if the two paths count differently.
+the slow path encodes it anew for every condition, as published code does. Sizes of MMIN's encoders, float32. Prints
+plain Markdown for RESULTS.md, and fails if the two paths count differently.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import tyro
 
 from benchmarks import measure
 from benchmarks.measure import interleaved, markdown_table
-from benchmarks.workload import FRAMES, NUM_CLASSES, fixed_batch, init_params, lineage_config
+from benchmarks.workload import FRAMES, NUM_CLASSES, fixed_batch, init_params, mmin_sized_config
 from cmarr_jax.data.availability import availability_patterns, condition_names
 from cmarr_jax.data.batching import PartPlan, take
 from cmarr_jax.data.device import DeviceCorpus
@@ -48,7 +48,7 @@ class Options:
 def main(options: Options) -> None:
     """Checks that both paths agree, times them and prints the table."""
     print(f"{measure.machine_text()}\n", flush=True)
-    config = lineage_config()
+    config = mmin_sized_config()
     method = make_method(config)
     batch = fixed_batch(options.utterances)
     data = DeviceCorpus(batch.features, batch.length, batch.present, batch.label)

@@ -3,11 +3,11 @@
     benchmarks/gpu.sh             makes an environment first
     python -m benchmarks.gpu [--small]
 
-CM-ARR at the lineage's sizes on 5,531 generated utterances of IEMOCAP-like lengths, all frames kept, in batches as
-`plan_batches` plans them; 10 folds, one device. A step is one of stage 2 (modalities hidden), optimizer included. Rows
-are shown on standard error as they are measured; the table in plain Markdown is all that standard output holds. A part
-that runs out of memory says so in its row and the next one follows; one that fails otherwise also makes the exit status
-1.
+CM-ARR with encoders of MMIN's sizes on 5,531 generated utterances of IEMOCAP-like lengths, all frames kept, in batches
+as `plan_batches` plans them; 10 folds, one device. A step is one of stage 2 (modalities hidden), optimizer included.
+Rows are shown on standard error as they are measured; the table in plain Markdown is all that standard output holds. A
+part that runs out of memory says so in its row and the next one follows; one that fails otherwise also makes the exit
+status 1.
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import Timing, interleaved
-from benchmarks.workload import NUM_CLASSES, iemocap_like_corpus, init_params, lineage_config
+from benchmarks.workload import NUM_CLASSES, iemocap_like_corpus, init_params, mmin_sized_config
 from cmarr_jax.config import RunConfig, TrainConfig
 from cmarr_jax.data.batching import PartPlan, arrange, plan_batches, shuffle, take
 from cmarr_jax.data.device import DeviceCorpus, to_device
@@ -49,7 +49,7 @@ def make_work(train: TrainConfig, *, scale: float, small: bool) -> Work:
     data, splits = to_device(corpus), make_folds(corpus)
     folds = stack_folds(splits)
     fit = lambda fold: fit_normalizer(data, fold.train, fold.train_where)
-    config = lineage_config()
+    config = mmin_sized_config()
     config = SMOKE.run_config("cm_arr", config.encoders.modalities, NUM_CLASSES) if small else config
     config = dataclasses.replace(config, train=train)
     return Work(config, data, splits, folds, jax.jit(lambda folds: jax.lax.map(fit, folds))(folds))

@@ -2,9 +2,9 @@
 
     python -m benchmarks.step [--repeats 5] [--no-compiled]
 
-Lineage sizes, float32, stage 2 (modalities hidden) with the optimizer's update. Then the step of CM-ARR against that of
-zero-fill on one vector per utterance, at the sizes of `experiments.presets.VECTORS`. Prints plain Markdown for
-RESULTS.md. Without PyTorch (`pip install -e '.[bench]'`) the twin's cells are empty.
+Sizes of MMIN's encoders, float32, stage 2 (modalities hidden) with the optimizer's update. Then the step of CM-ARR
+against that of zero-fill on one vector per utterance, at the sizes of `experiments.presets.VECTORS`. Prints plain
+Markdown for RESULTS.md. Without PyTorch (`pip install -e '.[bench]'`) the twin's cells are empty.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from benchmarks.workload import (
     encoder_train_flops,
     fixed_batch,
     iemocap_like_corpus,
-    lineage_config,
+    mmin_sized_config,
     vector_batch,
     vector_config,
 )
@@ -68,7 +68,7 @@ def main(options: Options) -> None:
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     print(f"{measure.machine_text()}\n", flush=True)
     print_matmul_rates(options)
-    config, batch = lineage_config(), fixed_batch(options.batch_size)
+    config, batch = mmin_sized_config(), fixed_batch(options.batch_size)
     step = ours.our_step(config, batch)
     print_fixed_lengths(options, config, batch, step)
     print_varied_lengths(options, config)

@@ -1,6 +1,6 @@
 """CM-ARR in PyTorch: the same network, losses and training step as `cmarr_jax`, to compare speeds with.
 
-Written as the lineage's published code is (MMIN, Zhao et al., ACL 2021: `nn.LSTM`, convolutions over text, Adam), with
+Written as published code of the field is (MMIN, Zhao et al., ACL 2021: `nn.LSTM`, convolutions over text, Adam), with
 the choices that were fastest on a CPU, so that no ratio to it is flattered: `nn.Conv1d` where MMIN has `nn.Conv2d`
 (`planar=True`), heads and flows of all modalities in one batched product, Adam fused, no windows of padding. Only
 what the benchmarks run is here: the default variants of CM-ARR, sequences only. What the loader leaves as zeros

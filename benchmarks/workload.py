@@ -1,4 +1,4 @@
-"""What the benchmarks compute on: the lineage's sizes, with fixed or IEMOCAP-like lengths. Generated, nobody's data."""
+"""What the benchmarks compute on: encoders of MMIN's sizes, fixed or IEMOCAP-like lengths. All data are generated."""
 
 import functools
 import json
@@ -24,7 +24,7 @@ VECTOR_WIDTHS = {"audio": 76, "video": 64, "text": 6}  # one vector per utteranc
 NUM_CLASSES = 4
 
 
-def lineage_config() -> RunConfig:
+def mmin_sized_config() -> RunConfig:
     """CM-ARR as in the tables on IEMOCAP: every field but the modalities is the default."""
     kind = {"audio": "lstm", "video": "lstm", "text": "conv"}
     modalities = tuple(ModalityConfig(name, width, kind[name]) for name, width in WIDTHS.items())
@@ -64,7 +64,7 @@ def vector_batch(size: int) -> Batch:
 
 
 def iemocap_like_corpus(scale: float = 1.0) -> Corpus:
-    """The synthetic corpus with the lineage's widths: 5,531 utterances at scale 1."""
+    """The synthetic corpus with the widths of MMIN's features: 5,531 utterances at scale 1."""
     return generative.sample(generative.make_parameters(WIDTHS), scale=scale)
 
 

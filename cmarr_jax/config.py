@@ -4,7 +4,8 @@ Everything that shapes a compiled program (widths, layers, epochs, batch size) i
 the arithmetic (learning rate, loss weights) is in `Hyperparameters`, so that trials and ablations that differ in
 numbers share one program.
 
-The marks C (confirmed by the paper), L (from its lineage) and D (decided here) are explained in docs/decisions.md.
+The marks C (confirmed by the paper), L (from the papers that it builds on) and D (decided here) are explained in
+docs/decisions.md.
 """
 
 import dataclasses
@@ -83,7 +84,7 @@ class TrainConfig:
     missing_epochs: int = 60  # D: budget of stages with modalities hidden
     batch_size: int = 128  # L
     clip_norm: float = 1.0  # L
-    include_complete: bool = True  # D: hiding also draws "nothing hidden"; the lineage leaves it out
+    include_complete: bool = True  # D: hiding also draws "nothing hidden"; MMIN leaves it out
     decay: bool = True  # L: learning rate falls to zero over the second half of the last stage's budget
     average: float = 0.0  # D: decay per step of the exponential moving average of the weights; 0: none
     patience: int = 0  # D: epochs without improvement that end a stage; 0: stages use their whole budget

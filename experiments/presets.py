@@ -2,6 +2,8 @@
 
 Values without a comment are the defaults of `cmarr_jax.config` and of the methods' `Options`, where their origin is
 marked. The budget, the stopping rule and the learning rate of a preset are the same for every method.
+
+Marks C, L, D: docs/decisions.md.
 """
 
 import dataclasses

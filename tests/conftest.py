@@ -1,14 +1,23 @@
 """Eight CPU devices, strict shapes, no network: set before JAX starts. Runs that several files share."""
 
 import os
+import shutil
+import tempfile
 
-# The programs are tiny, so nearly all of the time goes into compiling them: half of it without LLVM's optimisations.
+# The programs are tiny, so nearly all of the time goes into compiling them: a third of it without LLVM's optimisations
+# and without XLA's newer code for fused loops.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    + " --xla_llvm_disable_expensive_passes=true"
+    + " --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
+# What one test has compiled, another one reads: also in another pytest worker, and in processes that a test starts.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ.setdefault(
+    "CMARR_JAX_TESTS_COMPILED", os.path.join(tempfile.gettempdir(), f"cmarr_jax_tests_{os.getpid()}")
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import warnings
 
@@ -22,6 +31,12 @@ with warnings.catch_warnings():  # importing tfp, which distrax needs, touches d
 import tiny
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Deletes the compiled programs, once all workers have ended."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["CMARR_JAX_TESTS_COMPILED"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

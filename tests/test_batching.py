@@ -207,30 +207,41 @@ def test_planned_evaluation_counts_what_the_padded_one_counts(data, folds, plan)
     assert (planned.counts[-1].sum(0) > 0).sum() > 1  # the random network does not always give the same class
 
 
-def test_a_fold_the_plan_was_not_made_for_is_no_result_instead_of_cut_utterances(data, folds):
-    shorter = data._replace(length={name: jnp.minimum(frames, 3) for name, frames in data.length.items()})
-    plan, number = plan_batches(shorter, folds, CONFIG), 0
-    assert fold_matches_plan(shorter.length, one(folds, number), plan)
-    assert not fold_matches_plan(data.length, one(folds, number), plan)
-    run = jax.jit(make_train_run(make_method(ZERO_FILL), CONFIG, plan))
-    result = run(data, one(folds, number), jax.random.key(0), hyperparameters_of(ZERO_FILL))
-    assert (result.status, result.num_epochs, result.best_epoch) == (MISMATCH, 0, -1)
-    assert not result.test_counts.any()  # no utterance is scored
-    assert not result.val_counts.any()
-    assert np.isnan(uar(result.test_counts)).all()
+@pytest.fixture(scope="module")
+def shorter(data):
+    """The corpus with no more than three frames an utterance."""
+    return data._replace(length={name: jnp.minimum(frames, 3) for name, frames in data.length.items()})
 
 
-def test_a_planned_run_learns_and_compiles_once(data, folds, plan):
-    run = jax.jit(chex.assert_max_traces(make_train_run(make_method(ZERO_FILL), CONFIG, plan), n=1))
+@pytest.fixture(scope="module")
+def planned_run(shorter, folds):
+    """A run whose batches are planned for `shorter`, traced once at most, and this plan."""
+    plan = plan_batches(shorter, folds, CONFIG)
+    return jax.jit(chex.assert_max_traces(make_train_run(make_method(ZERO_FILL), CONFIG, plan), n=1)), plan
+
+
+def test_a_planned_run_learns_and_compiles_once(shorter, folds, planned_run):
+    run, plan = planned_run
     for number in (0, 3):  # other folds, other batches, other lengths in them: one trace
-        assert fold_matches_plan(data.length, one(folds, number), plan)
-        result = run(data, one(folds, number), jax.random.key(number), hyperparameters_of(ZERO_FILL))
+        assert fold_matches_plan(shorter.length, one(folds, number), plan)
+        result = run(shorter, one(folds, number), jax.random.key(number), hyperparameters_of(ZERO_FILL))
         history = history_by_stage(result, ["complete", "missing"])
         losses = history["missing"]["loss"]
         assert result.num_epochs == 3
         assert losses.shape == (2,)
         assert np.isfinite(losses).all()
         assert losses[-1] < history["complete"]["loss"][0]
+
+
+def test_a_fold_the_plan_was_not_made_for_is_no_result_instead_of_cut_utterances(data, folds, planned_run):
+    run, plan = planned_run
+    fold = one(folds, 0)
+    assert not fold_matches_plan(data.length, fold, plan)
+    result = run(data, fold, jax.random.key(0), hyperparameters_of(ZERO_FILL))
+    assert (result.status, result.num_epochs, result.best_epoch) == (MISMATCH, 0, -1)
+    assert not result.test_counts.any()  # no utterance is scored
+    assert not result.val_counts.any()
+    assert np.isnan(uar(result.test_counts)).all()
 
 
 @pytest.mark.parametrize("kinds", [("lstm", "vector", "conv"), ("vector", "vector", "vector")])

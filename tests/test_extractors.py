@@ -204,7 +204,7 @@ def test_the_deltas_belong_to_their_frames(compare, tmp_path):
     np.testing.assert_allclose(delta[2:-2, column], expected[:, column], atol=1e-5)
 
 
-def test_opensmile_groups_are_means_or_the_lineages_resampling(tmp_path):
+def test_opensmile_groups_are_means_or_resampled_as_in_mmin(tmp_path):
     pytest.importorskip("opensmile")
     media = Media("a", audio=write_wav(tmp_path / "a.wav", 0.5))
     every = extractors.get("egemaps", group=1)(media)

@@ -96,7 +96,7 @@ def test_two_processes_write_the_table_of_one(tmp_path):
     # Six runs over four devices: the second call is filled up.
     archive = tmp_path / "toy.npz"
     write_archive(archive, make_corpus(sequences=(), absent=0.1))
-    options = ["--data", str(archive), "--methods", "zero_fill", "--smoke", "--no-compilation-cache"]
+    options = ["--data", str(archive), "--methods", "zero_fill", "--smoke"]
 
     def command(port, number):
         # A process that wrote would write to a folder of its own, and find that of the other not empty.

@@ -1,6 +1,7 @@
 """A run: what it reads and when, which epoch it keeps, when it stops, that it learns, and that it is reproducible."""
 
 from collections import OrderedDict
+from functools import partial
 from typing import NamedTuple
 
 import chex
@@ -362,10 +363,16 @@ def test_a_fold_that_does_not_fit_its_plan_is_no_result(zero_fill_setup):
 
 @pytest.fixture(scope="module")
 def stretched(zero_fill_setup):
-    """The three functions of a run, compiled, and the result of the whole run as one program."""
+    """The three functions of a run, compiled as outside of tests, and the result of the whole run as one program."""
     setup = zero_fill_setup
-    whole = setup.run(setup.data, setup.fold(1), jax.random.key(0), setup.hyper)
-    return *map(jax.jit, make_run(setup.method, setup.config.train)), whole
+    usual = {
+        "xla_backend_optimization_level": 3,
+        "xla_llvm_disable_expensive_passes": False,
+        "xla_cpu_use_fusion_emitters": True,
+    }
+    compiled = partial(jax.jit, compiler_options=usual)
+    whole = compiled(setup.train_run)(setup.data, setup.fold(1), jax.random.key(0), setup.hyper)
+    return *map(compiled, make_run(setup.method, setup.config.train)), whole
 
 
 @pytest.mark.parametrize("stretches", [(4,), (1, 2, 3, 4), (2, 2, 9)], ids=str)

@@ -366,7 +366,7 @@ def test_two_processes_train_the_model_of_one(made, tmp_path):
         small = "--complete-epochs 1 --missing-epochs 1 --batch-size 16 --embedding 4 --max-frames 4 --log-every 1"
         small += " --min-epoch-steps 0"
         rest = f"--held-out speaker0 speaker4 --method zero_fill --modalities video text {small}".split()
-        where = ["--data", str(made[1]), "--out", str(out), "--no-compilation-cache"]
+        where = ["--data", str(made[1]), "--out", str(out)]
         return [sys.executable, "-m", "experiments.train_streamed", *where, *rest, *options]
 
     joined = lambda port, number: (

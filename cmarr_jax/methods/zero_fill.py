@@ -1,6 +1,8 @@
 """Zero-fill, the strong simple baseline (L: MMIN's "data augmentation" row): absent modalities are zeros.
 
 The same encoders, classifier, schedule and availability patterns as CM-ARR, trained by cross-entropy alone.
+
+Marks C, L, D: docs/decisions.md.
 """
 
 import dataclasses

@@ -2,6 +2,8 @@
 
 Padding never counts: an utterance's embedding does not depend on its batch mates or on the padded length.
 After MMIN (Zhao et al., ACL 2021), whose code lets padding into recurrence and pooling.
+
+Marks C, L, D: docs/decisions.md.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Fusion of the modalities' points and the classifier (L: MMIN; the attention variant is D)."""
+"""Fusion of the modalities' points and the classifier (L: MMIN; the attention variant is D).
+
+Marks C, L, D: docs/decisions.md.
+"""
 
 import flax.linen as nn
 import jax.numpy as jnp

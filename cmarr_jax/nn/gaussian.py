@@ -2,6 +2,8 @@
 
 Form after MAP (Ji et al., CVPR 2023, probability distribution encoder) without sequence attention, since the input is
 one vector (D; the CM-ARR abstract only says that the representations are Gaussians).
+
+Marks C, L, D: docs/decisions.md.
 """
 
 import flax.linen as nn
