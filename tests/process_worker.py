@@ -75,7 +75,7 @@ def fail(out: Path) -> None:
 if __name__ == "__main__":
     port, num_processes, process_id, task, folder = sys.argv[1:]
     # Joining included, as the commands do it: the other may end while this one still meets it, and a process that fails
-    # outside would wait for the other's heartbeat, 100 s.
+    # outside would wait for the other's heartbeat.
     with abort_all_on_failure():
         start(f"127.0.0.1:{port}", int(num_processes), int(process_id))
         {"data_parallel": data_parallel, "exchange": exchange, "fail": fail}[task](Path(folder))

@@ -18,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 T = TypeVar("T")
+HEARTBEAT = 30  # seconds; a process that is not heard of for so long is taken for dead, and all others end
 
 
 def start(
@@ -39,7 +40,9 @@ def start(
     """
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+        # Gloo, the transport between CPUs, sometimes misses that a peer has ended, and waits for ever: then
+        # only the missing heartbeat ends the others.
+        jax.distributed.initialize(coordinator_address, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT)
     except ValueError as error:
         raise ValueError(
             f"this process cannot join others ({error}); JAX finds them by itself under Slurm, Open MPI, on TPU pods "
