@@ -137,12 +137,12 @@ def time_twin(work: Work, batch_size: int, *, tf32: bool, repeats: int) -> Timin
     """
     import torch
 
-    from benchmarks import torch_twin
+    from benchmarks import torch_batch, torch_twin
 
     torch.backends.fp32_precision = "tf32" if tf32 else "ieee"
     device = twin_device()
     everything = jax.tree.map(lambda x: torch.tensor(np.asarray(x), device=device), work.data)
-    everything = torch_twin.Batch(*everything)
+    everything = torch_batch.Batch(*everything)
     twin = torch_twin.Twin(work.config).to(device)
     step = torch_twin.make_step(twin, work.config.train, hyperparameters_of(work.config))
     rng, train = np.random.default_rng(0), work.splits[0].train
@@ -151,7 +151,7 @@ def time_twin(work: Work, batch_size: int, *, tf32: bool, repeats: int) -> Timin
     def call() -> None:
         rows = torch.from_numpy(rng.permutation(train)[: num_steps * batch_size].astype(np.int64)).to(device)
         for chunk in rows.split(batch_size):
-            step(torch_twin.take(everything, chunk))
+            step(torch_batch.take(everything, chunk))
         if device == "cuda":
             torch.cuda.synchronize()
 

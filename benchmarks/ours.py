@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks.multiply_adds import multiply_adds
 from benchmarks.workload import init_params
 from cmarr_jax.config import EncoderConfig, Hyperparameters, ModalityConfig, RunConfig
 from cmarr_jax.data.batching import arrange, plan_batches, shuffle, take
@@ -40,6 +41,12 @@ def our_steps_of_one_program(
     several, hyper = _several(_make_step(config), num_steps), hyperparameters_of(config)
     steps = lambda state, batch, key: several(state, batch, key, True, hyper)
     return _program(steps, config, batch, on_each_device=on_each_device)
+
+
+def step_multiply_adds(config: RunConfig, batch: Batch) -> int:
+    """Multiply-adds of the matrix products of one step."""
+    step, hyper = _make_step(config), hyperparameters_of(config)
+    return multiply_adds(step, _start(config), batch, jax.random.key(0), True, hyper)
 
 
 def our_parallel_steps(config: RunConfig, batch: Batch, num_steps: int) -> Callable[[], Any]:

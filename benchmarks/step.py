@@ -144,20 +144,29 @@ def print_varied_lengths(options: Options, config: RunConfig) -> None:
 
 
 def print_vectors(options: Options) -> None:
-    """Steps of CM-ARR and of zero-fill on one vector per utterance, the same batch; each method's in one program."""
+    """Steps on one vector per utterance, the same batch; each method's in one program. The first is zero-fill's."""
     batch = vector_batch(options.batch_size)
-    methods = {"CM-ARR": vector_config("cm_arr"), "zero-fill": vector_config("zero_fill")}
+    configs = {
+        "zero-fill": vector_config("zero_fill"),
+        "CM-ARR": vector_config("cm_arr"),
+        "CM-ARR without flows": vector_config("cm_arr", recovery="zeros"),
+        "CM-ARR, heads as wide as the embedding": vector_config("cm_arr", head_ratio=1),
+    }
     calls = {
-        name: ours.our_steps_of_one_program(config, batch, options.vector_steps) for name, config in methods.items()
+        name: ours.our_steps_of_one_program(config, batch, options.vector_steps) for name, config in configs.items()
     }
     timings = interleaved(calls, repeats=options.repeats, warmups=2)
-    timings = {name: timing.per(options.vector_steps) for name, timing in timings.items()}
-    baseline = timings["zero-fill"].median
+    products = {name: ours.step_multiply_adds(config, batch) for name, config in configs.items()}
+    first, *_ = configs
+    rows = []
+    for name, timing in timings.items():
+        times = f"{timing.median / timings[first].median:.1f}", f"{products[name] / products[first]:.1f}"
+        rows.append([name, timing.per(options.vector_steps).text(), times[0], f"{products[name] / 1e6:.0f}", times[1]])
     widths = ", ".join(f"{name} {width}" for name, width in VECTOR_WIDTHS.items())
     print(f"\nA training step, batch {options.batch_size}, one vector per utterance ({widths}), embedding")
-    print(f"{methods['CM-ARR'].encoders.embedding}; {options.vector_steps} steps in one program:\n")
-    rows = [[name, timing.text(), f"{timing.median / baseline:.2f}"] for name, timing in timings.items()]
-    print(markdown_table(["", "ms per step (quartiles)", "x zero-fill"], rows), flush=True)
+    print(f"{configs['CM-ARR'].encoders.embedding}; {options.vector_steps} steps in one program:\n")
+    header = ["", "ms per step (quartiles)", "x zero-fill", "million multiply-adds in products", "x zero-fill"]
+    print(markdown_table(header, rows), flush=True)
 
 
 def batches(orders: list[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -190,9 +199,9 @@ def print_steps(timings: dict[str, Timing], names: list[str], batch_size: int, f
 
 def twin_step(config: RunConfig, batch: Batch, *, compiled: bool = False, planar: bool = False) -> Callable[[], Any]:
     """The twin's step on the same batch."""
-    from benchmarks import torch_twin
+    from benchmarks import torch_batch, torch_twin
 
-    tensors = torch_twin.from_jax(batch)
+    tensors = torch_batch.from_jax(batch)
     twin = torch_twin.Twin(config, planar=planar)
     step = torch_twin.make_step(twin, config.train, hyperparameters_of(config), compiled=compiled)
     return lambda: step(tensors)
@@ -220,14 +229,14 @@ def twin_steps(
     """
     import torch
 
-    from benchmarks import torch_twin
+    from benchmarks import torch_batch, torch_twin
 
-    everything = torch_twin.from_jax(data)
+    everything = torch_batch.from_jax(data)
     step = torch_twin.make_step(torch_twin.Twin(config, planar=planar), config.train, hyperparameters_of(config))
 
     def call() -> None:
         for rows in torch.from_numpy(next(orders)).split(batch_size):
-            step(torch_twin.take(everything, rows))
+            step(torch_batch.take(everything, rows))
 
     return call
 

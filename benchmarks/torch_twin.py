@@ -9,21 +9,17 @@ what the benchmarks run is here: the default variants of CM-ARR, sequences only.
 `tests/test_torch_twin.py` holds losses and gradients against `cmarr_jax`. Needs `pip install -e '.[bench]'`.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.torch_batch import Batch
 from benchmarks.torch_losses import alignment, entropy_floor, flow_nll_per_dim, masked_mean, supervised_contrastive
-from cmarr_jax import types
 from cmarr_jax.config import EncoderConfig, Hyperparameters, RunConfig, TrainConfig
 from cmarr_jax.data.availability import availability_patterns
-from cmarr_jax.data.device import DeviceCorpus
 from cmarr_jax.methods import make_options
 from cmarr_jax.methods.cm_arr import Options
 
@@ -38,15 +34,6 @@ SIZES = (  # options that the twin has at any value; the others must have their 
     "flow_log_scale_bound",
     "projection",
 )
-
-
-class Batch(NamedTuple):
-    """As `cmarr_jax.types.Batch`, without rows that only fill up."""
-
-    features: dict[str, Tensor]
-    length: dict[str, Tensor]
-    present: Tensor
-    label: Tensor
 
 
 class LstmEncoder(nn.Module):
@@ -294,69 +281,3 @@ def make_step(
         return loss.item()
 
     return step
-
-
-def from_flax(params: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Parameters of `cmarr_jax.methods.cm_arr.CmArr` (or their gradients, by the same map) as a state dict of `Twin`.
-
-    Leaves out the LSTM's second bias, `bias_hh_l0`, which the Flax network does not have: zeros give the same network.
-    """
-    state: dict[str, np.ndarray] = {"raw_temperature": params["raw_temperature"]}
-
-    def linear(name: str, layer: Mapping[str, Any]) -> None:
-        state[f"{name}.weight"], state[f"{name}.bias"] = np.transpose(layer["kernel"]), layer["bias"]
-
-    def linears(name: str, layer: Mapping[str, Any]) -> None:
-        state[f"{name}.weight"], state[f"{name}.bias"] = layer["kernel"], np.asarray(layer["bias"])[:, None]
-
-    for key, encoder in params["encoders"].items():
-        name = key.replace("encoder_", "encoders.")
-        if "recurrent_kernel" in encoder:
-            state[f"{name}.lstm.weight_ih_l0"] = np.transpose(encoder["input_kernel"])
-            state[f"{name}.lstm.weight_hh_l0"] = np.transpose(encoder["recurrent_kernel"])
-            state[f"{name}.lstm.bias_ih_l0"] = encoder["bias"]
-            continue
-        kernels = [encoder[key] for key in sorted(encoder, key=lambda k: (len(k), k)) if key.startswith("kernel_")]
-        biases = np.split(np.asarray(encoder["bias"]), len(kernels))
-        for index, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
-            state[f"{name}.convs.{index}.weight"] = np.transpose(kernel, (1, 2, 0))
-            state[f"{name}.convs.{index}.bias"] = bias
-        linear(f"{name}.output", encoder["output"])
-    heads = params["heads"]
-    for name in ("shared", "mean", "log_std"):
-        linears(f"heads.{name}", heads[name])
-    for name in ("mean_mlp", "log_std_mlp"):
-        linears(f"heads.{name}.hidden", heads[name]["Dense_0"])
-        linears(f"heads.{name}.output", heads[name]["Dense_1"])
-    for ours, theirs in (("scale", "norm_scale"), ("bias", "norm_bias")):
-        state[f"heads.{theirs}"] = np.asarray(heads["LayerNorm_0"][ours])[:, None]
-    flows = params["flows"]
-    for pair, layer in itertools.product(range(flows["first_bias_0"].shape[1]), range(3)):
-        for number, half in enumerate(("first", "second")):
-            weights = {kind: flows[f"{half}_{kind}_{layer}"][:, pair] for kind in ("kernel", "bias")}
-            linears(f"flows.conditioners.{2 * pair + number}.{2 * layer}", weights)
-    linear("projection", params["projection"])
-    for index, name in ((0, "Dense_0"), (3, "Dense_1"), (6, "logits")):
-        linear(f"classifier.{index}", params["classifier"][name])
-    return {name: torch.tensor(np.asarray(value)) for name, value in state.items()}
-
-
-def load_flax(model: Twin, params: Mapping[str, Any]) -> None:
-    """Copies parameters of `cmarr_jax.methods.cm_arr.CmArr` into the twin."""
-    state = from_flax(params)
-    second_biases = {name: torch.zeros_like(p) for name, p in model.named_parameters() if name.endswith("bias_hh_l0")}
-    model.load_state_dict(state | second_biases)
-
-
-def from_jax(batch: types.Batch | DeviceCorpus) -> Batch:
-    """A batch of `cmarr_jax`, all of whose rows count, or a whole corpus, as tensors; on a CPU without a copy."""
-    features = {name: torch.from_dlpack(values) for name, values in batch.features.items()}
-    length = {name: torch.from_dlpack(values) for name, values in batch.length.items()}
-    return Batch(features, length, torch.from_dlpack(batch.present), torch.from_dlpack(batch.label))
-
-
-def take(data: Batch, rows: Tensor) -> Batch:
-    """The batch of these rows, padded to its longest utterance per modality."""
-    length = {name: values[rows] for name, values in data.length.items()}
-    features = {name: values[:, : int(length[name].max())][rows] for name, values in data.features.items()}
-    return Batch(features, length, data.present[rows], data.label[rows])

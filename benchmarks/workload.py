@@ -1,9 +1,11 @@
 """What the benchmarks compute on: encoders of MMIN's sizes, fixed or IEMOCAP-like lengths. All data are generated."""
 
+import dataclasses
 import functools
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,10 +33,11 @@ def mmin_sized_config() -> RunConfig:
     return RunConfig("cm_arr", EncoderConfig(modalities), NUM_CLASSES)
 
 
-def vector_config(method: str) -> RunConfig:
-    """A method as in the tables on corpora with one vector per utterance."""
+def vector_config(method: str, **options: Any) -> RunConfig:
+    """A method as in the tables on corpora with one vector per utterance, with some of its options changed."""
     modalities = tuple(ModalityConfig(name, width, "vector") for name, width in VECTOR_WIDTHS.items())
-    return VECTORS.run_config(method, modalities, NUM_CLASSES)
+    config = VECTORS.run_config(method, modalities, NUM_CLASSES)
+    return dataclasses.replace(config, options={**config.options, **options})
 
 
 def fixed_batch(size: int, frames: Mapping[str, int] = FRAMES) -> Batch:

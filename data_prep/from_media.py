@@ -1,9 +1,7 @@
 """Extracts features of a raw corpus and writes archive, details file and tfds data set; used by both commands."""
 
-import collections
 import dataclasses
 import os
-import wave
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +16,11 @@ from data_prep import known_counts
 from data_prep.convert import Flag
 from data_prep.details import NUMBERS, Details
 from data_prep.media import Media
+from data_prep.sounds import check_sounds
 from data_prep.utterances import Parsed, Utterance, choose, examples
 from data_prep.write import check_out, make_console, write_all
 
 Root = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
-MIN_SECONDS = 0.1  # a shorter sound is treated as missing
 MODALITIES = ("audio", "video", "text")  # and the fields of Media that they are made from
 # Rough guesses for --dry-run: seconds of one core per second of speech, and bytes of features per second of speech.
 _COST = {"audio": (0.1, 10 * 130 * 4), "video": (3.0, 10 * 342 * 4), "text": (0.1, 3 * 1024 * 4)}
@@ -147,27 +145,6 @@ def _value(key: str, text: str) -> Path | int | float | str:
     return text
 
 
-def check_sounds(utterances: Sequence[Utterance], console: Console) -> list[Utterance]:
-    """Reads the headers of the sound files. Broken ones are reported and treated as missing; formats are counted."""
-    kinds = collections.Counter[str]()
-    result = []
-    for item in utterances:
-        media = item.media
-        problem, kind = ("", "") if media.audio is None else _sound(media.audio)
-        if problem:
-            console.print(escape(f"audio of {media.utterance_id} taken as missing: {media.audio}: {problem}"))
-            item = dataclasses.replace(item, media=dataclasses.replace(media, audio=None))
-        elif kind:
-            kinds[kind] += 1
-        result.append(item)
-    console.print(f"sounds: {', '.join(f'{count} of {kind}' for kind, count in kinds.most_common()) or 'none'}")
-    if len(kinds) > 1:
-        console.print(
-            "[yellow]warning:[/yellow] the sounds are of several kinds; all are brought to the extractor's rate"
-        )
-    return result
-
-
 def to_corpus(
     utterances: Sequence[Utterance],
     emotions: Mapping[str, str],
@@ -267,20 +244,6 @@ def _make_extractor(modality: str, name: str, values: Mapping[str, Any]) -> Any:
 
 def _source(media: Media, modality: str) -> Any:
     return getattr(media, modality)
-
-
-def _sound(path: Path) -> tuple[str, str]:
-    """Problem and format of a sound file; one of them is empty."""
-    try:
-        with wave.open(str(path), "rb") as file:
-            channels, rate, count = file.getnchannels(), file.getframerate(), file.getnframes()
-    except (wave.Error, EOFError, OSError) as error:
-        if "unknown format" in str(error):
-            return "", "another format than PCM"
-        return ("is an empty file" if path.stat().st_size == 0 else "is no wav file"), ""
-    if count < MIN_SECONDS * rate:
-        return f"is {count / rate:.3f} s long, shorter than {MIN_SECONDS} s", ""
-    return "", f"{rate} Hz {'mono' if channels == 1 else f'with {channels} channels'}"
 
 
 def _print_estimate(chosen: Sequence[Utterance], specs: Mapping[str, Any], options: Options, console: Console) -> None:

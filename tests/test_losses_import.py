@@ -38,3 +38,14 @@ def test_all_names_exist_and_have_docstrings():
         sections = ("Attributes:",) if name == "MaskedLoss" else ("Args:", "Returns:", "Raises:", "Examples:")
         for section in sections:
             assert section in doc, name
+
+
+def test_a_distrax_that_cannot_be_imported_is_told_in_a_sentence(tmp_path):
+    # A stable tensorflow-probability beside the nightly fails with errors of many types, this one among them.
+    (tmp_path / "distrax.py").write_text("raise AttributeError('module jax.interpreters.xla has no attribute')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import cmarr_jax.nn.flow"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: distrax cannot be imported (AttributeError: module jax.interpreters.xla has")
+    assert "pip uninstall tensorflow-probability" in last

@@ -17,7 +17,7 @@ from cmarr_jax.nn.gaussian import sample
 
 torch = pytest.importorskip("torch")
 
-from benchmarks import torch_twin  # noqa: E402
+from benchmarks import torch_batch, torch_twin, torch_twin_params  # noqa: E402
 
 SEQUENCES = (
     ModalityConfig("audio", WIDTHS["audio"], "lstm"),
@@ -49,7 +49,7 @@ def make_case(size=14, num_frames=5):
 
 def make_twin(params):
     twin = torch_twin.Twin(CONFIG)
-    torch_twin.load_flax(twin, params)
+    torch_twin_params.load_flax(twin, params)
     return twin
 
 
@@ -74,7 +74,7 @@ def test_losses_and_gradients_equal_ours(hide, num_frames, monkeypatch):
 
     twin = make_twin(params)
     noise = jax.random.normal(NOISE_KEY, (*available.shape, CONFIG.encoders.embedding)).swapaxes(0, 1)
-    inputs = torch_twin.from_jax(batch), torch.tensor(np.asarray(available)), WEIGHTS, torch.tensor(np.asarray(noise))
+    inputs = torch_batch.from_jax(batch), torch.tensor(np.asarray(available)), WEIGHTS, torch.tensor(np.asarray(noise))
     loss, terms = twin(*inputs)
     loss.backward()
     assert sorted(terms) == sorted(expected_terms)
@@ -83,7 +83,7 @@ def test_losses_and_gradients_equal_ours(hide, num_frames, monkeypatch):
         np.testing.assert_allclose(terms[name].item(), value, rtol=1e-4, err_msg=name)
     np.testing.assert_allclose(loss.item(), expected_loss, rtol=1e-4)
 
-    expected_gradients, gradients = torch_twin.from_flax(expected), twin_gradients(twin)
+    expected_gradients, gradients = torch_twin_params.from_flax(expected), twin_gradients(twin)
     # Through the standard deviations too: without noise in common, those of the points could not be compared.
     assert all(value.abs().max() > 1e-3 for name, value in expected_gradients.items() if "log_std" in name)
     assert gradients.keys() == expected_gradients.keys()
@@ -98,7 +98,7 @@ def test_losses_and_gradients_equal_ours(hide, num_frames, monkeypatch):
 def test_padding_changes_nothing(length):
     batch, _ = make_case(num_frames=length)
     twin = make_twin(random_params(make_method(CONFIG).init, batch))
-    batch = torch_twin.from_jax(batch)
+    batch = torch_batch.from_jax(batch)
     longer = {name: torch.nn.functional.pad(x, (0, 0, 0, 4)) for name, x in batch.features.items()}
     for found, expected in zip(twin.encode(batch._replace(features=longer)), twin.encode(batch), strict=True):
         np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-5)
@@ -106,9 +106,9 @@ def test_padding_changes_nothing(length):
 
 def test_both_forms_of_the_convolutions_are_the_same():
     batch, _ = make_case()
-    params, batch = random_params(make_method(CONFIG).init, batch), torch_twin.from_jax(batch)
+    params, batch = random_params(make_method(CONFIG).init, batch), torch_batch.from_jax(batch)
     planar = torch_twin.Twin(CONFIG, planar=True)
-    torch_twin.load_flax(planar, params)
+    torch_twin_params.load_flax(planar, params)
     for found, expected in zip(planar.encode(batch), make_twin(params).encode(batch), strict=True):
         np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-5)
 
@@ -118,7 +118,7 @@ def test_steps_lower_the_loss():
     torch.manual_seed(0)
     config = run_config(SEQUENCES, learning_rate=1e-2)
     step = torch_twin.make_step(torch_twin.Twin(config), TrainConfig(), hyperparameters_of(config))
-    values = [step(torch_twin.from_jax(batch)) for _ in range(30)]
+    values = [step(torch_batch.from_jax(batch)) for _ in range(30)]
     assert np.mean(values[-5:]) < np.mean(values[:5]) - 0.2
 
 

@@ -24,7 +24,7 @@ from cmarr_jax.config import EncoderConfig, TrainConfig, check_choice
 from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.flow import RealNVP, call_and_detached_copy, per_modality
-from cmarr_jax.nn.fusion import FusionClassifier
+from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
 from cmarr_jax.nn.gaussian import GaussianHead, sample, soft_bound
 from cmarr_jax.types import Array, Batch, GaussianEmbedding
 
@@ -64,6 +64,7 @@ class Options:
     def __post_init__(self):
         check_choice("recovery", self.recovery, RECOVERIES)
         check_choice("combination", self.combination, COMBINATIONS)
+        check_choice("fusion", self.fusion, FUSIONS)
         if self.flow_layers < 2 or self.flow_layers % 2:
             raise ValueError(f"flow_layers must be even (one coupling for each half), found {self.flow_layers}")
         if not 0 < self.min_temperature < self.max_temperature:

@@ -11,10 +11,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cmarr_jax.config import EncoderConfig, TrainConfig
+from cmarr_jax.config import EncoderConfig, TrainConfig, check_choice
 from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
 from cmarr_jax.nn.encoders import UnimodalEncoders
-from cmarr_jax.nn.fusion import FusionClassifier
+from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
 from cmarr_jax.types import Array, Batch
 
 
@@ -23,6 +23,9 @@ class Options:
     """Variants of the network."""
 
     fusion: str = "concat"  # L; or "attention"
+
+    def __post_init__(self):
+        check_choice("fusion", self.fusion, FUSIONS)
 
 
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
