@@ -1,4 +1,4 @@
-"""Eight CPU devices, strict shapes, no network: set before JAX starts. Runs that several files share."""
+"""Eight CPU devices, strict shapes, no network: set before JAX starts. Runs and a data set that several files share."""
 
 import os
 import shutil
@@ -49,3 +49,19 @@ def cm_arr_setup() -> tiny.Setup:
 def zero_fill_setup() -> tiny.Setup:
     """As `cm_arr_setup`, for the baseline, which compiles faster."""
     return tiny.make_setup("zero_fill", tiny.make_corpus(sequences=("text",), absent=0.2))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A corpus with frames and vectors and absent entries, and the folder of its data set."""
+    from streamed_data import make_data_set  # imports tfds, which most tests do without
+
+    return make_data_set(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="session")
+def data_set(made):
+    """That data set, open."""
+    from cmarr_jax.data.streamed import open_data_set
+
+    return open_data_set(made[1])

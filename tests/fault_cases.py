@@ -16,10 +16,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from tests import miniature
+from tests.faulty_files import (
+    change_h5,
+    change_npy,
+    copy_wav,
+    cut,
+    cut_records,
+    mmin,
+    move_to_train,
+    nothing,
+    pickled,
+    raw,
+    remove,
+    rename,
+    reorder,
+    replace,
+    stereo,
+    swap_parts,
+    tfds_folder,
+    to_five,
+    write,
+)
 
 
 class Case(NamedTuple):
@@ -60,151 +80,9 @@ def run(case: Case, folder: Path) -> Outcome:
     return Outcome(code, stdout, stderr, sentence.replace(f"{folder}/", "").replace(str(folder), "DIR"))
 
 
-def mmin(spoil: Callable[[Path], None], *options: str, counts: bool = True) -> Callable[[Path], list[str]]:
-    """The files of the MMIN family, spoilt."""
-
-    def make(folder: Path) -> list[str]:
-        root = miniature.mmin_features(folder)
-        spoil(root)
-        allowed = ["--allow-count-differences"] if counts else []
-        return [str(root), str(folder / "out.npz"), "--without-tfds", *allowed, *options]
-
-    return make
-
-
-def raw(
-    make: Callable[..., Path],
-    spoil: Callable[[Path], None],
-    *options: str,
-    media: bool = False,
-    text: str = "text_transformer",
-) -> Callable[[Path], list[str]]:
-    """A raw corpus, spoilt; labels and media are looked at, nothing is extracted."""
-
-    def argv(folder: Path) -> list[str]:
-        root = make(folder, with_media=media)
-        spoil(root)
-        given = ["--video", "none", "--text", text, "--dry-run", "--allow-count-differences"]
-        return [str(root), str(folder / "out.npz"), *given, *options]
-
-    return argv
-
-
-def change_h5(path: str, name: str, value: object = None) -> Callable[[Path], None]:
-    """Replaces a data set of an HDF5 file, or removes it."""
-
-    def spoil(root: Path) -> None:
-        with h5py.File(root / path, "r+") as file:
-            del file[name]
-            if isinstance(value, np.ndarray):
-                file[name] = value
-            elif value is not None:
-                file.create_group(name)
-
-    return spoil
-
-
-def change_npy(path: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
-    """Replaces an array of the target folder."""
-
-    def spoil(root: Path) -> None:
-        np.save(root / "target" / path, change(np.load(root / "target" / path)))
-
-    return spoil
-
-
-def cut(path: str) -> Callable[[Path], None]:
-    """Takes the second half of a file away."""
-    return lambda root: (
-        (root / path).write_bytes((root / path).read_bytes()[: (root / path).stat().st_size // 2]) and None
-    )
-
-
-def write(path: str, data: bytes) -> Callable[[Path], None]:
-    """Overwrites a file."""
-    return lambda root: (root / path).write_bytes(data) and None
-
-
-def replace(path: str, old: str, new: str) -> Callable[[Path], None]:
-    """Replaces the first occurrence in a text file."""
-
-    def spoil(root: Path) -> None:
-        text = (root / path).read_text()
-        assert old in text
-        (root / path).write_text(text.replace(old, new, 1))
-
-    return spoil
-
-
-def remove(path: str) -> Callable[[Path], None]:
-    """Removes a file, or all files of a folder."""
-
-    def spoil(root: Path) -> None:
-        for item in [root / path] if (root / path).is_file() else (root / path).iterdir():
-            item.unlink()
-
-    return spoil
-
-
-def _pickled(root: Path) -> None:
-    path = root / "target/1/trn_int2name.npy"
-    np.save(path, np.load(path).astype(str).astype(object), allow_pickle=True)
-
-
-def _swap_parts(root: Path) -> None:
-    for kind in ("int2name", "label"):  # fold 1 tests whom fold 2 tests
-        one, two = root / f"target/1/tst_{kind}.npy", root / f"target/1/val_{kind}.npy"
-        first, second = one.read_bytes(), two.read_bytes()
-        one.write_bytes(second)
-        two.write_bytes(first)
-
-
-def _reorder(root: Path) -> None:
-    for path in (root / "target").glob("*/*.npy"):
-        np.save(path, np.load(path)[::-1])
-
-
-def _move_to_train(root: Path) -> None:
-    for kind in ("int2name", "label"):
-        train, test = root / f"target/1/trn_{kind}.npy", root / f"target/1/tst_{kind}.npy"
-        np.save(train, np.concatenate([np.load(train), np.load(test)[:1]]))
-        np.save(test, np.load(test)[1:])
-
-
-def _stereo(root: Path) -> None:
-    path = root / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F001.wav"
-    miniature.write_wav(path, np.zeros((9000, 2), np.int16), 44100)
-
-
-def _copy_wav(root: Path) -> None:
-    (root / "copy").mkdir()
-    (root / "copy/MSP-IMPROV-S01A-F01-S-MF00.wav").write_bytes(b"RIFF")
-
-
-def _data_set(spoil: Callable[[Path], None]) -> Callable[[Path], list[str]]:
-    def make(folder: Path) -> list[str]:
-        from data_prep import mmin_features
-
-        root = miniature.mmin_features(folder)
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert mmin_features.main([str(root), str(folder / "out.npz"), "--allow-count-differences"]) == 0
-        data_set = folder / "tfds/iemocap/out/1.0.0"
-        spoil(data_set)
-        return [str(data_set), str(folder / "back.npz")]
-
-    return make
-
-
-def _cut_records(data_set: Path) -> None:
-    for path in data_set.glob("*.array_record*"):
-        path.write_bytes(path.read_bytes()[:100])
-
-
-nothing = lambda root: None
 UTTERANCE = "Ses01F_impro01_F000"  # of class 0; Ses01F_impro01_F001 is the other one of that speaker and class
 EVALUATION = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
 WAV = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F001.wav"
-to_five = lambda label: np.concatenate([label, np.zeros((len(label), 1))], 1)[:, [0, 1, 2, 4, 3]]
 LINE = "\tang\t[2.0000, 3.5000, 3.0000]"
 
 CASES = (
@@ -224,7 +102,7 @@ CASES = (
     Case(
         "names of the features are others",
         "mmin_features",
-        mmin(lambda root: _rename(root / "A/comparE.h5"), "--allow-missing"),
+        mmin(lambda root: rename(root / "A/comparE.h5"), "--allow-missing"),
     ),
     Case("an unknown label", "mmin_features", mmin(change_npy("2/val_label.npy", to_five))),
     Case("a row that is not one-hot", "mmin_features", mmin(change_npy("2/val_label.npy", lambda label: label / 2))),
@@ -232,7 +110,7 @@ CASES = (
         "two labels for one utterance", "mmin_features", mmin(change_npy("2/trn_label.npy", lambda label: label[::-1]))
     ),
     Case("fewer labels than names", "mmin_features", mmin(change_npy("1/trn_label.npy", lambda label: label[1:]))),
-    Case("a pickled npy", "mmin_features", mmin(_pickled)),
+    Case("a pickled npy", "mmin_features", mmin(pickled)),
     Case("a pickle that calls itself npy", "mmin_features", mmin(write("target/1/trn_label.npy", pickle.dumps([1])))),
     Case("truncated npy", "mmin_features", mmin(cut("target/1/trn_int2name.npy"))),
     Case(
@@ -258,15 +136,15 @@ CASES = (
     ),
     Case("no target folder", "mmin_features", mmin(lambda root: (root / "target").rename(root / "targets") and None)),
     Case("other counts than the known ones", "mmin_features", mmin(nothing, counts=False)),
-    Case("two folds that share a speaker", "mmin_features", mmin(_swap_parts), "folds: speaker 01M"),
-    Case("names in another order", "mmin_features", mmin(_reorder), "folds: the folds"),
+    Case("two folds that share a speaker", "mmin_features", mmin(swap_parts), "folds: speaker 01M"),
+    Case("names in another order", "mmin_features", mmin(reorder), "folds: the folds"),
     Case(
         "a video without faces",
         "mmin_features",
         mmin(change_h5("V/denseface.h5", UTTERANCE, np.zeros((3, 6)))),
         "video:",
     ),
-    Case("training and test share a speaker", "mmin_features", mmin(_move_to_train), "folds: fold 1: trn and tst"),
+    Case("training and test share a speaker", "mmin_features", mmin(move_to_train), "folds: fold 1: trn and tst"),
     Case("--fold that is not there", "mmin_features", mmin(nothing, "--fold", "11")),
     Case(
         "the means of a fold are missing",
@@ -353,7 +231,7 @@ CASES = (
     Case(
         "IEMOCAP: a stereo wav of another sample rate",
         "iemocap.__main__",
-        raw(miniature.iemocap, _stereo, media=True),
+        raw(miniature.iemocap, stereo, media=True),
         "sounds:",
     ),
     Case("one modality only", "iemocap.__main__", raw(miniature.iemocap, nothing, text="none")),
@@ -382,17 +260,11 @@ CASES = (
         "msp_improv.__main__",
         raw(miniature.msp_improv, replace("Evalution.txt", "S01H-F01-S-MF01", "S01A-F01-S-MF00")),
     ),
-    Case("MSP-IMPROV: two files of one name", "msp_improv.__main__", raw(miniature.msp_improv, _copy_wav, media=True)),
+    Case("MSP-IMPROV: two files of one name", "msp_improv.__main__", raw(miniature.msp_improv, copy_wav, media=True)),
     Case("MSP-IMPROV: another condition than S", "msp_improv.__main__", raw(miniature.msp_improv, nothing), "note:"),
     Case("tfds: no data set in the folder", "tfds_corpus", lambda folder: [str(folder), str(folder / "out.npz")]),
-    Case("tfds: truncated records", "tfds_corpus", _data_set(_cut_records)),
+    Case("tfds: truncated records", "tfds_corpus", tfds_folder(cut_records)),
 )
-
-
-def _rename(path: Path) -> None:
-    with h5py.File(path, "r+") as file:
-        for name in list(file):
-            file.move(name, f"X{name}")
 
 
 def row(case: Case, outcome: Outcome) -> str:

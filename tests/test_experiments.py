@@ -1,4 +1,4 @@
-"""The table: a tiny run from archive to table, its statistics by hand, and errors as sentences."""
+"""The table: a tiny run from archive to table, presets, and errors as sentences."""
 
 import csv
 import dataclasses
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
+from results_by_hand import SCORES, rows_of
 from tiny import make_corpus
 
 from cmarr_jax.data.archive import write_archive
@@ -21,7 +21,7 @@ from cmarr_jax.data.folds import FoldError
 from experiments import provenance, report, reproduce, score_saved
 from experiments import table as table_module
 from experiments.presets import PRESETS, SMOKE, TABLE_ROWS, Preset
-from experiments.results import FILE, Row, append_rows, read_rows, rows_from_counts
+from experiments.results import FILE, append_rows, read_rows
 
 ROOT = Path(__file__).parent.parent
 CONDITIONS = ["a", "v", "t", "av", "at", "vt", "avt"]
@@ -126,112 +126,6 @@ def test_evaluating_on_other_data_is_refused(table, tmp_path):
     write_archive(tmp_path / "toy.npz", make_corpus(sequences=(), sessions=2, absent=0.1, seed=1))
     with pytest.raises(ValueError, match="not those the model was trained on"):
         score_saved.main(score_saved.Arguments(table / "cm_arr" / "speaker2_seed0", data=str(tmp_path / "toy.npz")))
-
-
-# Statistics, from rows made by hand: two folds, two seeds, conditions a, b, ab.
-SCORES = {
-    ("m", "f1", 0): (0.1, 0.3, 0.9),
-    ("m", "f1", 1): (0.3, 0.5, 0.9),
-    ("m", "f2", 0): (0.5, 0.7, 0.9),
-    ("m", "f2", 1): (0.7, 0.9, 0.9),
-}
-
-
-def rows_of(scores) -> list[Row]:
-    return [
-        Row(method, fold, seed, condition, score, score / 2, [[1, 0], [0, 1]])
-        for (method, fold, seed), three in scores.items()
-        for condition, score in zip(("a", "b", "ab"), three, strict=True)
-    ]
-
-
-def test_summary_by_hand():
-    cells = report.collect(rows_of(SCORES), "war")["m"]
-    assert list(cells) == ["a", "b", "average", "ab"]
-    np.testing.assert_allclose(cells["average"], [[0.2, 0.4], [0.6, 0.8]])  # the complete condition is not in it
-    summary = report.summarize(cells["average"])
-    assert summary.n == 4
-    assert summary.mean == pytest.approx(0.5)
-    assert summary.std == pytest.approx(np.sqrt(0.2 / 3))  # squares of -0.3 -0.1 0.1 0.3, over n - 1
-    # The unit is the fold: means 0.3 and 0.7, standard error 0.2, t(1 degree of freedom) = 12.7062 (printed tables).
-    assert summary.ci_high - 0.5 == pytest.approx(12.7062 * 0.2, rel=1e-4)
-    low, high = stats.ttest_1samp([0.3, 0.7], 0).confidence_interval(0.95)
-    assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
-    assert report.summarize(report.collect(rows_of(SCORES), "uar")["m"]["a"]).mean == pytest.approx(0.2)
-
-
-def test_one_fold_takes_its_interval_over_the_seeds():
-    summary = report.summarize(np.array([[0.2, 0.4, 0.9]]))
-    low, high = stats.ttest_1samp([0.2, 0.4, 0.9], 0).confidence_interval(0.95)
-    assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
-    assert summary.unit == "seeds"
-    two = np.array([[0.2, 0.4], [np.nan, np.nan]])  # one of two folds is finished: still over the seeds, and called so
-    assert report.summarize(two).unit == "seeds"
-    assert report.summarize(np.array([[0.2, 0.4], [0.1, np.nan]])).unit == "folds"
-
-
-def test_a_single_run_has_no_interval():
-    summary = report.summarize(np.array([[0.4]]))
-    assert (summary.mean, summary.n) == (0.4, 1)
-    assert np.isnan([summary.std, summary.ci_low, summary.ci_high]).all()
-    line = report.to_csv(rows_of({("m", "f1", 0): (0.4, 0.5, 0.6)})).splitlines()[1]
-    assert line == "m,a,war,0.400000,,,,1"
-
-
-def test_unfinished_runs_are_left_out():
-    partial = {key: value for key, value in SCORES.items() if key != ("m", "f2", 1)}
-    summary = report.summarize(report.collect(rows_of(partial), "war")["m"]["a"])
-    assert summary.n == 3
-    assert summary.mean == pytest.approx(0.35)  # over the folds, whose means are 0.2 and 0.5: the interval's centre
-    assert summary.ci_low + summary.ci_high == pytest.approx(2 * summary.mean)
-    low, high = stats.ttest_1samp([0.2, 0.5], 0).confidence_interval(0.95)
-    assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
-
-
-def test_the_difference_is_paired():
-    better = {("cm_arr", *key[1:]): tuple(x + 0.01 * (1 + key[2]) for x in three) for key, three in SCORES.items()}
-    base = {("zero_fill", *key[1:]): three for key, three in SCORES.items()}
-    scores = report.collect(rows_of(base | better), "war")
-    gain = report.paired_difference(scores, "cm_arr", "zero_fill")
-    # Seed 0 gains 1 point and seed 1 two, in both folds: 1.5 with an interval of width 0.
-    assert (gain.mean, gain.ci_low, gain.ci_high, gain.n) == pytest.approx((0.015, 0.015, 0.015, 4))
-    sentence = report.difference_sentence(scores, "war")
-    assert "average of the 2 missing-modality conditions, WAR: +1.50 points" in sentence
-    assert "+1.50 to +1.50" in sentence
-    del better["cm_arr", "f1", 1], base["zero_fill", "f2", 0]
-    gain = report.paired_difference(report.collect(rows_of(base | better), "war"), "cm_arr", "zero_fill")
-    assert gain.n == 2  # runs that both have finished
-    assert gain.mean == pytest.approx(0.015)
-
-
-def test_the_difference_is_paired_by_seed_where_a_method_lacks_one():
-    better = {("cm_arr", "f1", 1): (0.4, 0.4, 0.4), ("cm_arr", "f2", 1): (0.4, 0.4, 0.4)}
-    base = {("zero_fill", fold, seed): (0.1 + 0.2 * seed,) * 3 for fold in ("f1", "f2") for seed in (0, 1)}
-    gain = report.paired_difference(report.collect(rows_of(base | better), "war"), "cm_arr", "zero_fill")
-    assert gain.mean == pytest.approx(0.1)  # seed 1 with seed 1
-
-
-def test_pooled_scores_by_hand():
-    rows = [
-        Row("m", "f1", 0, name, 0.0, 0.0, [[3, 1], [0, 0]]) for name in ("a", "b", "ab")
-    ] + [Row("m", "f2", 0, name, 0.0, 0.0, [[0, 0], [1, 1]]) for name in ("a", "b", "ab")]  # fmt: skip
-    text = report.to_markdown(rows, "T", [])
-    # One matrix [[3, 1], [1, 1]]: WAR 4/6, UAR (3/4 + 1/2) / 2.
-    assert "| m | 66.67 / 62.50 | 66.67 / 62.50 | 66.67 / 62.50 |" in text
-
-
-def test_rows_survive_the_file(tmp_path):
-    counts = np.stack([np.diag([1, 2]), np.diag([3, 4]), np.array([[0, 1], [1, 1]])])
-    rows = rows_from_counts("m", "f", 5, ("left", "right"), counts)
-    assert [row.condition for row in rows] == ["l", "r", "lr"]
-    assert rows[2].war == pytest.approx(1 / 3)
-    append_rows(tmp_path, rows[:1])
-    append_rows(tmp_path, rows[1:])
-    assert read_rows(tmp_path) == rows
-    with (tmp_path / "results.jsonl").open("a") as file:
-        file.write('{"method": "m"}\n')
-    with pytest.raises(ValueError, match=r"results.jsonl, line 4 is not a result .*; delete the line"):
-        read_rows(tmp_path)
 
 
 def arguments(**changes) -> reproduce.Arguments:
@@ -369,49 +263,6 @@ def test_a_diverged_run_is_no_result(tmp_path, capsys):
     reproduce.main(arguments(data=str(tmp_path / "toy.npz"), methods=("zero_fill",), out=tmp_path / "good"))
     names = {path.name for path in (tmp_path / "good" / "zero_fill").iterdir()}
     assert names == {"speaker0_seed0", "session0%2FF_seed0", "speaker2_seed0", "speaker3_seed0"}
-
-
-def test_a_half_line_of_a_killed_process_is_cut_off(tmp_path):
-    rows = rows_of(SCORES)
-    append_rows(tmp_path, rows[:3])
-    with (tmp_path / FILE).open("a") as file:
-        file.write('{"method": "m", "fo')
-    assert read_rows(tmp_path) == rows[:3]
-    append_rows(tmp_path, rows[3:])
-    assert read_rows(tmp_path) == rows
-
-
-def test_runs_that_the_budget_stopped_are_told():
-    rows = [row._replace(status="stopped by the budget" if row.fold == "f2" else row.status) for row in rows_of(SCORES)]
-    text = report.to_markdown(rows, "T", [])
-    assert "Runs: 4; 2 converged, 2 stopped by the budget." in text
-    assert "**Warning: 2 of 4 runs were stopped by the budget of epochs before they had converged." in text
-    assert "Warning" not in report.to_markdown(rows_of(SCORES), "T", [])
-
-
-def test_a_fold_without_a_modality_is_named():
-    rows = [
-        row._replace(war=np.nan, uar=np.nan, counts=[[0, 0], [0, 0]])
-        if (row.fold, row.condition) == ("f2", "b")
-        else row
-        for row in rows_of(SCORES)
-    ]
-    text = report.to_markdown(rows, "T", [])
-    assert "Condition `b`: no score for fold f2 (no test utterance has these modalities" in text
-    assert "its mean is over 1 of 2 folds" in text
-    assert "nan" not in text
-
-
-def test_the_ceiling_is_a_row_per_metric():
-    counts = [[1, 0], [0, 1]]
-    rows = rows_of(SCORES)
-    rows += [Row(name, fold, 0, condition, 0.9, 0.8, counts) for name in report.CEILINGS for fold in ("f1", "f2")
-             for condition in ("a", "b", "ab")]  # fmt: skip
-    war = report.to_csv(rows).splitlines()
-    assert sum(line.startswith("bayes_war,a,war,0.900000") for line in war) == 1
-    assert sum(line.startswith("bayes_uar,a,uar,0.800000") for line in war) == 1
-    assert sum(line.startswith("bayes_") for line in war) == 8  # a, b, average, ab of one metric each
-    assert report.to_markdown(rows, "T", []).count("| Bayes ceiling (oracle) |") == 2
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch):

@@ -5,7 +5,7 @@ import functools
 from data_prep.extractors.frames import find_face, read_frames
 from data_prep.extractors.video_onnx import FaceOnnx
 from tests import miniature
-from tests.test_extractors import write_onnx
+from tests.media_files import write_onnx
 
 
 def test_defaults_find_the_face_in_nearly_every_compressed_frame(tmp_path):

@@ -8,7 +8,7 @@ from data_prep.details import details_path, read_details
 from data_prep.iemocap import __main__ as iemocap
 from data_prep.msp_improv import __main__ as msp_improv
 from tests import miniature
-from tests.test_extractors import write_bert, write_onnx
+from tests.media_files import write_bert, write_onnx
 from tests.test_iemocap import assert_same_as_data_set
 
 

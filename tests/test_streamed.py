@@ -1,70 +1,21 @@
 """Streamed batches: all utterances, in an order by seed, over any number of processes, from any position."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import OrderedDict
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from test_processes import LOCAL_DEVICES, ROOT, assert_ended_well, run_two, spoken
-from tiny import CLASSES, make_batch, make_corpus, random_params, run_config
+from streamed_data import ROWS, make_batches
+from tiny import CLASSES, make_batch
 
-from cmarr_jax.config import Hyperparameters, TrainConfig
-from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.batching import take
 from cmarr_jax.data.device import modality_configs, to_device
 from cmarr_jax.data.normalizer import fit_normalizer, fit_normalizer_streamed, normalize
-from cmarr_jax.data.streamed import Batches, DataSetError, open_data_set, read_ahead, read_text
-from cmarr_jax.methods import make_method
-from cmarr_jax.methods.base import Stage
-from cmarr_jax.training.checkpoint import load_run
-from cmarr_jax.training.evaluation import Evaluation
-from cmarr_jax.training.parallel import make_parallel_train_step, replicate, split_batch
-from cmarr_jax.training.schedule import epoch_keys
-from cmarr_jax.training.step import first_state, make_train_step
-from cmarr_jax.training.streamed_loop import (
-    first_progress,
-    make_end_epoch,
-    next_epoch,
-    on_raw_features,
-    train_steps,
-)
-from data_prep.details import NUMBERS, Details, details_path, write_details
-from data_prep.iemocap.iemocap_dataset_builder import Builder
-from data_prep.tfds_corpus import write_dataset
-from experiments import streamed_folder
-from experiments import train_streamed as command
-
-CONFIG = TrainConfig(complete_epochs=1, missing_epochs=2, batch_size=10)
-ROWS = np.array([3, 0, 7, 18, 40, 21, 5, 11, 12, 13, 30, 31, 32])  # 13 rows: two batches of 6 and one row
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A corpus with frames and vectors and absent entries, and the folder of its data set."""
-    folder = tmp_path_factory.mktemp("made")
-    corpus, path = make_corpus(sequences=("audio", "text"), absent=0.3), folder / "made.npz"
-    text, number = np.full(len(corpus), ""), np.zeros(len(corpus), np.float32)
-    write_archive(path, corpus)
-    details = Details(corpus.utterance_id, text, text, text, **dict.fromkeys(NUMBERS, number), record={})
-    write_details(details_path(path), details)
-    return read_archive(path), write_dataset(Builder, path, folder / "tfds", corpus=corpus)
-
-
-@pytest.fixture(scope="module")
-def data_set(made):
-    return open_data_set(made[1])
-
-
-def make_batches(data_set, **changes):
-    return Batches(data_set, **({"rows": ROWS, "batch_size": 6, "max_frames": 4, "num_epochs": 2, "seed": 0} | changes))
+from cmarr_jax.data.streamed import DataSetError, open_data_set, read_ahead, read_text
 
 
 def rows_read(batches, epoch=0):
@@ -151,125 +102,6 @@ def test_a_position_goes_through_json_and_the_iterator_goes_on(data_set, done):
     chex.assert_trees_all_equal(rest, whole[done:])
 
 
-@pytest.fixture(scope="module")
-def training(made, data_set):
-    """A compiled step of the baseline on raw features, its first progress, and how often it was traced."""
-    normalizer = fit_normalizer_streamed(read_ahead(make_batches(data_set, seed=None)))
-    config = run_config(modality_configs(made[0]), method="zero_fill", train=CONFIG)
-    method = make_method(config)
-    raw = on_raw_features(method, normalizer)
-    traces: list[int] = []
-    step = make_train_step(raw, CONFIG)
-
-    def counted(*args):
-        traces.append(1)
-        return step(*args)
-
-    progress = first_progress(config, method, normalizer, seed=1)
-    params = random_params(raw.init, make_batches(data_set)[0])
-    model = jax.device_put(first_state(method, CONFIG, params), jax.devices()[0])  # as what is restored
-    progress = progress._replace(run=progress.run._replace(model=model))
-    return method, jax.jit(counted), progress, traces
-
-
-def run(training, iterator, num_steps, progress=None):
-    method, step, first, _ = training
-    return train_steps(step, method, progress or first, iterator, num_steps=num_steps, steps_per_epoch=6)
-
-
-def test_streamed_training_equals_training_in_memory_and_traces_once(made, data_set, training):
-    method, _, progress, traces = training
-    data, batches = to_device(made[0], max_frames=4), make_batches(data_set)
-    after, aux, timing = run(training, read_ahead(batches), len(batches))
-    assert len(traces) == 1  # the incomplete batch and the second pass included
-    assert 0 <= timing.waited <= timing.seconds
-    assert (after.step, after.position) == (6, {"next_index": 6})
-    train_step = jax.jit(make_train_step(method, CONFIG))
-    model, (_, steps_key) = progress.run.model, epoch_keys(progress.run)
-    for number in range(len(batches)):
-        batch = normalize(progress.run.normalizer, take(data, *map(jnp.asarray, batches.rows_of(number))))
-        model, expected = train_step(model, batch, jax.random.fold_in(steps_key, number), False, progress.run.hyper)
-        np.testing.assert_allclose(aux["loss"][number], expected["loss"], rtol=1e-5)
-    chex.assert_trees_all_close(after.run.model.params, model.params, atol=1e-5)
-
-
-def test_six_steps_are_three_saved_restored_and_three_more(data_set, training, tmp_path):
-    whole, whole_aux, _ = run(training, read_ahead(make_batches(data_set)), 6)
-    half, _, _ = run(training, read_ahead(make_batches(data_set)), 3)
-    streamed_folder.save(tmp_path, 1, half)
-    streamed_folder.save(tmp_path, 3, half)
-    like = jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.zeros_like(x), half.run)
-    number, restored = streamed_folder.restore(tmp_path, half._replace(run=like))
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]  # the one before is gone
-    assert number == 3
-    chex.assert_trees_all_equal(restored, half)
-    iterator = read_ahead(make_batches(data_set))
-    iterator.set_state(restored.position)
-    one = restored._replace(run=jax.device_put(restored.run, jax.devices()[0]))
-    after, aux, _ = run(training, iterator, 3, one)
-    chex.assert_trees_all_equal(after, whole)  # the sums of the losses, too
-    chex.assert_trees_all_equal(aux, jax.tree.map(lambda x: x[3:], whole_aux))
-
-
-def test_a_score_keeps_its_bits_through_a_checkpoint(training, tmp_path):
-    # 0.7 as float64 is above 0.7 as float32: a later epoch with the same score was then chosen after a resume.
-    method, _, progress, _ = training
-    counts = jnp.zeros_like(progress.run.best.counts).at[-1, 0, :2].set(jnp.array([7, 3]))
-    finish_epoch = make_end_epoch(method, CONFIG)
-    sums = {name: value + 1 for name, value in progress.sums.items()}
-    progress = progress._replace(step=1, sums=sums)
-    progress = next_epoch(finish_epoch, progress, Evaluation(counts, jnp.array(True)), {})
-    assert progress.run.best.score.dtype == jnp.float32
-    streamed_folder.save(tmp_path, 1, progress)
-    _, restored = streamed_folder.restore(tmp_path, progress)
-    chex.assert_trees_all_equal(restored.run.best, progress.run.best)
-
-
-def test_rows_that_fill_up_never_count(data_set, training):
-    _, step, progress, _ = training
-    batch = make_batches(data_set)[2]
-    assert batch.where.tolist() == [True] + [False] * 5
-    spoil = lambda x: np.concatenate([x[:1], np.full_like(x[1:], np.nan)])
-    features = OrderedDict((name, spoil(x)) for name, x in batch.features.items())
-    spoilt = batch._replace(features=features, label=np.array([batch.label[0], 0, 1, 2, 3, 3], np.int32))
-    args = jax.random.key(0), True, progress.run.hyper
-    one, two = (step(progress.run.model, jax.device_put(b), *args) for b in (batch, spoilt))
-    chex.assert_trees_all_equal(one, two)
-    chex.assert_tree_all_finite(two[1])
-    chex.assert_trees_all_close(fit_normalizer_streamed([batch]), fit_normalizer_streamed([spoilt]))
-
-
-def test_one_compiled_step_serves_both_stages_and_each_step(training):
-    method, _, progress, _ = training
-    traces = []
-
-    def loss(params, batch, available, key, weights, axis_name=None):
-        traces.append(1)
-        return params["w"] * jnp.mean(batch.label), {"count": jnp.sum(batch.where)}
-
-    stages = Stage("a", 1, False, weights={"one": 0.0}), Stage("b", 2, True, decay=True)
-    toy = method._replace(loss=loss, stages=stages, weights={"one": 1.0}, optimizer=optax.identity())
-    step = make_parallel_train_step(toy, CONFIG)
-    model = first_state(toy, CONFIG, {"w": jnp.ones(())})
-    state = progress.run._replace(model=model, hyper=Hyperparameters(jnp.float32(1e-2), {"one": jnp.float32(1)}))
-    progress = progress._replace(run=replicate(state), sums={"loss": np.float32(0)})
-    batch = split_batch(make_batch(size=8), jax.device_count())
-
-    class Same:
-        def __next__(self):
-            return batch
-
-        def get_state(self):
-            return {"next_index": 0}
-
-    for stage in (0, 1):
-        run = progress.run._replace(stage=replicate(jnp.int32(stage)))
-        progress, _, _ = train_steps(
-            step, toy, progress._replace(run=run, step=0), Same(), num_steps=2, steps_per_epoch=2
-        )
-    assert len(traces) == 1
-
-
 def test_faults_are_sentences(made, data_set, tmp_path):
     _, path = made
     with pytest.raises(DataSetError, match="is no prepared tfds data set; give its folder down to the version"):
@@ -305,110 +137,3 @@ def test_faults_are_sentences(made, data_set, tmp_path):
 def test_wrong_batches_are_refused(data_set, changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         make_batches(data_set, **changes)
-
-
-def make_arguments(path, out, **changes):
-    small = {
-        "complete_epochs": 0,
-        "missing_epochs": 2,
-        "batch_size": 16,
-        "embedding": 4,
-        "max_frames": 4,
-        "patience": 0,
-        "min_epoch_steps": 0,
-    }
-    rest = {"method": "zero_fill", "modalities": ("video", "text"), "log_every": 2, "save_every": 3}
-    return command.Arguments(path, ("speaker0", "speaker4"), out, **(small | rest | changes))
-
-
-def metrics(folder):
-    """Validation scores by step."""
-    lines = [json.loads(line) for line in (folder / streamed_folder.METRICS).read_text().splitlines()]
-    return {line["step"]: line["val_uar"] for line in lines if "val_uar" in line}
-
-
-def test_the_command_goes_on_where_it_was_stopped(made, tmp_path, monkeypatch, capsys):
-    _, path = made
-    command.main(make_arguments(path, tmp_path / "whole"))
-    printed = capsys.readouterr().out
-    assert "32 utterances train, 16 validate; at most 4 steps" in printed
-    assert "% for input" in printed
-    assert "MiB resident" in printed
-    assert "epoch 1, validation UAR: v " in printed
-
-    def stop(folder, number, progress):
-        streamed_folder.save(folder, number, progress)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(command, "save", stop)
-        with pytest.raises(KeyboardInterrupt):
-            command.main(make_arguments(path, tmp_path / "stopped"))
-    with (tmp_path / "stopped" / streamed_folder.METRICS).open("a") as file:
-        file.write('{"step": 3, "val_uar": "of a step after the checkpoint"}\n{"step": 3, "half')
-    command.main(make_arguments(path, tmp_path / "stopped", resume=True))
-    assert "Goes on after step 2." in capsys.readouterr().out
-    assert metrics(tmp_path / "whole") == metrics(tmp_path / "stopped")
-    assert list(metrics(tmp_path / "whole")) == [2, 4]
-    saved = [load_run(tmp_path / name / streamed_folder.MODEL) for name in ("whole", "stopped")]
-    chex.assert_trees_all_equal(saved[0].params, saved[1].params)
-    assert saved[0].record == saved[1].record
-    assert saved[0].record["status"] == "stopped by the budget"
-    with pytest.raises(FileExistsError, match="this training is finished"):
-        command.main(make_arguments(path, tmp_path / "stopped", resume=True))
-    shutil.rmtree(tmp_path / "stopped" / streamed_folder.MODEL)
-    with pytest.raises(ValueError, match=r"was another training \(seed differ\)"):
-        command.main(make_arguments(path, tmp_path / "stopped", resume=True, seed=1))
-
-
-def test_two_processes_train_the_model_of_one(made, tmp_path):
-    def command_line(out, *options):
-        small = "--complete-epochs 1 --missing-epochs 1 --batch-size 16 --embedding 4 --max-frames 4 --log-every 1"
-        small += " --min-epoch-steps 0"
-        rest = f"--held-out speaker0 speaker4 --method zero_fill --modalities video text {small}".split()
-        where = ["--data", str(made[1]), "--out", str(out)]
-        return [sys.executable, "-m", "experiments.train_streamed", *where, *rest, *options]
-
-    joined = lambda port, number: (
-        f"--coordinator-address 127.0.0.1:{port} --num-processes 2 --process-id {number}".split()
-    )
-    done = run_two(lambda port, number: command_line(tmp_path / "two", *joined(port, number)))
-    assert_ended_well(done)
-    assert "First step after" in done[0].stdout
-    assert spoken(done[1]) == ""
-    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(2 * LOCAL_DEVICES)}
-    subprocess.run(command_line(tmp_path / "one"), cwd=ROOT, env=env, check=True, capture_output=True)
-    lines = [
-        [json.loads(line) for line in (tmp_path / name / streamed_folder.METRICS).read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    assert [line["step"] for line in lines[0]] == [1, 2, 2, 3, 4, 4]
-    for one, two in zip(*lines, strict=True):
-        assert one.get("val_uar") == two.get("val_uar")
-        np.testing.assert_allclose(two.get("loss", 0), one.get("loss", 0), rtol=1e-5)
-    params = [load_run(tmp_path / name / streamed_folder.MODEL).params for name in ("one", "two")]
-    chex.assert_trees_all_close(*params, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--data", "nothing"], "error: nothing: is no prepared tfds data set"),
-        (["--held-out", "nobody"], "error: --held-out must name some, not all, of the 6 speakers (speaker0, "),
-        (["--log-every", "0"], "error: --log-every and --save-every must be positive, found 0 and 1000"),
-        (["--resume"], "holds no training to go on with; start it without --resume"),
-        (["--out", "."], "error: . is not empty"),
-    ],
-    ids=["data", "held-out", "log", "resume", "out"],
-)
-def test_the_command_says_what_is_wrong(made, tmp_path, monkeypatch, capsys, options, sentence):
-    (tmp_path / "something").touch()
-    monkeypatch.chdir(tmp_path)
-    given = {"--data": str(made[1]), "--held-out": "speaker0", "--out": str(tmp_path / "out"), "--max-frames": "4"}
-    given |= dict(zip(options[::2], options[1::2], strict=False))
-    argv = [part for pair in given.items() for part in pair] + [option for option in options if option == "--resume"]
-    monkeypatch.setattr("sys.argv", ["stream", *argv])
-    with pytest.raises(SystemExit) as stopped:
-        command.run_command()
-    assert stopped.value.code == 2
-    assert sentence in capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""Small networks of the methods and their gradients, each compiled once."""
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from tiny import make_batch, random_params, run_config
+
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.methods import hyperparameters_of, make_method
+
+VARIANTS = {
+    "mean": ("cm_arr", {}),
+    "precision": ("cm_arr", {"combination": "precision"}),
+    "linear": ("cm_arr", {"combination": "linear"}),
+    "zeros": ("cm_arr", {"recovery": "zeros"}),
+    "attention": ("cm_arr", {"fusion": "attention", "frame_attention": True}),
+    "clean target": ("cm_arr", {"clean_target": True, "refine_absent": True, "alignment_scale": 0.5}),
+    "zero_fill": ("zero_fill", {}),
+    "zero_fill, attention": ("zero_fill", {"fusion": "attention"}),
+}
+PATTERNS = availability_patterns(3)
+ENTROPY = {"entropy": 0.1, "entropy_floor": 1.0}
+
+
+class Network(NamedTuple):
+    params: dict
+    logits: object
+    loss: object
+    stages: tuple
+    weights: Mapping[str, float]
+
+
+@functools.cache
+def network(variant):
+    """Random parameters, `logits(params, batch, available)`, loss, stages and weights, without dropout."""
+    name, changes = VARIANTS[variant]
+    config = run_config(method=name, dropout=0.0, weights=ENTROPY if name == "cm_arr" else {}, **changes)
+    method = make_method(config)
+    params = random_params(method.init, make_batch())
+    logits = jax.jit(lambda params, batch, available: method.predict(params, method.encode(params, batch), available))
+    return Network(params, logits, method.loss, method.stages, hyperparameters_of(config).weights)
+
+
+@functools.cache
+def jitted_gradients(variant):
+    loss_fn = network(variant).loss
+
+    def gradient(params, features, batch, available, weights):
+        loss = lambda params, features: loss_fn(
+            params, batch._replace(features=features), available, jax.random.key(1), weights
+        )
+        (loss, aux), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, features)
+        return grads, loss, aux
+
+    return jax.jit(gradient)
+
+
+def gradients(variant, **weights):
+    """`(params, features, batch, available) -> (grads of both, loss, aux)`; `weights` replace those of the variant."""
+    weights = {**network(variant).weights, **weights}
+    return lambda *args: jitted_gradients(variant)(*args, weights)
+
+
+def mixed_available():
+    """Every pattern once in a batch of seven."""
+    return jnp.asarray(PATTERNS)

@@ -1,0 +1,134 @@
+"""Options, loss weights and names of the methods, and methods in a module of the user."""
+
+import sys
+
+import jax
+import pytest
+from tiny import MODALITIES, make_batch, run_config
+
+from cmarr_jax.config import TrainConfig
+from cmarr_jax.methods import REGISTRY, hyperparameters_of, make_method
+
+
+def test_sizes_of_options_reach_the_network():
+    config = run_config(head_ratio=3, flow_layers=6, flow_hidden=7, projection=5)
+    params = jax.eval_shape(make_method(config).init, jax.random.key(0), make_batch())
+    assert params["heads"]["mean_mlp"]["Dense_0"]["kernel"].shape == (3, 8, 24)
+    assert params["flows"]["first_kernel_1"].shape == (3, 3, 7, 7)
+    assert params["projection"]["kernel"].shape == (8, 5)
+
+
+def initialise(**changes):
+    """Makes a method and its parameters, whatever checks the configuration on the way."""
+    jax.eval_shape(make_method(run_config(**changes)).init, jax.random.key(0), make_batch())
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"recovery": "magic"}, "recovery must be one of flow, zeros; found 'magic'"),
+        ({"combination": "sum"}, "combination must be one of"),
+        ({"fusion": "sum"}, "fusion must be one of"),
+        ({"embedding": 1}, "embedding must be at least 2"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16; found 'float16'"),
+        ({"modalities": MODALITIES[:1]}, "at least two modalities"),
+        ({"modalities": MODALITIES[:1] * 2}, "different names"),
+        ({"flow_layers": 3}, "flow_layers must be even"),
+        ({"max_temperature": 0.01}, "0 < min_temperature < max_temperature is needed, found 0.01, 0.01"),
+        ({"max_log_std": 7.0}, "max_log_std <= 6 is needed, found -6.0 and 7.0"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+    ],
+)
+def test_impossible_configurations_raise(change, text):
+    with pytest.raises(ValueError, match=text):
+        initialise(**change)
+
+
+@pytest.mark.parametrize("method", ["cm_arr", "zero_fill"])
+def test_attention_needs_a_number_of_heads_that_divides_the_embedding(method):
+    sentence = "embedding must be a multiple of attention_heads, found 6 and 4"
+    for change in ({"fusion": "attention"}, {"frame_attention": True}):
+        with pytest.raises(ValueError, match=sentence):
+            initialise(method=method, embedding=6, **change)
+        initialise(method=method, embedding=6, attention_heads=3, **change)
+
+
+def test_unknown_options_and_weights_raise_with_the_known_ones():
+    with pytest.raises(
+        ValueError, match=r"method cm_arr has no option 'flow_layer'; it has: min_log_std, .*flow_layers"
+    ):
+        make_method(run_config(flow_layer=4))
+    with pytest.raises(ValueError, match="method zero_fill has no option 'flow_layers'; it has: fusion"):
+        make_method(run_config(method="zero_fill", flow_layers=4))
+    for name, known in (("cm_arr", "alignment, nll, squared_error, refinement, "), ("zero_fill", "none")):
+        for call in (make_method, hyperparameters_of):
+            with pytest.raises(ValueError, match=f"no loss weight 'align'; this method has: {known}"):
+                call(run_config(method=name, weights={"align": 1.0}))
+
+
+def test_weights_of_a_run_replace_the_defaults():
+    config = run_config(weights={"alignment": 0.7}, learning_rate=0.3)
+    learning_rate, weights = hyperparameters_of(config)
+    assert learning_rate == 0.3
+    assert weights == {**make_method(config).weights, "alignment": 0.7}
+    assert weights["alignment"] != make_method(config).weights["alignment"]
+
+
+def test_unknown_method_raises_with_the_known_ones():
+    with pytest.raises(ValueError, match=rf"method must be one of {', '.join(REGISTRY)}.*found 'magic'"):
+        make_method(run_config(method="magic"))
+
+
+OWN_METHOD = """
+import dataclasses
+from cmarr_jax.methods import zero_fill
+from cmarr_jax.methods.base import Stage
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    epochs: int = 3
+
+def make(encoders, num_classes, train, options):
+    method = zero_fill.make(encoders, num_classes, train, zero_fill.Options())
+    stage = Stage("only", options.epochs, hide=True, weights={STAGE})
+    return method._replace(stages=(stage,), weights={"own": 2.0})
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """`write(name, text)` makes a module `own_methods.NAME`."""
+    (tmp_path / "own_methods").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    yield lambda name, text: (tmp_path / "own_methods" / f"{name}.py").write_text(text)
+    for name in [name for name in sys.modules if name.startswith("own_methods")]:
+        del sys.modules[name]
+
+
+def test_a_dotted_module_name_is_a_method(own_module):
+    own_module("good", OWN_METHOD.replace("{STAGE}", "{'own': 1.0}"))
+    config = run_config(method="zero_fill", weights={"own": 5.0}, epochs=7, train=TrainConfig())
+    config = type(config).from_dict(config.to_dict() | {"method": "own_methods.good"})
+    method = make_method(config)
+    assert [(stage.name, stage.epochs) for stage in method.stages] == [("only", 7)]
+    assert hyperparameters_of(config).weights == {"own": 5.0}
+    batch = make_batch()
+    params = jax.eval_shape(method.init, jax.random.key(0), batch)
+    loss, _ = jax.eval_shape(method.loss, params, batch, batch.present, jax.random.key(1), method.weights)
+    assert loss.shape == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("Options = dict", ValueError, "method must be one of cm_arr, .* a module with Options and make; found"),
+        ("import not_there_at_all", ModuleNotFoundError, "not_there_at_all"),
+        (OWN_METHOD.replace("{STAGE}", "{'other': 1.0}"), ValueError, "no loss weight 'other'; this method has: own"),
+    ],
+    ids=["no make", "an import that fails", "unknown weight of a stage"],
+)
+def test_a_module_that_is_no_method_raises(own_module, text, error, message):
+    own_module("bad", text)
+    with pytest.raises(error, match=message):
+        make_method(run_config(method="own_methods.bad"))
