@@ -71,7 +71,7 @@ SMALL: dict[str, Any] = {
 
 def main(options: Options) -> None:
     """Measures part after part and prints the table; exits with 1 if a part failed for another reason than memory."""
-    jax.config.update("jax_enable_compilation_cache", False)  # compile times are told
+    jax.config.update("jax_enable_compilation_cache", False)  # compile times are measured
     measure.use_all_cores()
     on_cpu = jax.default_backend() == "cpu"
     if options.small or on_cpu:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.stream [--repeats 7]
 
-Writes data sets of generated utterances (noise, nobody's data) of two sizes into a temporary folder, trains CM-ARR on
+Writes data sets of generated utterances (noise) of two sizes into a temporary folder, trains CM-ARR on
 each in a process of its own, and compares the speed with the same steps on the same batches held in memory, which must
 give the same losses. Prints plain Markdown for RESULTS.md. The folder (0.4 GB) is deleted afterwards.
 """

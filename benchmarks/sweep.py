@@ -58,7 +58,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Compiles, times and compares the paths and prints the table."""
-    jax.config.update("jax_enable_compilation_cache", False)  # compile times are told
+    jax.config.update("jax_enable_compilation_cache", False)  # compile times are measured
     jax.config.update("jax_num_cpu_devices", measure.num_cores())  # before the first use of a device
     print(f"{measure.machine_text()}\n", flush=True)
     data, runs, train_run = make_work(options)

@@ -123,7 +123,7 @@ class Hyperparameters(NamedTuple):
 
     Attributes:
       learning_rate: Of the optimizer.
-      weights: Numbers of the method's loss by name, all that it knows (`cmarr_jax.methods.base.make_hyperparameters`).
+      weights: Numbers of the method's loss by name, all that it has (`cmarr_jax.methods.base.make_hyperparameters`).
     """
 
     learning_rate: float | Array

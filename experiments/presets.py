@@ -29,7 +29,9 @@ TABLE_ROWS = {
     "cm_arr_no_alignment": TableRow("CM-ARR, no alignment", "cm_arr", weights={"alignment": 0.0}),
     "cm_arr_no_flow": TableRow("CM-ARR, no flow (zeros)", "cm_arr", options={"recovery": "zeros"}),
     "cm_arr_no_refinement": TableRow("CM-ARR, no refinement", "cm_arr", weights={"refinement": 0.0}),
+    "cm_arr_clean_target": TableRow("CM-ARR, target without dropout", "cm_arr", options={"clean_target": True}),
 }
+DEFAULT_ROWS = ("zero_fill", "cm_arr", "cm_arr_no_alignment", "cm_arr_no_flow", "cm_arr_no_refinement")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cmarr_jax.training.processes import first_process_first, is_first
 from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.datasets import SYNTHETIC_NAME, Source, load_archive, load_synthetic
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
-from experiments.presets import PRESETS, TABLE_ROWS, Preset, default_preset
+from experiments.presets import DEFAULT_ROWS, PRESETS, Preset, default_preset
 from experiments.provenance import commit, device_text, versions
 from experiments.report import BAYES_UAR, BAYES_WAR, write_tables
 from experiments.results import FILE, Row, append_rows, read_rows, rows_from_counts
@@ -39,8 +39,8 @@ class Arguments:
     """`synthetic` (made on first use), or a feature archive, FILE.npz."""
     preset: str | None = None
     """Sizes, schedule and rates, a name in experiments/presets.py; by default the one for the kind of data."""
-    methods: tuple[str, ...] = tuple(TABLE_ROWS)
-    """Which rows of the table to train."""
+    methods: tuple[str, ...] = DEFAULT_ROWS
+    """Which rows of the table to train; all are in experiments/presets.py."""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Seeds per fold: 0 to N - 1."""
     folds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
@@ -195,7 +195,7 @@ def write_config(
     folds: list[FoldSplit],
     configs: dict[str, RunConfig],
 ) -> None:
-    """Writes everything that tells how the numbers were made."""
+    """Writes how the numbers were made: command, data, folds, preset, configurations, versions, commit."""
     config = {
         "title": title,
         "notes": notes,
