@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from tiny import CLASSES, random_params
 
 from cmarr_jax.config import Hyperparameters
@@ -178,9 +179,9 @@ def test_a_fold_that_does_not_fit_its_plan_is_no_result(zero_fill_setup):
 
 
 @pytest.fixture(scope="module")
-def stretched(zero_fill_setup):
-    """The three functions of a run, compiled as outside of tests, and the result of the whole run as one program."""
-    setup = zero_fill_setup
+def stretched():
+    """A setup, the functions of its run, compiled as outside of tests, and the result of the run as one program."""
+    setup = tiny.make_setup("zero_fill", tiny.make_corpus(sequences=(), absent=0.2))
     usual = {
         "xla_backend_optimization_level": 3,
         "xla_llvm_disable_expensive_passes": False,
@@ -188,22 +189,22 @@ def stretched(zero_fill_setup):
     }
     compiled = partial(jax.jit, compiler_options=usual)
     whole = compiled(setup.train_run)(setup.data, setup.fold(1), jax.random.key(0), setup.hyper)
-    return *map(compiled, make_run(setup.method, setup.config.train)), whole
+    return setup, *map(compiled, make_run(setup.method, setup.config.train)), whole
 
 
 @pytest.mark.parametrize("stretches", [(4,), (1, 2, 3, 4), (2, 2, 9)], ids=str)
-def test_any_stretches_of_epochs_give_the_same_bits(zero_fill_setup, stretched, stretches):
-    setup, fold = zero_fill_setup, zero_fill_setup.fold(1)
-    init, epochs, finish, whole = stretched
+def test_any_stretches_of_epochs_give_the_same_bits(stretched, stretches):
+    setup, init, epochs, finish, whole = stretched
+    fold = setup.fold(1)
     state = init(setup.data, fold, jax.random.key(0), setup.hyper)
     for until in stretches:
         state = epochs(setup.data, fold, state, until)
     chex.assert_trees_all_equal(finish(setup.data, fold, state), whole)
 
 
-def test_a_run_can_be_finished_early(zero_fill_setup, stretched):
-    setup, fold = zero_fill_setup, zero_fill_setup.fold(1)
-    init, epochs, finish, _ = stretched
+def test_a_run_can_be_finished_early(stretched):
+    setup, init, epochs, finish, _ = stretched
+    fold = setup.fold(1)
     state = epochs(setup.data, fold, init(setup.data, fold, jax.random.key(0), setup.hyper), 2)
     result = finish(setup.data, fold, state)
     assert (result.status, result.num_epochs) == (RUNNING, 2)
