@@ -7,28 +7,32 @@ import numpy as np
 import tyro
 
 from cmarr_jax.metrics import uar
-from experiments.report import Summary, summarize
+from cmarr_jax.training.checkpoint import RECORD
+from experiments.report import Summary, stopping_text, summarize
 
-RECORD = "run.json"
+Scores = dict[tuple[str, int], float]
+"""Validation UAR (a fraction) by fold and seed: of the chosen epoch, the missing-modality conditions pooled."""
 
 
-def validation_scores(folder: Path) -> dict[str, dict[tuple[str, int], float]]:
-    """Validation UAR of the chosen epochs, the missing-modality conditions pooled, by row, and by fold and seed.
+def read_runs(folder: Path) -> tuple[dict[str, Scores], dict[str, list[str]]]:
+    """Scores of every row of a table, and how its runs ended.
 
     Raises:
       FileNotFoundError: if the folder holds no finished run.
     """
-    scores: dict[str, dict[tuple[str, int], float]] = {}
+    scores: dict[str, Scores] = {}
+    statuses: dict[str, list[str]] = {}
     for path in sorted(folder.glob(f"*/*/{RECORD}")):
         record = json.loads(path.read_text())
         counts = np.array(record["val_counts"])[:-1].sum(0)
         scores.setdefault(record["name"], {})[record["fold"], record["seed"]] = float(uar(counts))
+        statuses.setdefault(record["name"], []).append(record["status"])
     if not scores:
         raise FileNotFoundError(f"{folder} holds no finished run (ROW/RUN/{RECORD}); give the output folder of a table")
-    return scores
+    return scores, statuses
 
 
-def difference(scores: dict[tuple[str, int], float], baseline: dict[tuple[str, int], float]) -> Summary:
+def difference(scores: Scores, baseline: Scores) -> Summary:
     """Summary of the paired difference, over the folds and seeds that both have."""
     both = sorted(scores.keys() & baseline.keys())
     folds, seeds = (sorted({key[axis] for key in both}) for axis in (0, 1))
@@ -39,11 +43,12 @@ def difference(scores: dict[tuple[str, int], float], baseline: dict[tuple[str, i
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:
-    """Prints the mean of each row, and its difference to the first one."""
-    scores = validation_scores(folder)
+    """Prints the mean of each row, how its runs ended, and its difference to the first one."""
+    scores, statuses = read_runs(folder)
     first, *others = scores
     for name, values in scores.items():
-        print(f"{name}: validation UAR {100 * np.mean(list(values.values())):.2f} %, {len(values)} runs")
+        mean = 100 * np.mean(list(values.values()))
+        print(f"{name}: validation UAR {mean:.2f} %, {len(values)} runs; {stopping_text(statuses[name])}")
     for name in others:
         found = difference(scores[name], scores[first])
         mean, low, high = (100 * value for value in (found.mean, found.ci_low, found.ci_high))

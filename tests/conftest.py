@@ -4,8 +4,8 @@ import os
 import shutil
 import tempfile
 
-# The programs are tiny, so nearly all of the time goes into compiling them: a third of it without LLVM's optimisations
-# and without XLA's newer code for fused loops.
+# The programs are tiny, so nearly all of the time goes into compiling them. LLVM's optimisations and XLA's newer code
+# for fused loops are switched off, because both take longer to compile.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -34,9 +34,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Deletes the compiled programs, once all workers have ended."""
-    if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ["CMARR_JAX_TESTS_COMPILED"], ignore_errors=True)
+    """Deletes the compiled programs, once all workers have ended: only in the process that named their folder."""
+    folder = os.environ["CMARR_JAX_TESTS_COMPILED"]
+    if folder.endswith(f"_{os.getpid()}"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -10,18 +10,14 @@ import numpy as np
 import pytest
 import reference
 from jax.test_util import check_grads
+from loss_inputs import TRANSFORMS, normal
 
 from cmarr_jax import losses
 
-TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 FORMS = pytest.mark.parametrize("positive_in_denominator", [True, False], ids=["coupled", "decoupled"])
 
 
 INFO_NCE = jax.jit(losses.info_nce, static_argnames="positive_in_denominator")  # compiled once for all tests
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 @TRANSFORMS

@@ -10,15 +10,11 @@ import numpy as np
 import pytest
 import reference
 from jax.test_util import check_grads
+from loss_inputs import TRANSFORMS, normal
 
 from cmarr_jax import losses
 
-TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 WHERE = np.array([True, False, True, True, False, True, False, False])
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 # masked_mean

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.validation_scores import difference, main, validation_scores
+from experiments.validation_scores import difference, main, read_runs
 
 RIGHT = {("a", "f1"): 3, ("a", "f2"): 2, ("b", "f1"): 4, ("b", "f2"): 2}
+STATUS = {"a": "converged", "b": "stopped by the budget"}
 
 
 def write_runs(folder):
@@ -18,12 +19,15 @@ def write_runs(folder):
         run.mkdir(parents=True)
         one = [[right, 4 - right], [4 - right, right]]
         counts = [one, one, [[0, 9], [9, 0]]]
-        (run / "run.json").write_text(json.dumps({"name": name, "fold": fold, "seed": 0, "val_counts": counts}))
+        (run / "run.json").write_text(
+            json.dumps({"name": name, "fold": fold, "seed": 0, "val_counts": counts, "status": STATUS[name]})
+        )
 
 
 def test_scores_and_their_difference(tmp_path, capsys):
     write_runs(tmp_path)
-    scores = validation_scores(tmp_path)
+    scores, statuses = read_runs(tmp_path)
+    assert statuses == {"a": ["converged"] * 2, "b": ["stopped by the budget"] * 2}
     assert scores == {
         "a": {("f1", 0): 0.75, ("f2", 0): 0.5},
         "b": {("f1", 0): 1.0, ("f2", 0): 0.5},
@@ -33,10 +37,11 @@ def test_scores_and_their_difference(tmp_path, capsys):
     np.testing.assert_allclose((found.mean, found.ci_low, found.ci_high), (0.125, *expected))
     main(tmp_path)
     printed = capsys.readouterr().out
-    assert "a: validation UAR 62.50 %, 2 runs" in printed
+    assert "a: validation UAR 62.50 %, 2 runs; 2 converged" in printed
+    assert "b: validation UAR 75.00 %, 2 runs; 2 stopped by the budget" in printed
     assert "b minus a: +12.50 points (95 % interval over folds, paired: " in printed
 
 
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
-        validation_scores(tmp_path)
+        read_runs(tmp_path)

@@ -64,6 +64,9 @@ class RunResult(NamedTuple):
 class Run(NamedTuple):
     """A run as three pure functions; any stretches of `epochs` give the same bits.
 
+    So does `make_train_run`, which is another program, with XLA's usual options (tested on CPUs); with others, such as
+    its older code for fused loops, the last bits may differ.
+
     Attributes:
       init: `(data, fold, key, hyper) -> state` before the first epoch.
       epochs: `(data, fold, state, until) -> state` where `until` epochs are done in all, or the run has ended.
