@@ -47,7 +47,7 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
     scores, statuses = read_runs(folder)
     first, *others = scores
     for name, values in scores.items():
-        mean = 100 * np.mean(list(values.values()))
+        mean = 100 * float(np.mean(list(values.values())))
         print(f"{name}: validation UAR {mean:.2f} %, {len(values)} runs; {stopping_text(statuses[name])}")
     for name in others:
         found = difference(scores[name], scores[first])
