@@ -166,18 +166,7 @@ def to_corpus(
     record["without_features"] = gone
     ids = [item.media.utterance_id for item in rows]
     class_names = tuple(sorted(set(emotions.values())))
-    features, length = {}, {}
-    for name, found in frames.items():
-        if not found:
-            raise ArchiveError(f"no utterance has {name} features; see the failures above, or give --{name} none")
-        width = next(iter(found.values())).shape[1]
-        empty = np.empty((0, width), np.float32)
-        parts = [found.get(item, empty) for item in ids]
-        features[name] = np.concatenate(parts).astype(np.float32, copy=False)
-        length[name] = np.array([len(part) for part in parts], np.int32)
-        zero = [item for item, part in zip(ids, parts, strict=True) if len(part) and not part.any()]
-        if zero:
-            console.print(f"{name}: zeros in every frame of {examples(zero)}; in a video: no face was found")
+    features, length = join_frames(ids, frames, console)
     corpus = Corpus(
         utterance_id=np.array(ids),
         speaker=np.array([item.speaker for item in rows]),
@@ -198,6 +187,29 @@ def to_corpus(
         **numbers,
     )
     return corpus, details
+
+
+def join_frames(
+    ids: Sequence[str], frames: Mapping[str, Mapping[str, np.ndarray]], console: Console
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Per modality, the frames of all utterances one after the other, `[frames, width]`, and how many each has.
+
+    Raises:
+      ArchiveError: if no utterance has features of a modality.
+    """
+    features, length = {}, {}
+    for name, found in frames.items():
+        if not found:
+            raise ArchiveError(f"no utterance has {name} features; see the failures above, or give --{name} none")
+        width = next(iter(found.values())).shape[1]
+        empty = np.empty((0, width), np.float32)
+        parts = [found.get(item, empty) for item in ids]
+        features[name] = np.concatenate(parts).astype(np.float32, copy=False)
+        length[name] = np.array([len(part) for part in parts], np.int32)
+        zero = [item for item, part in zip(ids, parts, strict=True) if len(part) and not part.any()]
+        if zero:
+            console.print(f"{name}: zeros in every frame of {examples(zero)}; in a video: no face was found")
+    return features, length
 
 
 def _extract(

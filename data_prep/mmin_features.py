@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -91,13 +91,7 @@ def convert(
         console.print(escape(f"{name}: {describe(frames[name], path)}"))
     for sentence in check_mean_std(root / "A/comparE_mean_std.h5", frames["audio"], folds, utterances):
         console.print(f"A/comparE_mean_std.h5: {escape(sentence)}")
-    record = {
-        "command": "data_prep.mmin_features",
-        "sources": {name: {"file": _name_below(path, root), "sha256": sha256(path)} for name, path in paths.items()},
-        "padding": "kept" if keep_padding else "trailing frames of zeros taken off",
-        "folds": {item.name: {part: len(rows) for part, rows in item.parts.items()} for item in folds},
-        "fold_differences": differences,
-    }
+    record = _record(root, paths, folds, differences, keep_padding=keep_padding)
     corpus, details = to_corpus(
         utterances, names, [labels[name] for name in utterances], class_names, frames, split, record
     )
@@ -199,6 +193,19 @@ def describe(frames: Frames, path: Path) -> str:
     ):
         parts += [f"{count} {what}"] if count else []
     return ", ".join(parts)
+
+
+def _record(
+    root: Path, paths: dict[str, Path], folds: Sequence[FileFold], differences: list[str], *, keep_padding: bool
+) -> dict[str, Any]:
+    """How the archive was made, kept in it."""
+    return {
+        "command": "data_prep.mmin_features",
+        "sources": {name: {"file": _name_below(path, root), "sha256": sha256(path)} for name, path in paths.items()},
+        "padding": "kept" if keep_padding else "trailing frames of zeros taken off",
+        "folds": {item.name: {part: len(rows) for part, rows in item.parts.items()} for item in folds},
+        "fold_differences": differences,
+    }
 
 
 def _name_below(path: Path, root: Path) -> str:

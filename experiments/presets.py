@@ -8,7 +8,7 @@ Marks C, L, D: docs/decisions.md.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cmarr_jax.config import EncoderConfig, ModalityConfig, RunConfig, TrainConfig, check_choice
 from cmarr_jax.methods import make_method
@@ -69,9 +69,9 @@ class Preset:
         """Inverse of `to_dict`."""
         return cls(**(dict(values) | {"train": TrainConfig(**values["train"])}))
 
-    def with_options(self, options: Mapping[str, Any]) -> "Preset":
-        """This preset with what a command line gave, by option name; `None` and other options are left out."""
-        given = {name: value for name, value in options.items() if value is not None}
+    def changed(self, changes: "Changes") -> "Preset":
+        """This preset with what a command line gave."""
+        given = {name: value for name, value in vars(changes).items() if value is not None}
         pick = lambda names: {name: given[name] for name in names if name in given}
         return dataclasses.replace(
             self,
@@ -95,6 +95,34 @@ class Preset:
         )
         make_method(config)  # an unknown option or weight is an error here, not in the middle of a table
         return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """Options of the commands that train: what they change of a preset, for every method. `None` changes nothing."""
+
+    complete_epochs: int | None = None
+    """Budget of epochs of stage 1, on complete data. This and the following: by default, what the preset has."""
+    missing_epochs: int | None = None
+    """Budget of epochs of stage 2, with modalities hidden."""
+    patience: int | None = None
+    """Epochs without improvement on validation that end a stage; 0: every stage uses its whole budget."""
+    min_epoch_steps: int | None = None
+    """Steps between two validations, at least: a small corpus is read several times in an epoch."""
+    average: float | None = None
+    """Decay per step of the moving average of the weights; 0: none."""
+    batch_size: int | None = None
+    """Utterances per step, over all processes and devices."""
+    learning_rate: float | None = None
+    """Learning rate of Adam."""
+    dropout: float | None = None
+    """Of encoders and classifier."""
+    embedding: int | None = None
+    """Width of the embeddings and of the LSTMs."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the products inside the LSTMs and convolutions."""
+    max_frames: int | None = None
+    """Longer sequences are averaged down to this many frames. Streamed sequences need it, and are padded to it."""
 
 
 CONVERGED = TrainConfig(

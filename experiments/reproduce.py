@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -20,7 +20,7 @@ from cmarr_jax.training.processes import first_process_first, is_first
 from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.datasets import SYNTHETIC_NAME, Source, load_archive, load_synthetic
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
-from experiments.presets import DEFAULT_ROWS, PRESETS, Preset, default_preset
+from experiments.presets import DEFAULT_ROWS, PRESETS, Changes, Preset, default_preset
 from experiments.provenance import commit, device_text, versions
 from experiments.report import BAYES_UAR, BAYES_WAR, write_tables
 from experiments.results import FILE, Row, append_rows, read_rows, rows_from_counts
@@ -48,33 +48,12 @@ class Arguments:
     own split."""
     out: Path | None = None
     """Output folder, new or empty; by default a new one in `runs/`."""
-    complete_epochs: int | None = None
-    """Budget of epochs of stage 1, on complete data. This and the following: by default, what the preset has."""
-    missing_epochs: int | None = None
-    """Budget of epochs of stage 2, with modalities hidden."""
-    patience: int | None = None
-    """Epochs without improvement on validation that end a stage; 0: every stage uses its whole budget."""
-    min_epoch_steps: int | None = None
-    """Steps between two validations, at least: a small corpus is read several times in an epoch."""
-    average: float | None = None
-    """Decay per step of the moving average of the weights; 0: none."""
-    batch_size: int | None = None
-    """Utterances per step."""
-    learning_rate: float | None = None
-    """Learning rate of Adam, for every method."""
-    dropout: float | None = None
-    """Of encoders and classifier, for every method."""
-    embedding: int | None = None
-    """Width of the embeddings and of the LSTMs."""
-    dtype: Literal["float32", "bfloat16"] | None = None
-    """Of the products inside the LSTMs and convolutions."""
-    max_frames: int | None = None
-    """Longer sequences are averaged down to this many frames."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The smallest run that touches everything, in about a minute; its numbers mean nothing."""
     memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
     """GiB of one accelerator, or of a machine without one: no more models are trained at once than fit in it. By
     default, what is free."""
+    changes: tyro.conf.OmitArgPrefixes[Changes] = dataclasses.field(default_factory=Changes)
     start: tyro.conf.OmitArgPrefixes[StartOptions] = dataclasses.field(default_factory=StartOptions)
 
 
@@ -138,7 +117,7 @@ def load(arguments: Arguments) -> tuple[Preset, Source]:
     archive = None if synthetic else load_archive(Path(arguments.data))
     sequences = archive is not None and bool(archive.corpus.length)
     name = arguments.preset or default_preset(synthetic=synthetic, sequences=sequences)
-    preset = PRESETS["smoke" if arguments.smoke else name].with_options(vars(arguments))
+    preset = PRESETS["smoke" if arguments.smoke else name].changed(arguments.changes)
     return preset, archive or load_synthetic(preset)
 
 

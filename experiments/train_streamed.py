@@ -5,9 +5,8 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +14,7 @@ import tyro
 
 from cmarr_jax.config import RunConfig
 from cmarr_jax.data.availability import condition_names
-from cmarr_jax.data.normalizer import fit_normalizer_streamed, identity_normalizer
+from cmarr_jax.data.normalizer import Normalizer, fit_normalizer_streamed, identity_normalizer
 from cmarr_jax.data.streamed import Batches, DataSet, open_data_set, read_ahead, read_text
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method
@@ -23,7 +22,7 @@ from cmarr_jax.metrics import uar
 from cmarr_jax.training.checkpoint import save_run
 from cmarr_jax.training.parallel import make_parallel_eval_step, make_parallel_train_step, split_batch
 from cmarr_jax.training.processes import is_first
-from cmarr_jax.training.schedule import DIVERGED, RUNNING, STATUS, total_epochs, used_stages
+from cmarr_jax.training.schedule import DIVERGED, RUNNING, STATUS, RunState, total_epochs, used_stages
 from cmarr_jax.training.streamed_loop import (
     Progress,
     first_progress,
@@ -35,7 +34,7 @@ from cmarr_jax.training.streamed_loop import (
     validate,
 )
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
-from experiments.presets import PRESETS, Preset, default_preset
+from experiments.presets import PRESETS, Changes, Preset, default_preset
 from experiments.streamed_folder import METRICS, MODEL, prepare_folder, restore, save, write_line
 
 
@@ -60,27 +59,20 @@ class Arguments:
     """Which modalities, in which order; by default what the data set names."""
     seed: int = 0
     """Of initial parameters, order and noise."""
-    complete_epochs: int | None = None
-    """Budget of epochs of stage 1, on complete data. This and the following: by default, what the preset has."""
-    missing_epochs: int | None = None
-    """Budget of epochs of stage 2, with modalities hidden."""
-    patience: int | None = None
-    """Epochs without improvement on validation that end a stage; 0: every stage uses its whole budget."""
-    min_epoch_steps: int | None = None
-    """Steps between two validations, at least: a small corpus is read several times in an epoch."""
-    batch_size: int | None = None
-    """Utterances per step, over all processes and devices."""
-    learning_rate: float | None = None
-    """Learning rate of Adam."""
-    embedding: int | None = None
-    """Width of the embeddings and of the LSTMs."""
-    max_frames: int | None = None
-    """Frames of every sequence, needed if there are any: longer ones are averaged down, shorter ones padded."""
     log_every: int = 100
     """Steps per line of metrics."""
     save_every: int = 1000
     """Steps between checkpoints; one is also written after each epoch."""
+    changes: tyro.conf.OmitArgPrefixes[Changes] = dataclasses.field(default_factory=Changes)
     start: tyro.conf.OmitArgPrefixes[StartOptions] = dataclasses.field(default_factory=StartOptions)
+
+
+class Input(NamedTuple):
+    """What is read: training batches of the whole budget, validation batches, and the steps between two validations."""
+
+    train: Batches
+    val: Batches
+    epoch_steps: int
 
 
 def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
@@ -89,58 +81,62 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         found = f"{arguments.log_every} and {arguments.save_every}"
         raise ValueError(f"--log-every and --save-every must be positive, found {found}")
     start_up = start_up or StartUp()
-    log = print if is_first() else lambda *_: None
     data_set = open_data_set(arguments.data, modalities=arguments.modalities or None)
-    train_rows, val_rows = split_rows(read_text(data_set, "speaker"), arguments.held_out)
+    parts = split_rows(read_text(data_set, "speaker"), arguments.held_out)
     preset = choose_preset(arguments, data_set)
     config = preset.run_config(arguments.method, data_set.modalities, len(data_set.class_names))
     method = make_method(config)
-    make_batches = functools.partial(Batches, data_set, max_frames=preset.max_frames or 1)
-    share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    eval_size = -(-config.train.eval_batch_size // jax.process_count()) * jax.process_count()
-    passes = config.train.passes(-(-len(train_rows) // config.train.batch_size))
-    batches = make_batches(
-        train_rows,
-        config.train.batch_size,
-        num_epochs=passes * total_epochs(method),
-        seed=arguments.seed,
-        **share,
-    )
-    val_batches = make_batches(val_rows, eval_size, **share)
+    source = make_input(data_set, parts, config, method, preset.max_frames, arguments.seed)
     kept = {name: getattr(arguments, name) for name in ("method", "modalities", "held_out", "seed")}
     kept |= {"max_frames": preset.max_frames, "utterances": len(data_set)}
     prepare_folder(arguments.out, kept | config.to_dict(), resume=arguments.resume)
-    log(f"{arguments.data}: {len(train_rows)} utterances train, {len(val_rows)} validate; at most {len(batches)} steps")
-    normalizer = identity_normalizer(data_set.modalities)  # a restored run has its own
-    if not arguments.resume:
-        start = time.perf_counter()
-        # Every process reads all utterances, so that all have the same numbers.
-        every_batch = make_batches(train_rows, eval_size)
-        normalizer = fit_normalizer_streamed(read_ahead(every_batch, place=lambda batch: batch))
-        log(f"Normaliser: one pass in {time.perf_counter() - start:.1f} s.")
-    progress = first_progress(config, method, normalizer, arguments.seed)
-    number = 0
+    text = f"{len(parts[0])} utterances train, {len(parts[1])} validate; at most {len(source.train)} steps"
+    log(f"{arguments.data}: {text}")
     if arguments.resume:
-        number, progress = restore(arguments.out, progress)
+        identity = identity_normalizer(data_set.modalities)  # a restored run has its own
+        number, progress = restore(arguments.out, first_progress(config, method, identity, arguments.seed))
         log(f"Goes on after step {number}.")
+    else:
+        number, progress = 0, first_progress(config, method, fit(source), arguments.seed)
     start_up.lap("data")
-    epoch_steps = passes * batches.steps_per_epoch
-    progress = train(config, method, progress, number, epoch_steps, batches, val_batches, arguments, start_up, log)
-    run = progress.run
-    best, status, epochs = jax.device_get(run.best), STATUS[int(run.status)], int(run.done)
+    run = train(config, method, progress, number, source, arguments, start_up).run
+    status, epochs = STATUS[int(run.status)], int(run.done)
     if run.status == DIVERGED:
         log(f"The training {status} in epoch {epochs - 1}: a loss or a prediction is not finite; no model is written.")
         raise SystemExit(1)
-    record = {
-        "name": arguments.method,
-        "held_out": list(arguments.held_out),
-        "status": status,
-        "best_epoch": best.epoch,
-        "val_counts": best.counts,
-    }
     if is_first():
-        save_run(arguments.out / MODEL, config, best.params, run.normalizer, record)
+        save_model(arguments, config, run)
     log(f"{status.capitalize()} after {epochs} epochs. Written: {arguments.out}/{METRICS}, config.json, {MODEL}")
+
+
+def make_input(
+    data_set: DataSet,
+    parts: tuple[np.ndarray, np.ndarray],
+    config: RunConfig,
+    method: Method,
+    max_frames: int | None,
+    seed: int,
+) -> Input:
+    """The batches of the rows that train and of those that validate, this process's share of each."""
+    train_rows, val_rows = parts
+    share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    make_batches = functools.partial(Batches, data_set, max_frames=max_frames or 1, **share)
+    eval_size = -(-config.train.eval_batch_size // jax.process_count()) * jax.process_count()
+    passes = config.train.passes(-(-len(train_rows) // config.train.batch_size))
+    num_epochs = passes * total_epochs(method)
+    train_batches = make_batches(train_rows, config.train.batch_size, num_epochs=num_epochs, seed=seed)
+    return Input(train_batches, make_batches(val_rows, eval_size), passes * train_batches.steps_per_epoch)
+
+
+def fit(source: Input) -> Normalizer:
+    """The normaliser of the training rows; every process reads all of them, so that all have the same numbers."""
+    start = time.perf_counter()
+    every_batch = dataclasses.replace(
+        source.train, batch_size=source.val.batch_size, num_epochs=1, seed=None, process_index=0, process_count=1
+    )
+    normalizer = fit_normalizer_streamed(read_ahead(every_batch, place=lambda batch: batch))
+    log(f"Normaliser: one pass in {time.perf_counter() - start:.1f} s.")
+    return normalizer
 
 
 def train(
@@ -148,12 +144,9 @@ def train(
     method: Method,
     progress: Progress,
     number: int,
-    epoch_steps: int,
-    batches: Batches,
-    val_batches: Batches,
+    source: Input,
     arguments: Arguments,
     start_up: StartUp,
-    log: Callable[..., None],
 ) -> Progress:
     """Trains, validates after each epoch, and returns where the run ended; `number` steps are done."""
     raw = on_raw_features(method, progress.run.normalizer)
@@ -161,38 +154,60 @@ def train(
     eval_step = make_parallel_eval_step(raw)
     finish_epoch = make_end_epoch(method, config.train)
     place = lambda batch: split_batch(batch, jax.local_device_count())
-    iterator = read_ahead(batches, place=place)
+    iterator = read_ahead(source.train, place=place)
     iterator.set_state(progress.position)
     compiled, progress = False, on_devices(progress)
     while progress.run.status == RUNNING:
         stage, epoch = used_stages(method)[int(progress.run.stage)], int(progress.run.done)
         stops = [(number // every + 1) * every for every in (arguments.log_every, arguments.save_every)]
-        stop = min(*stops, number + epoch_steps - progress.step) if compiled else number + 1
+        stop = min(*stops, number + source.epoch_steps - progress.step) if compiled else number + 1
         progress, aux, timing = train_steps(
-            train_step, raw, progress, iterator, num_steps=stop - number, steps_per_epoch=epoch_steps
+            train_step, raw, progress, iterator, num_steps=stop - number, steps_per_epoch=source.epoch_steps
         )
         line = {"step": stop, "epoch": epoch, "stage": stage.name}
         line |= {name: float(np.mean(value)) for name, value in aux.items()} | {"resident_mib": resident_mib()}
         if compiled:
             line["waited"] = timing.waited / timing.seconds
-            line["utterances_per_s"] = (stop - number) * batches.batch_size / timing.seconds
+            line["utterances_per_s"] = (stop - number) * source.train.batch_size / timing.seconds
         else:
             start_up.lap("compiling")
             log(start_up.text())
         compiled, number = True, stop
         write_line(arguments.out, line)
         log(train_text(line))
-        ends_epoch = progress.step == epoch_steps
+        ends_epoch = progress.step == source.epoch_steps
         if ends_epoch:
-            evaluation, diagnostics = validate(eval_step, progress, read_ahead(val_batches, place=place))
-            progress = next_epoch(finish_epoch, progress, evaluation, diagnostics)
-            progress = on_devices(progress)
-            scores = val_scores(config, np.asarray(evaluation.counts))
-            write_line(arguments.out, {"step": stop, "epoch": epoch, "val_uar": scores})
-            log(f"epoch {epoch}, validation UAR: " + ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+            evaluation, diagnostics = validate(eval_step, progress, read_ahead(source.val, place=place))
+            progress = on_devices(next_epoch(finish_epoch, progress, evaluation, diagnostics))
+            log_scores(arguments.out, stop, epoch, val_scores(config, np.asarray(evaluation.counts)))
         if ends_epoch or stop % arguments.save_every == 0:
             save(arguments.out, stop, progress)
     return progress
+
+
+def log(text: str) -> None:
+    """Prints, in the first process only."""
+    if is_first():
+        print(text)
+
+
+def log_scores(out: Path, step: int, epoch: int, scores: dict[str, float]) -> None:
+    """Prints the validation scores of an epoch and adds them to the metrics."""
+    write_line(out, {"step": step, "epoch": epoch, "val_uar": scores})
+    log(f"epoch {epoch}, validation UAR: " + ", ".join(f"{name} {score:.3f}" for name, score in scores.items()))
+
+
+def save_model(arguments: Arguments, config: RunConfig, run: RunState) -> None:
+    """Writes the model of the chosen epoch."""
+    best = jax.device_get(run.best)
+    record = {
+        "name": arguments.method,
+        "held_out": list(arguments.held_out),
+        "status": STATUS[int(run.status)],
+        "best_epoch": best.epoch,
+        "val_counts": best.counts,
+    }
+    save_run(arguments.out / MODEL, config, best.params, run.normalizer, record)
 
 
 def val_scores(config: RunConfig, counts: np.ndarray) -> dict[str, float]:
@@ -222,7 +237,7 @@ def choose_preset(arguments: Arguments, data_set: DataSet) -> Preset:
       ValueError: for sequences without a number of frames to pad them to.
     """
     sequences = any(modality.encoder != "vector" for modality in data_set.modalities)
-    preset = PRESETS[default_preset(synthetic=False, sequences=sequences)].with_options(vars(arguments))
+    preset = PRESETS[default_preset(synthetic=False, sequences=sequences)].changed(arguments.changes)
     if sequences and preset.max_frames is None:
         raise ValueError(
             "--max-frames is needed: streamed sequences are padded to one number of frames, and longer ones averaged "

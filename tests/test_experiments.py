@@ -20,7 +20,7 @@ from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.folds import FoldError
 from experiments import provenance, report, reproduce, score_saved
 from experiments import table as table_module
-from experiments.presets import PRESETS, SMOKE, TABLE_ROWS, Preset
+from experiments.presets import PRESETS, SMOKE, TABLE_ROWS, Changes, Preset
 from experiments.results import FILE, append_rows, read_rows
 
 ROOT = Path(__file__).parent.parent
@@ -129,7 +129,8 @@ def test_evaluating_on_other_data_is_refused(table, tmp_path):
 
 
 def arguments(**changes) -> reproduce.Arguments:
-    return reproduce.Arguments(**({"smoke": True} | changes))
+    of_preset = {name: changes.pop(name) for name in Changes.__dataclass_fields__ if name in changes}
+    return reproduce.Arguments(changes=Changes(**of_preset), **({"smoke": True} | changes))
 
 
 def test_faults_are_told_before_anything_is_trained(archive, tmp_path):
@@ -229,7 +230,7 @@ def test_presets_of_the_methods():
 
 def test_chosen_presets(archive, tmp_path):
     write_archive(tmp_path / "sequences.npz", make_corpus())
-    choose = lambda data, **changes: reproduce.load(reproduce.Arguments(data=str(data), **changes))[0]
+    choose = lambda data, **changes: reproduce.load(arguments(data=str(data), **({"smoke": False} | changes)))[0]
     assert choose(tmp_path / "sequences.npz").max_frames is None  # no frame is averaged away unless one asks for it
     vectors = choose(archive)
     assert vectors.encoders["embedding"] == 64

@@ -38,6 +38,7 @@ from cmarr_jax.training.streamed_loop import (
 )
 from experiments import streamed_folder
 from experiments import train_streamed as command
+from experiments.presets import Changes
 
 CONFIG = TrainConfig(complete_epochs=1, missing_epochs=2, batch_size=10)
 
@@ -171,8 +172,9 @@ def make_arguments(path, out, **changes):
         "patience": 0,
         "min_epoch_steps": 0,
     }
+    small |= {name: changes.pop(name) for name in Changes.__dataclass_fields__ if name in changes}
     rest = {"method": "zero_fill", "modalities": ("video", "text"), "log_every": 2, "save_every": 3}
-    return command.Arguments(path, ("speaker0", "speaker4"), out, **(small | rest | changes))
+    return command.Arguments(path, ("speaker0", "speaker4"), out, changes=Changes(**small), **(rest | changes))
 
 
 def metrics(folder):

@@ -236,23 +236,11 @@ def loss(
     logits = apply(completed, train=True, rngs={"dropout": classify_key}, method="classify")
     mean = partial(losses.masked_mean, axis_name=axis_name)
     seen = available & batch.where[:, None]
-    std = jnp.exp(embedding.log_std)
-    temperature, scale = apply(method="temperature"), options.alignment_scale
-    align = losses.alignment(
-        embedding.mean, std, available, batch.where, temperature=temperature, scale=scale, axis_name=axis_name
-    )
-    refine = losses.supervised_contrastive(
-        apply(completed, method="project").reshape(-1, options.projection),
-        jnp.repeat(batch.label, available.shape[1]),
-        (usable & batch.where[:, None]).reshape(-1),
-        temperature=weights["refinement_temperature"],
-        axis_name=axis_name,
-    )
     floor = losses.entropy_floor(embedding.log_std, floor_per_dim=weights["entropy_floor"])
     terms = {
         "cross_entropy": cross_entropy(logits, batch, axis_name),
-        "alignment": mean(*align),
-        "refinement": mean(*refine),
+        "alignment": mean(*align(model, params, embedding, available, batch.where, axis_name)),
+        "refinement": mean(*refine(model, params, completed, usable, batch, weights, axis_name)),
         "entropy": mean(floor, seen),
     }
     if model.has_flow:
@@ -262,6 +250,40 @@ def loss(
         terms["squared_error"] = mean(*losses.squared_error(completed, jax.lax.stop_gradient(target), hidden))
     total = terms["cross_entropy"] + sum(weights[name] * terms[name] for name in terms if name != "cross_entropy")
     return total, terms
+
+
+def align(
+    model: CmArr, params: Params, embedding: GaussianEmbedding, available: Array, where: Array, axis_name: str | None
+) -> losses.MaskedLoss:
+    """Distribution-based contrastive loss between the available modalities of each utterance."""
+    return losses.alignment(
+        embedding.mean,
+        jnp.exp(embedding.log_std),
+        available,
+        where,
+        temperature=bind(model, params)(method="temperature"),
+        scale=model.options.alignment_scale,
+        axis_name=axis_name,
+    )
+
+
+def refine(
+    model: CmArr,
+    params: Params,
+    points: Array,
+    usable: Array,
+    batch: Batch,
+    weights: Weights,
+    axis_name: str | None,
+) -> losses.MaskedLoss:
+    """Supervised contrastive loss between the usable points `[B, M, D]` of a batch, all modalities together."""
+    return losses.supervised_contrastive(
+        bind(model, params)(points, method="project").reshape(-1, model.options.projection),
+        jnp.repeat(batch.label, usable.shape[1]),
+        (usable & batch.where[:, None]).reshape(-1),
+        temperature=weights["refinement_temperature"],
+        axis_name=axis_name,
+    )
 
 
 def diagnose(model: CmArr, params: Params, encoded: Encoded, where: Array) -> dict[str, Array]:

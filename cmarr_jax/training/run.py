@@ -6,6 +6,7 @@ validation rows choose the epoch and end the stages, nothing else.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -23,7 +24,6 @@ from cmarr_jax.training.schedule import (
     DIVERGED,
     MISMATCH,
     RUNNING,
-    EpochInputs,
     RunState,
     end_epoch,
     epoch_inputs,
@@ -91,87 +91,107 @@ def make_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None)
         longest utterance. A fold with longer utterances than planned ends at once with the status MISMATCH. Without a
         plan every sequence is padded, and batches are drawn from all rows.
     """
-    train_step = make_train_step(method, config)
+    return Run(*(partial(function, method, config, plan) for function in (_init, _epochs, _finish)))
 
-    def init(data: DeviceCorpus, fold: Fold, key: Array, hyper: Hyperparameters) -> RunState:
-        plans = plan or plain_plan(fold, config)
-        init_key, epochs_key = jax.random.split(key)
-        normalizer = fit_normalizer(data, fold.train, fold.train_where)
-        batch = normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2]))
-        params = method.init(init_key, batch)
-        model = first_state(method, config, params)
-        losses = jax.eval_shape(train_step, model, batch, key, jnp.array(True), hyper)[1]
-        evaluation, diagnostics = jax.eval_shape(lambda: validate(data, fold, params, normalizer, plans))
-        state = first_run_state(
-            method, config, params, normalizer, epochs_key, hyper, evaluation.counts, losses | diagnostics
-        )
-        fits = fold_matches_plan(data.length, fold, plans)
-        return state._replace(status=jnp.where(fits, RUNNING, MISMATCH).astype(jnp.int32))
 
-    def epochs(data: DeviceCorpus, fold: Fold, state: RunState, until: Array) -> RunState:
-        plans = plan or plain_plan(fold, config)
-        batches, _ = arrange(data.length, fold.train, fold.train_where, plans.train)
-        normalizer = state.normalizer
+def _init(
+    method: Method,
+    config: TrainConfig,
+    plan: BatchPlan | None,
+    data: DeviceCorpus,
+    fold: Fold,
+    key: Array,
+    hyper: Hyperparameters,
+) -> RunState:
+    plans = plan or plain_plan(fold, config)
+    init_key, epochs_key = jax.random.split(key)
+    normalizer = fit_normalizer(data, fold.train, fold.train_where)
+    batch = normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2]))
+    params = method.init(init_key, batch)
+    model = first_state(method, config, params)
+    losses = jax.eval_shape(make_train_step(method, config), model, batch, key, jnp.array(True), hyper)[1]
+    evaluation, diagnostics = jax.eval_shape(lambda: _validate(method, plans, data, fold, params, normalizer))
+    state = first_run_state(
+        method, config, params, normalizer, epochs_key, hyper, evaluation.counts, losses | diagnostics
+    )
+    fits = fold_matches_plan(data.length, fold, plans)
+    return state._replace(status=jnp.where(fits, RUNNING, MISMATCH).astype(jnp.int32))
 
-        def epoch(state: RunState) -> RunState:
-            now = epoch_inputs(method, state)
-            model, losses = run_steps(data, normalizer, batches, plans.train, state, now)
-            evaluation, diagnostics = validate(data, fold, model.chosen, normalizer, plans)
-            return end_epoch(method, config, state._replace(model=model), losses | diagnostics, evaluation)
 
-        goes_on = lambda state: (state.status == RUNNING) & (state.done < until)
-        return jax.lax.while_loop(goes_on, epoch, state)
+def _epochs(
+    method: Method,
+    config: TrainConfig,
+    plan: BatchPlan | None,
+    data: DeviceCorpus,
+    fold: Fold,
+    state: RunState,
+    until: Array,
+) -> RunState:
+    plans = plan or plain_plan(fold, config)
+    batches, _ = arrange(data.length, fold.train, fold.train_where, plans.train)
 
-    def run_steps(
-        data: DeviceCorpus,
-        normalizer: Normalizer,
-        batches: tuple[Array, Array],
-        plan: PartPlan,
-        state: RunState,
-        now: EpochInputs,
-    ) -> tuple[ModelState, dict[str, Array]]:
-        """The steps of one epoch, and its mean losses."""
-        num_batches = len(batches[0])
-        num_steps = num_batches * config.passes(num_batches)
-        shuffle_key, steps_key = epoch_keys(state)
-        pass_keys = jax.random.split(shuffle_key, config.passes(num_batches))
-        drawn = jax.tree.map(
-            lambda x: x.reshape(num_steps, *x.shape[2:]), jax.vmap(lambda key: shuffle(key, batches, plan))(pass_keys)
-        )
+    def epoch(state: RunState) -> RunState:
+        model, losses = _steps(method, config, plans.train, data, batches, state)
+        evaluation, diagnostics = _validate(method, plans, data, fold, model.chosen, state.normalizer)
+        return end_epoch(method, config, state._replace(model=model), losses | diagnostics, evaluation)
 
-        def step(model: ModelState, inputs: tuple[Array, tuple[Array, Array]]):
-            index, rows = inputs
-            batch = normalize(normalizer, take(data, *rows, plan))
-            hyper = step_hyper(now, state.epoch + index / num_steps)
-            return train_step(model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper)
+    goes_on = lambda state: (state.status == RUNNING) & (state.done < until)
+    return jax.lax.while_loop(goes_on, epoch, state)
 
-        model, losses = jax.lax.scan(step, state.model, (jnp.arange(num_steps), drawn))
-        return model, jax.tree.map(jnp.mean, losses)
 
-    def validate(
-        data: DeviceCorpus, fold: Fold, params: Params, normalizer: Normalizer, plans: BatchPlan
-    ) -> tuple[Evaluation, dict[str, Array]]:
-        return evaluate(method, params, normalizer, data, fold.val, fold.val_where, plans.val)
+def _steps(
+    method: Method,
+    config: TrainConfig,
+    plan: PartPlan,
+    data: DeviceCorpus,
+    batches: tuple[Array, Array],
+    state: RunState,
+) -> tuple[ModelState, dict[str, Array]]:
+    """The steps of one epoch, and its mean losses."""
+    train_step, now = make_train_step(method, config), epoch_inputs(method, state)
+    num_batches = len(batches[0])
+    num_steps = num_batches * config.passes(num_batches)
+    shuffle_key, steps_key = epoch_keys(state)
+    pass_keys = jax.random.split(shuffle_key, config.passes(num_batches))
+    drawn = jax.tree.map(
+        lambda x: x.reshape(num_steps, *x.shape[2:]), jax.vmap(lambda key: shuffle(key, batches, plan))(pass_keys)
+    )
 
-    def finish(data: DeviceCorpus, fold: Fold, state: RunState) -> RunResult:
-        plans = plan or plain_plan(fold, config)
-        best = state.best
-        evaluation, _ = evaluate(method, best.params, state.normalizer, data, fold.test, fold.test_where, plans.test)
-        has_result = (state.status != DIVERGED) & (state.status != MISMATCH)
-        status = jnp.where(has_result & ~evaluation.finite, DIVERGED, state.status)
-        counted = lambda counts: jnp.where(has_result & evaluation.finite, counts, 0)
-        return RunResult(
-            params=best.params,
-            normalizer=state.normalizer,
-            history=state.history,
-            num_epochs=state.done,
-            best_epoch=best.epoch,
-            val_counts=counted(best.counts),
-            test_counts=counted(evaluation.counts),
-            status=status,
-        )
+    def step(model: ModelState, inputs: tuple[Array, tuple[Array, Array]]):
+        index, rows = inputs
+        batch = normalize(state.normalizer, take(data, *rows, plan))
+        hyper = step_hyper(now, state.epoch + index / num_steps)
+        return train_step(model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper)
 
-    return Run(init, epochs, finish)
+    model, losses = jax.lax.scan(step, state.model, (jnp.arange(num_steps), drawn))
+    return model, jax.tree.map(jnp.mean, losses)
+
+
+def _validate(
+    method: Method, plans: BatchPlan, data: DeviceCorpus, fold: Fold, params: Params, normalizer: Normalizer
+) -> tuple[Evaluation, dict[str, Array]]:
+    return evaluate(method, params, normalizer, data, fold.val, fold.val_where, plans.val)
+
+
+def _finish(
+    method: Method, config: TrainConfig, plan: BatchPlan | None, data: DeviceCorpus, fold: Fold, state: RunState
+) -> RunResult:
+    plans = plan or plain_plan(fold, config)
+    best = state.best
+    evaluation, _ = evaluate(method, best.params, state.normalizer, data, fold.test, fold.test_where, plans.test)
+    has_result = (state.status != DIVERGED) & (state.status != MISMATCH)
+    status = jnp.where(has_result & ~evaluation.finite, DIVERGED, state.status)
+    counted = lambda counts: jnp.where(has_result & evaluation.finite, counts, 0)
+    return RunResult(
+        params=best.params,
+        normalizer=state.normalizer,
+        history=state.history,
+        num_epochs=state.done,
+        best_epoch=best.epoch,
+        val_counts=counted(best.counts),
+        test_counts=counted(evaluation.counts),
+        status=status,
+    )
 
 
 def make_train_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None) -> TrainRun:

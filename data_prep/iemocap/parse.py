@@ -8,7 +8,7 @@ speaker and class are compared with those of the literature.
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -74,46 +74,52 @@ def _evaluation(
         if not match:
             text = "is not written as [start - end] name label [valence, activation, dominance]"
             raise ArchiveError(f"{path}: line {row} {text}; copy the corpus again")
-        start, end, name, emotion, valence, arousal, dominance = match.groups()
-        emotion = emotion.lower()
-        if emotion not in EMOTIONS:
-            text = f"utterance {name!r} has the unknown label {emotion!r}; known are {', '.join(EMOTIONS)}"
-            raise ArchiveError(f"{path}: line {row}: {text}")
-        if not float(end) > float(start):
-            raise ArchiveError(f"{path}: line {row}: utterance {name!r} ends at {end} s, before it starts at {start} s")
-        parts = parse_name(name, f"{path}: line {row}")
-        if (
-            parts.corpus != "iemocap"
-            or parts.dialogue != path.stem
-            or not session.name.endswith(str(int(parts.session)))
-        ):
-            raise ArchiveError(
-                f"{path}: line {row}: utterance {name!r} belongs to another dialogue; copy the corpus again"
-            )
-        is_marked = parts.sex == parts.dialogue[5]
-        half: Literal["left", "right"] = "left" if is_marked == (marked_half == "left") else "right"
-        media = Media(
-            utterance_id=name,
-            audio=_existing(session / "sentences/wav" / path.stem / f"{name}.wav"),
-            video=_existing(session / "dialog/avi/DivX" / f"{path.stem}.avi"),
-            start=float(start),
-            end=float(end),
-            half=half,
-            text=texts.get(name),
-        )
-        yield Utterance(
-            media=media,
-            speaker=parts.speaker,
-            session=parts.session,
-            dialogue=parts.dialogue,
-            sex=parts.sex,
-            emotion=emotion,
-            valence=float(valence),
-            arousal=float(arousal),
-            dominance=float(dominance),
-            start=float(start),
-            end=float(end),
-        )
+        yield _utterance(match.groups(), path, row, session, texts, marked_half)
+
+
+def _utterance(
+    fields: Sequence[str],
+    path: Path,
+    row: int,
+    session: Path,
+    texts: dict[str, str],
+    marked_half: Literal["left", "right"],
+) -> Utterance:
+    """The utterance that a line of an evaluation file tells of."""
+    start, end, name, emotion, valence, arousal, dominance = fields
+    emotion = emotion.lower()
+    if emotion not in EMOTIONS:
+        text = f"utterance {name!r} has the unknown label {emotion!r}; known are {', '.join(EMOTIONS)}"
+        raise ArchiveError(f"{path}: line {row}: {text}")
+    if not float(end) > float(start):
+        raise ArchiveError(f"{path}: line {row}: utterance {name!r} ends at {end} s, before it starts at {start} s")
+    parts = parse_name(name, f"{path}: line {row}")
+    in_session = session.name.endswith(str(int(parts.session)))
+    if parts.corpus != "iemocap" or parts.dialogue != path.stem or not in_session:
+        raise ArchiveError(f"{path}: line {row}: utterance {name!r} belongs to another dialogue; copy the corpus again")
+    is_marked = parts.sex == parts.dialogue[5]
+    media = Media(
+        utterance_id=name,
+        audio=_existing(session / "sentences/wav" / path.stem / f"{name}.wav"),
+        video=_existing(session / "dialog/avi/DivX" / f"{path.stem}.avi"),
+        start=float(start),
+        end=float(end),
+        half="left" if is_marked == (marked_half == "left") else "right",
+        text=texts.get(name),
+    )
+    return Utterance(
+        media=media,
+        speaker=parts.speaker,
+        session=parts.session,
+        dialogue=parts.dialogue,
+        sex=parts.sex,
+        emotion=emotion,
+        valence=float(valence),
+        arousal=float(arousal),
+        dominance=float(dominance),
+        start=float(start),
+        end=float(end),
+    )
 
 
 def _transcripts(folder: Path, notes: list[str]) -> dict[str, str]:
