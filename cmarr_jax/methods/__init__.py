@@ -16,6 +16,11 @@ from cmarr_jax.methods.base import Method, Stage, check_weights, make_hyperparam
 REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which takes a second or two
     "cm_arr": "cmarr_jax.methods.cm_arr",
     "zero_fill": "cmarr_jax.methods.zero_fill",
+    "late_fusion": "cmarr_jax.methods.late_fusion",
+    "imputation": "cmarr_jax.methods.imputation",
+    "mmin": "cmarr_jax.methods.mmin",
+    "cif_mmin": "cmarr_jax.methods.cif_mmin",
+    "dicmor": "cmarr_jax.methods.dicmor",
 }
 
 __all__ = ["REGISTRY", "Method", "Stage", "hyperparameters_of", "make_method", "make_options"]

@@ -1,10 +1,13 @@
 """What the harness knows of a method: a few pure functions, stages, an optimizer, and the loss weights by name."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import optax
 
 from cmarr_jax import losses
@@ -33,7 +36,8 @@ class LossFn(Protocol):
         Args:
           params: Parameters.
           batch: Standardised features; a hidden modality is still in it, as a target.
-          available: Modalities that may be read as input, `[B, M]`, bool, a subset of `batch.present`.
+          available: Modalities that may be read as input, `[B, M]`, bool, a subset of `batch.present`. `[P, B, M]` if
+            the method asks for more than one pattern (`Method.patterns`).
           key: PRNG key of this step.
           weights: `Method.weights` as the run and the stage have them.
           axis_name: Device axis of an enclosing `pmap`, or None.
@@ -78,6 +82,7 @@ class Method(NamedTuple):
       diagnose: `(params, embedding, where [B]) -> dict of scalars` to log once per epoch.
       weights: Names and defaults of the numbers of its loss that a run may change: all that `loss` may read.
       optimizer: Without learning rate, which each step multiplies its updates by.
+      patterns: P, availability patterns that each utterance draws in one step.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -88,6 +93,7 @@ class Method(NamedTuple):
     diagnose: Callable[[Params, Embedding, Array], dict[str, Array]]
     weights: Mapping[str, float]
     optimizer: optax.GradientTransformation
+    patterns: int = 1
 
 
 def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
@@ -116,6 +122,31 @@ def check_weights(known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 def bind(model: nn.Module, params: Params) -> Callable[..., Any]:
     """`model.apply` with these parameters."""
     return partial(model.apply, {"params": params})
+
+
+def check_patterns(patterns: int) -> None:
+    """Raises ValueError if an utterance is to draw less than one pattern."""
+    if patterns < 1:
+        raise ValueError(f"patterns must be at least 1, found {patterns}")
+
+
+def each_pattern(embedding: Embedding, batch: Batch, available: Array) -> tuple[Embedding, Batch, Array]:
+    """One row for each pattern of each utterance, so that P patterns are `P * B` rows; one pattern changes nothing.
+
+    Args:
+      embedding: Leaves `[B, ...]`.
+      batch: Its features are left out: they are encoded already.
+      available: `[B, M]`, or `[P, B, M]`.
+
+    Returns:
+      Embedding, batch without features, and `available`, with `[P * B, ...]` rows.
+    """
+    batch = batch._replace(features=OrderedDict(), length={})
+    if available.ndim == 2:
+        return embedding, batch, available
+    num_patterns, *_, num_modalities = available.shape
+    repeat = lambda x: jnp.tile(x, (num_patterns,) + (1,) * (x.ndim - 1))
+    return (*jax.tree.map(repeat, (embedding, batch)), available.reshape(-1, num_modalities))
 
 
 def cross_entropy(logits: Array, batch: Batch, axis_name: str | None = None) -> Array:

@@ -12,7 +12,17 @@ import jax
 import jax.numpy as jnp
 
 from cmarr_jax.config import EncoderConfig, TrainConfig, check_choice
-from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
+from cmarr_jax.methods.base import (
+    Method,
+    Params,
+    Stage,
+    Weights,
+    adam,
+    bind,
+    check_patterns,
+    cross_entropy,
+    each_pattern,
+)
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
 from cmarr_jax.types import Array, Batch
@@ -20,12 +30,17 @@ from cmarr_jax.types import Array, Batch
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Variants of the network."""
+    """Variants of the network and of its training."""
 
     fusion: str = "concat"  # L; or "attention"
+    availability_bits: bool = False  # D: the classifier is told what is available
+    late_logits: bool = False  # D: each available modality adds logits of its own
+    patterns: int = 1  # D: availability patterns of an utterance in one step; it is encoded once
+    hide: bool = True  # False: no modality is ever hidden, for a model of one condition
 
     def __post_init__(self):
         check_choice("fusion", self.fusion, FUSIONS)
+        check_patterns(self.patterns)
 
 
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
@@ -37,6 +52,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
     ) -> tuple[Array, dict[str, Array]]:
         apply, (encode_key, classify_key) = bind(model, params), jax.random.split(key)
         embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
+        embedding, batch, available = each_pattern(embedding, batch, available)
         logits = apply(embedding, available, train=True, rngs={"dropout": classify_key}, method="predict")
         value = cross_entropy(logits, batch, axis_name)
         return value, {"cross_entropy": value}
@@ -46,13 +62,14 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         loss=loss,
         stages=(
             Stage("complete", train.complete_epochs, hide=False),
-            Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
+            Stage("missing", train.missing_epochs, hide=options.hide, decay=train.decay),
         ),
         encode=lambda params, batch: bind(model, params)(batch, method="encode"),
         predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
         diagnose=lambda params, embedding, where: {},
         weights={},
         optimizer=adam(train),
+        patterns=options.patterns,
     )
 
 
@@ -64,8 +81,11 @@ class ZeroFill(nn.Module):
     options: Options = Options()
 
     def setup(self) -> None:
+        options = self.options
         self.encoders = UnimodalEncoders(self.config)
-        self.classifier = FusionClassifier(self.config, self.num_classes, self.options.fusion)
+        self.classifier = FusionClassifier(
+            self.config, self.num_classes, options.fusion, options.availability_bits, options.late_logits
+        )
 
     def encode(self, batch: Batch, *, train: bool = False) -> Array:
         """Embedding of every modality, `[B, M, D]`."""
@@ -73,7 +93,7 @@ class ZeroFill(nn.Module):
 
     def predict(self, embedding: Array, available: Array, *, train: bool = False) -> Array:
         """Logits `[B, K]` from the available modalities."""
-        return self.classifier(jnp.where(available[..., None], embedding, 0.0), train=train)
+        return self.classifier(jnp.where(available[..., None], embedding, 0.0), available, train=train)
 
     def __call__(self, batch: Batch) -> Array:
         return self.predict(self.encode(batch), batch.present)

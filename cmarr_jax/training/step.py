@@ -54,14 +54,18 @@ def make_train_step(method: Method, config: TrainConfig, axis_name: str | None =
         are their sum over devices.
     """
 
+    def draw(key: Array, present: Array) -> Array:
+        """Availability patterns `[B, M]`, or `[P, B, M]` where the method wants several."""
+        one = lambda key: sample_available(key, present, include_complete=config.include_complete)
+        return one(key) if method.patterns == 1 else jax.vmap(one)(jax.random.split(key, method.patterns))
+
     def train_step(
         state: ModelState, batch: Batch, key: Array, hide: Array, hyper: Hyperparameters
     ) -> tuple[ModelState, dict[str, Array]]:
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))  # other noise on each device
         pattern_key, loss_key = jax.random.split(key)
-        drawn = sample_available(pattern_key, batch.present, include_complete=config.include_complete)
-        available = jnp.where(hide, drawn, batch.present)
+        available = jnp.where(hide, draw(pattern_key, batch.present), batch.present)
         (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
             state.params, batch, available, loss_key, hyper.weights, axis_name
         )

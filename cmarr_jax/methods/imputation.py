@@ -1,0 +1,129 @@
+"""Imputation: the embedding of a missing modality is replaced by a guess from the available ones.
+
+`mean` guesses the mean embedding of the training data, `ridge` a linear map of the available embeddings. Both are
+fitted to the embeddings by least squares, behind a stop-gradient, while encoders and classifier are trained by
+cross-entropy on the completed embeddings.
+
+Marks C, L, D: docs/decisions.md.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cmarr_jax import losses
+from cmarr_jax.config import EncoderConfig, TrainConfig, check_choice
+from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
+from cmarr_jax.nn.encoders import UnimodalEncoders
+from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
+from cmarr_jax.types import Array, Batch
+
+GUESSES = ("mean", "ridge")
+WEIGHTS = {
+    "error": 1.0,  # D: weight of the guess's squared error, whose gradient reaches the guess only
+    "ridge": 1e-3,  # D: weight of the squared coefficients of the linear map
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Variants of the network."""
+
+    guess: str = "mean"  # L: or "ridge"
+    fusion: str = "concat"  # L; or "attention"
+
+    def __post_init__(self):
+        check_choice("guess", self.guess, GUESSES)
+        check_choice("fusion", self.fusion, FUSIONS)
+
+
+def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
+    """Imputation: complete data first, then a new availability pattern per utterance and reading."""
+    model = Imputation(encoders, num_classes, options)
+    return Method(
+        init=lambda key, batch: model.init(key, batch)["params"],
+        loss=lambda *args: loss(model, *args),
+        stages=(
+            Stage("complete", train.complete_epochs, hide=False),
+            Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
+        ),
+        encode=lambda params, batch: bind(model, params)(batch, method="encode"),
+        predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
+        diagnose=lambda params, embedding, where: {},
+        weights=WEIGHTS,
+        optimizer=adam(train),
+    )
+
+
+class Imputation(nn.Module):
+    """Encoders, a guess for each modality, classifier."""
+
+    config: EncoderConfig
+    num_classes: int
+    options: Options = Options()
+
+    def setup(self) -> None:
+        config = self.config
+        self.encoders = UnimodalEncoders(config)
+        self.classifier = FusionClassifier(config, self.num_classes, self.options.fusion)
+        num, size = config.num_modalities, config.embedding
+        self.mean = self.param("mean", nn.initializers.zeros, (num, size))
+        if self.options.guess == "ridge":
+            shape = (num * (size + 1), num * size)  # from the embeddings and what is available
+            self.coefficients = self.param("coefficients", nn.initializers.zeros, shape)
+
+    def encode(self, batch: Batch, *, train: bool = False) -> Array:
+        """Embedding of every modality, `[B, M, D]`."""
+        return self.encoders(batch, train=train)
+
+    def guess(self, embedding: Array, available: Array) -> Array:
+        """What each modality's embedding should be, from the available ones, `[B, M, D]`."""
+        if self.options.guess == "mean":
+            return jnp.broadcast_to(self.mean[None], embedding.shape)
+        centred = jnp.where(available[..., None], embedding - self.mean[None], 0.0)
+        inputs = jnp.concatenate([centred.reshape(len(embedding), -1), available.astype(embedding.dtype)], axis=-1)
+        return self.mean[None] + (inputs @ self.coefficients).reshape(embedding.shape)
+
+    def predict(self, embedding: Array, available: Array, *, train: bool = False) -> Array:
+        """Logits `[B, K]` from the available modalities."""
+        guessed = jax.lax.stop_gradient(self.guess(embedding, available))  # fitted by its own error only
+        return self.classifier(jnp.where(available[..., None], embedding, guessed), train=train)
+
+    def __call__(self, batch: Batch) -> Array:
+        return self.predict(self.encode(batch), batch.present)
+
+
+def loss(
+    model: Imputation,
+    params: Params,
+    batch: Batch,
+    available: Array,
+    key: Array,
+    weights: Weights,
+    axis_name: str | None = None,
+) -> tuple[Array, dict[str, Array]]:
+    """Cross-entropy on completed embeddings, and the squared error of the guess on hidden modalities.
+
+    The mean is fitted to all modalities that an utterance has, the linear map to the hidden ones.
+    """
+    apply, (encode_key, classify_key) = bind(model, params), jax.random.split(key)
+    embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
+    logits = apply(embedding, available, train=True, rngs={"dropout": classify_key}, method="predict")
+    target = jax.lax.stop_gradient(embedding)
+    counted = batch.present & batch.where[:, None]
+    mean = lambda points, where: losses.masked_mean(*losses.squared_error(points, target, where), axis_name=axis_name)
+    terms = {
+        "cross_entropy": cross_entropy(logits, batch, axis_name),
+        "mean_error": mean(jnp.broadcast_to(params["mean"][None], target.shape), counted),
+    }
+    total = terms["cross_entropy"] + weights["error"] * terms["mean_error"]
+    if model.options.guess == "ridge":
+        fixed = {**params, "mean": jax.lax.stop_gradient(params["mean"])}
+        guessed = bind(model, fixed)(target, available, method="guess")
+        terms["ridge_error"] = mean(guessed, counted & ~available)
+        penalty = jnp.mean(jnp.square(params["coefficients"]))
+        share = 1.0 if axis_name is None else 1.0 / jax.lax.axis_size(axis_name)
+        total += weights["error"] * terms["ridge_error"] + share * weights["ridge"] * penalty
+    return total, terms

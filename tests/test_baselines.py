@@ -1,0 +1,285 @@
+"""MMIN, CIF-MMIN, DiCMoR-like recovery, imputation, late fusion and zero-fill's variants: `baselines.py` has them."""
+
+from collections import OrderedDict
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from baselines import (
+    EVERY,
+    IMAGINING,
+    NEW,
+    TRAIN,
+    VARIANTS,
+    VECTORS,
+    config_of,
+    drawn,
+    first_params,
+    gradients,
+    gradients_of,
+    jitted_gradients,
+    jitted_step,
+    last_params,
+    method_of,
+    predict,
+    seven,
+    trained,
+)
+from tiny import make_batch, random_params
+
+from cmarr_jax.config import ModalityConfig
+from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.methods.cif_mmin import pair_weights
+from cmarr_jax.methods.late_fusion import fuse, log_prior
+from cmarr_jax.nn.imagination import Imagination
+from cmarr_jax.training.step import first_state
+
+TARGETED = {  # terms whose target is hidden from the input; late fusion trains each modality, hidden or not
+    "mmin": {"imagination"},
+    "cif_mmin": {"imagination", "consistency"},
+    "dicmor": {"squared_error"},
+    "mean": {"mean_error"},
+    "ridge": {"mean_error", "ridge_error"},
+    "zero_fill": set(),
+}
+
+
+def fill(batch, keep, value_of):
+    """Replaces the features of what is not kept, `[B, M]`, by `value_of(features)`."""
+    columns = enumerate(batch.features.items())
+    features = OrderedDict((name, jnp.where(keep[:, [m]], values, value_of(values))) for m, (name, values) in columns)
+    return batch._replace(features=features)
+
+
+@pytest.mark.parametrize("names", [("left", "right"), ("audio", "video", "text", "valence")], ids=["two", "four"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_shapes_with_other_modalities(variant, names):
+    kinds = ("vector", "conv", "lstm", "vector")
+    modalities = tuple(ModalityConfig(name, 3 + i, kinds[i]) for i, name in enumerate(names))
+    method, batch = make_method(config_of(variant, modalities)), make_batch(modalities, size=5)
+    params = jax.eval_shape(method.init, jax.random.key(0), batch)
+    encoded = jax.eval_shape(method.encode, params, batch)
+    assert jax.eval_shape(method.predict, params, encoded, batch.present).shape == (5, 4)
+    available = drawn(variant, batch.present)
+    value, terms = jax.eval_shape(method.loss, params, batch, available, jax.random.key(0), method.weights)
+    scalars = jax.eval_shape(method.diagnose, params, encoded, batch.where)
+    chex.assert_shape([value, *jax.tree.leaves((terms, scalars))], ())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_stages(variant):
+    method = method_of(variant)
+    assert [(stage.epochs, stage.hide, stage.decay) for stage in method.stages] == [(3, False, False), (5, True, True)]
+    assert method.stages[-1].from_best == method.stages[-1].fresh_optimizer == (variant in IMAGINING)
+    shapes = jax.eval_shape(method.init, jax.random.key(0), seven())
+    for stage in method.stages:
+        assert set(stage.weights) <= set(method.weights)
+        if stage.begin:
+            chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(stage.begin, shapes), shapes)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_losses_fall_in_both_stages(variant):
+    for terms in trained(variant).terms:
+        loss = np.array([float(aux["loss"]) for aux in terms])
+        assert np.isfinite(loss).all()
+        assert loss[-5:].mean() < loss[:5].mean() - 0.05 * abs(loss[:5].mean())  # patterns differ from step to step
+
+
+@pytest.mark.parametrize("variant", NEW)
+def test_the_total_is_the_sum_with_the_stages_weights(variant):
+    method = method_of(variant)
+    for stage, steps in zip(method.stages, trained(variant).terms, strict=True):
+        weights, last = {**method.weights, **stage.weights}, steps[-1]
+        total = last["cross_entropy"] + sum(weights[name] * last[name] for name in weights)
+        np.testing.assert_allclose(last["loss"], total, rtol=1e-5)
+        assert set(last) == {"cross_entropy", "loss", "grad_norm", *weights}
+
+
+@pytest.mark.parametrize("variant", IMAGINING)
+def test_the_teacher_is_the_student_of_stage_1_and_stays_frozen(variant):
+    (_, first), (begin, last) = trained(variant).states
+    student = first.params["student"]
+    assert first.params["imagines"] == first.average["imagines"] == 0.0
+    for state in (begin, last):
+        assert state.params["imagines"] == 1.0
+        assert state.average["imagines"] > 0.99
+        for name, part in state.params["teacher"].items():
+            chex.assert_trees_all_equal(part, student[name])
+            chex.assert_trees_all_close(state.average["teacher"][name], part, rtol=1e-5)
+    moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), last.params["student"]["encoders"], student["encoders"])
+    assert max(jax.tree.leaves(moved)) > 1e-3
+    untouched = [("imagination", first, first_params(variant))]  # by stage 1
+    if variant == "mmin":
+        untouched.append(("complete_classifier", last, first.params))  # by stage 2
+    for name, state, before in untouched:
+        chex.assert_trees_all_equal(state.params["student"][name], before["student"][name])
+
+
+@pytest.mark.parametrize("variant", IMAGINING)
+def test_the_stage_chooses_what_the_classifier_reads(variant):
+    first, last, batch = first_params(variant), last_params(variant), seven()
+    encoded = method_of(variant).encode(first, batch)
+    logits = lambda params: predict(variant)(params, encoded, EVERY)
+    assert np.abs(logits(last) - logits(first)).max() > 1e-2
+    for params in (first, last):
+        other = jax.tree.map(lambda x: 2 * x, params["student"]["imagination"])
+        changed = logits({**params, "student": {**params["student"], "imagination": other}})
+        assert np.array_equal(changed, logits(params)) == (params is first)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_hidden_modality_is_never_read_by_predict(variant):
+    for params in (first_params(variant), last_params(variant)):
+        encoded = method_of(variant).encode(params, seven())
+        expected = predict(variant)(params, encoded, EVERY)
+        chex.assert_shape(expected, (7, 4))
+        assert np.isfinite(expected).all()
+        poisoned = jax.tree.map(lambda x: jnp.where(EVERY[..., None], x, jnp.nan), encoded)
+        chex.assert_trees_all_equal(predict(variant)(params, poisoned, EVERY), expected)
+        # What is available is read.
+        other = jax.tree.map(
+            lambda x: jnp.where(EVERY[..., None], x + jnp.arange(float(x.shape[-1]))[None, None], x), encoded
+        )
+        assert (np.abs(predict(variant)(params, other, EVERY) - expected).max(axis=1) > 1e-4).all()
+
+
+@pytest.mark.parametrize("variant", TARGETED)
+def test_hidden_features_reach_the_loss_as_a_target_only(variant):
+    params, batch = last_params(variant), seven()
+    (_, by_features), _, terms = gradients(variant, params, batch, EVERY)
+    for column, grad in enumerate(by_features.values()):
+        assert not grad[~EVERY[:, column]].any()
+        assert grad[EVERY[:, column]].any()
+    _, _, other = gradients(variant, params, fill(batch, EVERY, lambda x: x + 1.0), EVERY)
+    assert {name for name in terms if not np.array_equal(terms[name], other[name])} == TARGETED[variant]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_absent_modalities_and_fillers_do_not_count(variant):
+    params = last_params(variant)
+    present = EVERY.at[2].set(False)  # one row has nothing at all
+    batch = seven()._replace(present=present, where=jnp.arange(7) < 6)
+    available = present.at[6, 0].set(False).at[3, 1].set(False)
+    (expected, _), *values = gradients(variant, params, batch, available)
+    chex.assert_tree_all_finite((expected, values))
+    changed = fill(batch, present, lambda x: jnp.full_like(x, jnp.nan))
+    changed = fill(changed, jnp.broadcast_to(batch.where[:, None], (7, 3)), lambda x: x + 1.0)
+    changed = changed._replace(label=batch.label.at[6].set(0))
+    (found, _), *others = gradients(variant, params, changed, available)
+    chex.assert_trees_all_close((found, others), (expected, values), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("variant", "term", "reached"),
+    [
+        ("mmin", "imagination", {"encoders", "imagination"}),
+        ("mmin", "cycle", {"encoders", "imagination", "imagination_back"}),
+        ("cif_mmin", "contrast", {"invariant_encoders", "heads_0", "heads_1", "heads_2", "raw_temperature"}),
+        ("cif_mmin", "imagination", {"encoders", "invariant_encoders", "missing", "imagination"}),
+        ("cif_mmin", "consistency", {"invariant_encoders", "missing"}),
+        ("dicmor", "nll", {"flows", "prior_mean"}),
+        ("dicmor", "squared_error", {"repair"}),  # not the flows
+    ],
+)
+def test_what_each_term_reaches(variant, term, reached):
+    params, nothing = last_params(variant), dict.fromkeys(method_of(variant).weights, 0.0)
+    without, alone = (
+        gradients(variant, params, seven(), EVERY, **weights)[0][0] for weights in (nothing, {**nothing, term: 1.0})
+    )
+    if variant in IMAGINING:
+        assert not any(leaf.any() for leaf in jax.tree.leaves([alone["teacher"], alone["imagines"]]))
+        without, alone = without["student"], alone["student"]
+    size = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), alone, without)
+    assert {name for name, part in size.items() if max(jax.tree.leaves(part)) > 1e-6} == reached
+
+
+@pytest.mark.parametrize("variant", ["cif_mmin", "dicmor", "ridge"])
+def test_shares_of_two_devices_add_up(variant):
+    params, weights, batch = last_params(variant), dict(method_of(variant).weights), make_batch(VECTORS, size=14)
+    available = drawn(variant, jnp.tile(EVERY, (2, 1)))
+    present = jnp.tile(EVERY, (2, 1)) | (jnp.arange(14) % 3 > 0)[:, None]
+    batch = batch._replace(present=present, where=jnp.arange(14) != 12)
+    (expected, _), *values = jitted_gradients(variant)(params, batch, available, weights)
+    axis = available.ndim - 2
+    halves = jax.tree.map(lambda x: x.reshape(2, 7, *x.shape[1:]), batch)
+    share = lambda batch, available: gradients_of(variant)(params, batch, available, weights, "batch")
+    mapped = jax.vmap(share, in_axes=(0, axis), axis_name="batch")
+    split = available.reshape(*available.shape[:axis], 2, 7, 3)
+    (found, _), *others = jax.tree.map(lambda x: x.sum(0), jax.jit(mapped)(halves, split))
+    chex.assert_trees_all_close((found, others), (expected, values), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "change", "text"),
+    [
+        ("mmin", {"num_blocks": 0}, "num_blocks must be at least 1, found 0"),
+        ("cif_mmin", {"widths": ()}, r"widths must be positive and at least one, found \(\)"),
+        ("cif_mmin", {"min_temperature": 1.0}, "0 < min_temperature < max_temperature is needed, found 1.0, 1.0"),
+        ("dicmor", {"flow_layers": 3}, "flow_layers must be even"),
+        ("dicmor", {"repair_ratio": 0}, "repair_ratio and flow_log_scale_bound must be positive, found 8, 0 and 2.0"),
+        ("dicmor", {"prior": "fixed"}, "prior must be one of learned, random; found 'fixed'"),
+        ("mean", {"guess": "median"}, "guess must be one of mean, ridge; found 'median'"),
+        ("zero_fill", {"patterns": 0}, "patterns must be at least 1, found 0"),
+        ("late_fusion", {"weights": {"prior": 1.0}}, "no loss weight 'prior'"),
+    ],
+)
+def test_options_out_of_range_raise(variant, change, text):
+    with pytest.raises(ValueError, match=text):
+        make_method(config_of(variant, **change))
+
+
+def test_pair_weights():
+    assert pair_weights(["audio", "video", "text"]) == [0.5, 0.25, 0.25]
+    assert pair_weights(["text", "audio", "video"]) == [0.25, 0.25, 0.5]
+    assert pair_weights(["audio", "video", "valence"]) == [1 / 3] * 3
+    assert pair_weights(["left", "right"]) == [1.0]
+
+
+@pytest.mark.parametrize("with_invariant", [False, True], ids=["mmin", "cif_mmin"])
+def test_the_imagination_step_by_step(with_invariant):
+    """In numpy, block by block, as described for either method."""
+    imagination = Imagination((6, 4), 3)
+    x, invariant = np.random.default_rng(0).normal(size=(2, 5, 2, 4)).astype(np.float32)
+    arguments = (x, invariant) if with_invariant else (x,)
+    params = random_params(lambda key, _: imagination.init(key, *arguments)["params"], None)
+    dense = lambda weights, x: x @ np.asarray(weights["kernel"]) + np.asarray(weights["bias"])
+    x, shared, latents = x.reshape(5, 8), invariant.reshape(5, 8), []
+    output, point = (x, None) if with_invariant else (np.zeros_like(x), x)
+    for number in range(3):
+        block = params[f"block_{number}"]
+        point = output + shared if with_invariant else point + output
+        hidden = dense(block["Dense_0"], point)
+        latents.append(dense(block["latent"], np.where(hidden > 0, hidden, 0.01 * hidden)))
+        output = dense(block["output"], np.maximum(dense(block["Dense_1"], latents[-1]), 0))
+    expected = dense(params["imagined"], np.maximum(dense(params["hidden"], point + output), 0))
+    found, found_latents = imagination.apply({"params": params}, *arguments)
+    np.testing.assert_allclose(found.reshape(5, 8), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found_latents, np.stack(latents, axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_late_fusion_is_bayes_rule_for_modalities_independent_given_the_class():
+    """Gaussians of unit variance around means of the classes; the exact posterior by hand, from the joint density."""
+    rng = np.random.default_rng(0)
+    share, centre = np.array([0.1, 0.2, 0.3, 0.4]), rng.normal(size=(3, 4, 2))
+    x = rng.normal(size=(7, 3, 2))
+    log_density = -0.5 * ((x[:, :, None] - centre[None]) ** 2).sum(-1)  # [B, M, K], up to a constant
+    joint = np.log(share) + (log_density * np.asarray(EVERY)[..., None]).sum(1)
+    expected = np.exp(joint) / np.exp(joint).sum(1, keepdims=True)
+    logits = np.log(share) + log_density + rng.normal(size=(7, 3, 1))  # posteriors of one modality, not normalised
+    found = fuse(jnp.where(EVERY[..., None], logits, jnp.nan), jnp.log(share) + 5.0, EVERY)
+    np.testing.assert_allclose(jax.nn.softmax(found), expected, rtol=1e-4, atol=1e-6)
+    nothing = fuse(jnp.asarray(logits), jnp.log(share), jnp.zeros((7, 3), bool))
+    np.testing.assert_allclose(jax.nn.softmax(nothing), np.tile(share, (7, 1)), rtol=1e-5)
+
+
+def test_late_fusion_learns_the_shares_of_the_classes():
+    batch = make_batch(VECTORS, size=12)._replace(label=jnp.array([0] * 6 + [1] * 3 + [2] * 2 + [3], jnp.int32))
+    state = first_state(method_of("late_fusion"), TRAIN, first_params("late_fusion"))
+    for step in range(60):
+        hyper = hyperparameters_of(config_of("late_fusion"))._replace(learning_rate=0.02 if step < 30 else 0.004)
+        state, _ = jitted_step("late_fusion")(state, batch, jax.random.key(step), True, hyper)
+    share = jax.nn.softmax(log_prior(state.params))
+    np.testing.assert_allclose(np.log(share), np.log(np.array([6, 3, 2, 1]) / 12), atol=0.1)
