@@ -30,8 +30,29 @@ TABLE_ROWS = {
     "cm_arr_no_flow": TableRow("CM-ARR, no flow (zeros)", "cm_arr", options={"recovery": "zeros"}),
     "cm_arr_no_refinement": TableRow("CM-ARR, no refinement", "cm_arr", weights={"refinement": 0.0}),
     "cm_arr_clean_target": TableRow("CM-ARR, target without dropout", "cm_arr", options={"clean_target": True}),
+    "cm_arr_cross_entropy": TableRow(
+        "CM-ARR's network, cross-entropy alone",
+        "cm_arr",
+        weights=dict.fromkeys(("alignment", "nll", "squared_error", "refinement"), 0.0),
+    ),
+    "zero_fill_told": TableRow(
+        "Zero-fill, told what is missing, two patterns a step, late logits",
+        "zero_fill",
+        options={"availability_bits": True, "patterns": 2, "late_logits": True},
+    ),
+    "late_fusion": TableRow("Late fusion", "late_fusion"),
+    "impute_mean": TableRow("Imputation by the mean", "imputation"),
+    "impute_ridge": TableRow("Imputation by ridge regression", "imputation", options={"guess": "ridge"}),
+    "mmin": TableRow("MMIN", "mmin"),
+    "cif_mmin": TableRow("CIF-MMIN", "cif_mmin"),
+    "dicmor": TableRow("DiCMoR-like", "dicmor"),
 }
 DEFAULT_ROWS = ("zero_fill", "cm_arr", "cm_arr_no_alignment", "cm_arr_no_flow", "cm_arr_no_refinement")
+
+
+def small_options(blocks: list[int], flow: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """Options for networks smaller than the published ones: widths of MMIN's blocks, layers and width of a flow."""
+    return {"mmin": {"widths": blocks}, "cif_mmin": {"widths": blocks}, "dicmor": flow}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +154,8 @@ CONVERGED = TrainConfig(
 SYNTHETIC = Preset(
     # Small enough for two CPU cores. An epoch has 70 steps, so fewer epochs without improvement end a stage.
     encoders={"embedding": 32, "conv_channels": 16, "dropout": 0.3},
-    options={"cm_arr": {"flow_layers": 4, "flow_hidden": 32, "projection": 32}},
+    options=small_options([64, 32, 16], {"flow_layers": 4, "flow_hidden": 32})
+    | {"cm_arr": {"flow_layers": 4, "flow_hidden": 32, "projection": 32}},
     weights={"cm_arr": {"alignment": 0.03, "refinement": 0.3}},
     train=dataclasses.replace(CONVERGED, complete_epochs=10, missing_epochs=80, patience=8, batch_size=64),
     learning_rate=2e-3,
@@ -151,7 +173,8 @@ MSP_IMPROV = dataclasses.replace(IEMOCAP, learning_rate=5e-4)  # L
 VECTORS = Preset(
     # One vector per utterance: a smaller network.
     encoders={"embedding": 64},
-    options={"cm_arr": {"flow_layers": 6, "flow_hidden": 64, "projection": 32}},
+    options=small_options([128, 64, 32], {"flow_layers": 6, "flow_hidden": 64})
+    | {"cm_arr": {"flow_layers": 6, "flow_hidden": 64, "projection": 32}},
     train=CONVERGED,
     learning_rate=1e-3,
 )
@@ -161,7 +184,8 @@ MMIN_SCHEDULE = dataclasses.replace(IEMOCAP, train=TrainConfig())  # L: 20 + 60 
 SMOKE = Preset(
     # As little as exercises every line; its numbers mean nothing.
     encoders={"embedding": 8, "conv_channels": 4},
-    options={"cm_arr": {"flow_layers": 2, "flow_hidden": 8, "projection": 8}},
+    options=small_options([16, 8, 4], {"flow_layers": 2, "flow_hidden": 8})
+    | {"cm_arr": {"flow_layers": 2, "flow_hidden": 8, "projection": 8}},
     train=dataclasses.replace(CONVERGED, complete_epochs=1, missing_epochs=2, batch_size=32, min_epoch_steps=0,
                               eval_batch_size=64),
     learning_rate=1e-3,

@@ -1,4 +1,4 @@
-"""Rows of results -> the table, as `table.csv` and `table.md`. `python -m experiments.report DIR` makes it again.
+"""The runs of a folder -> `results.jsonl`, `table.csv`, `table.md`; `python -m experiments.report DIR` repeats it.
 
 Seeds of one fold share their test data, so they are averaged first: a mean is over folds, of the means over seeds. The
 95 % interval is Student's, over the folds; with a single fold it is over the seeds. Folds share most of their training
@@ -10,7 +10,7 @@ import io
 import json
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -18,8 +18,11 @@ from scipy import stats
 
 from cmarr_jax.metrics import uar, war
 from cmarr_jax.training.schedule import BUDGET, STATUS
+from experiments.datasets import SYNTHETIC_NAME
 from experiments.presets import TABLE_ROWS
-from experiments.results import METRICS, Row, read_rows
+from experiments.results import METRICS, Row, write_rows
+from experiments.results_folder import CONFIG
+from experiments.units import read_rows
 
 AVERAGE = "average"
 BAYES_WAR, BAYES_UAR = "bayes_war", "bayes_uar"
@@ -141,15 +144,47 @@ def run_notes(rows: list[Row]) -> list[str]:
     return notes
 
 
+def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
+    """Title and notes of the table, from its `config.json`."""
+    data, notes = config["data"], []
+    synthetic = data["name"] == SYNTHETIC_NAME
+    if synthetic:
+        notes.append(
+            "Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same "
+            "test utterances, by the optimal rule of each metric."
+        )
+    if config["smoke"]:
+        notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
+    notes.append(
+        f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}`; {counted(len(config['folds']), 'fold')}, "
+        f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
+    )
+    return f"CM-ARR on {'synthetic data' if synthetic else data['name']}", notes
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 fold`, `2 folds`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def stopping_text(statuses: list[str]) -> str:
     """How runs ended, for example `5 converged, 1 stopped by the budget`; a diverged run has no score."""
     counts = Counter(statuses)
     return ", ".join(f"{counts[status]} {status}" for status in STATUS if counts[status])
 
 
-def write_tables(folder: Path, title: str, notes: list[str]) -> str:
-    """Writes `table.csv` and `table.md` from the results of a folder and returns the Markdown."""
+def write_tables(folder: Path) -> str:
+    """Writes `results.jsonl`, `table.csv` and `table.md` from the runs of a folder and returns the Markdown.
+
+    Raises:
+      FileNotFoundError: if the folder holds no finished run.
+      ValueError: if a record cannot be read.
+    """
     rows = read_rows(folder)
+    if not rows:
+        raise FileNotFoundError(f"{folder} holds no finished run; train some with experiments.reproduce --out {folder}")
+    write_rows(folder, rows)
+    title, notes = headings(json.loads((folder / CONFIG).read_text()))
     (folder / "table.csv").write_text(to_csv(rows))
     markdown = to_markdown(rows, title, notes)
     (folder / "table.md").write_text(markdown)
@@ -194,8 +229,7 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
     Args:
       folder: What `python -m experiments.reproduce --out` wrote.
     """
-    config = json.loads((folder / "config.json").read_text())
-    print(write_tables(folder, config["title"], config["notes"]))
+    print(write_tables(folder))
 
 
 if __name__ == "__main__":

@@ -1,30 +1,31 @@
 """Trains the methods of the table on every fold and seed, and prints the table. See `--help`."""
 
+import contextlib
 import dataclasses
 import datetime
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
 from cmarr_jax.config import RunConfig, check_choice
-from cmarr_jax.data.corpus import ArchiveError, Corpus
+from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.device import modality_configs
 from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
-from cmarr_jax.training.checkpoint import to_json
 from cmarr_jax.training.processes import first_process_first, is_first
 from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.datasets import SYNTHETIC_NAME, Source, load_archive, load_synthetic
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
 from experiments.presets import DEFAULT_ROWS, PRESETS, Changes, Preset, default_preset
 from experiments.provenance import commit, device_text, versions
-from experiments.report import BAYES_UAR, BAYES_WAR, write_tables
-from experiments.results import FILE, Row, append_rows, read_rows, rows_from_counts
+from experiments.report import BAYES_UAR, BAYES_WAR, counted, write_tables
+from experiments.results import FILE
+from experiments.results_folder import CONFIG, new_name, open_folder
 from experiments.table import Table, train_table
+from experiments.units import Unit, is_finished, read_rows, write_counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +44,14 @@ class Arguments:
     """Which rows of the table to train; all are in experiments/presets.py."""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Seeds per fold: 0 to N - 1."""
+    only: tuple[str, ...] = ("*",)
+    """Train only the runs whose ROW/FOLD_seedN one of these patterns matches, such as `cm_arr/01F_seed*`."""
     folds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
     """Groups of speakers. Not used where every session has two speakers (one fold per speaker) or the archive has its
     own split."""
     out: Path | None = None
-    """Output folder, new or empty; by default a new one in `runs/`."""
+    """Output folder; by default a new one in `runs/`. If it holds a table, what it lacks is trained: rows, seeds, and
+    runs that were interrupted. Everything else must be as it was."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The smallest run that touches everything, in about a minute; its numbers mean nothing."""
     memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
@@ -72,32 +76,38 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     rows = dict.fromkeys(arguments.methods)
     configs = {name: preset.run_config(name, modalities, source.corpus.num_classes) for name in rows}
     table = Table(
-        source.corpus, folds, configs, arguments.seeds, preset.max_frames, preset.quick_compile, arguments.memory
+        source.corpus,
+        folds,
+        configs,
+        arguments.seeds,
+        preset.max_frames,
+        preset.quick_compile,
+        arguments.memory,
+        arguments.only,
     )
-    folder, (title, notes) = None, headings(source, folds, arguments)
+    folder = None
     if is_first():
-        folder = make_folder(arguments.out, source.name)
-        write_config(folder, title, notes, arguments, preset, source, folds, configs)
-        if source.oracle is not None:
-            append_rows(folder, ceiling_rows(source.corpus, source.oracle, folds))
-    console.print(f"{title}. {len(source.corpus)} utterances, {len(folds)} folds, {arguments.seeds} seeds -> {folder}")
+        folder = arguments.out or new_name(source.name)
+        open_folder(folder, settings(arguments, preset, source, folds, configs))
+        write_ceiling(folder, source, folds)
+    text = f"{len(source.corpus)} utterances, {counted(len(folds), 'fold')}, {counted(arguments.seeds, 'seed')}"
+    console.print(f"{source.name}: {text} -> {folder}", soft_wrap=True)
     stopped = False
     try:
         train_table(folder, table, console, start_up)
     except KeyboardInterrupt:
         stopped = True
-        console.print("Stopped; what was finished is kept.")
+        console.print(f"Stopped; what was finished is kept. Go on with --out {folder}", soft_wrap=True)
     if folder is None:
         return
-    diverged = False
-    if (folder / FILE).exists():
-        markdown = write_tables(folder, title, notes)
+    finished = read_rows(folder)
+    if finished:
+        markdown = write_tables(folder)
         console.print(Markdown(markdown) if console.is_terminal else markdown, markup=False, soft_wrap=True)
-        console.print(f"Written: {folder}/table.md, table.csv, {FILE}, config.json", soft_wrap=True)
-        diverged = any(row.status == STATUS[DIVERGED] for row in read_rows(folder))
+        console.print(f"Written: {folder}/table.md, table.csv, {FILE}, {CONFIG}", soft_wrap=True)
     if stopped:
         raise SystemExit(130)
-    if diverged:
+    if any(row.status == STATUS[DIVERGED] for row in finished):
         raise SystemExit(1)
 
 
@@ -121,65 +131,33 @@ def load(arguments: Arguments) -> tuple[Preset, Source]:
     return preset, archive or load_synthetic(preset)
 
 
-def ceiling_rows(corpus: Corpus, oracle: tuple[np.ndarray, np.ndarray], folds: list[FoldSplit]) -> list[Row]:
-    """Rows of Bayes' rule on the test utterances of each fold.
+def write_ceiling(folder: Path, source: Source, folds: list[FoldSplit]) -> None:
+    """Scores Bayes' rule on the test utterances of each fold, where the data set knows it, unless it is there.
 
     Each metric has its own best rule, hence two rows: the most probable class for WAR, the likeliest class for UAR.
     """
+    if source.oracle is None:
+        return
     from data_prep.synthetic.generative import oracle_counts
 
-    log_likelihood, log_prior = oracle
-    rows = []
+    log_likelihood, log_prior = source.oracle
     for name, prior in ((BAYES_WAR, log_prior), (BAYES_UAR, None)):
         for fold in folds:
-            counts = oracle_counts(corpus.label[fold.test], log_likelihood[fold.test], prior)
-            rows += rows_from_counts(name, fold.name, 0, corpus.modalities, counts)
-    return rows
+            unit = Unit(name, fold.name, 0)
+            if not is_finished(folder, unit):
+                counts = oracle_counts(source.corpus.label[fold.test], log_likelihood[fold.test], prior)
+                with contextlib.suppress(FileExistsError):  # another command has just written it
+                    write_counts(folder, unit, source.corpus.modalities, counts)
 
 
-def make_folder(out: Path | None, name: str) -> Path:
-    """The output folder, made if needed. Raises FileExistsError if it holds something."""
-    folder = out or Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty; name a new folder with --out, or delete it")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def headings(source: Source, folds: list[FoldSplit], arguments: Arguments) -> tuple[str, list[str]]:
-    """Title and notes of the table."""
-    title = "CM-ARR on synthetic data" if source.oracle is not None else f"CM-ARR on {source.name}"
-    notes = []
-    if source.oracle is not None:
-        notes.append(
-            "Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same "
-            "test utterances, by the optimal rule of each metric."
-        )
-    if arguments.smoke:
-        notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
-    notes.append(
-        f"Data: `{source.name}`, SHA-256 `{source.digest[:16]}`; {counted(len(folds), 'fold')}, "
-        f"{counted(arguments.seeds, 'seed')}; {device_text()}; commit `{commit()}`."
-    )
-    return title, notes
-
-
-def write_config(
-    folder: Path,
-    title: str,
-    notes: list[str],
-    arguments: Arguments,
-    preset: Preset,
-    source: Source,
-    folds: list[FoldSplit],
-    configs: dict[str, RunConfig],
-) -> None:
-    """Writes how the numbers were made: command, data, folds, preset, configurations, versions, commit."""
-    config = {
-        "title": title,
-        "notes": notes,
+def settings(
+    arguments: Arguments, preset: Preset, source: Source, folds: list[FoldSplit], configs: dict[str, RunConfig]
+) -> dict[str, Any]:
+    """How the numbers are made: command, data, folds, preset, configurations, versions, commit."""
+    return {
         "command": [sys.executable, "-m", "experiments.reproduce", *sys.argv[1:]],
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "smoke": arguments.smoke,
         "data": {
             "name": source.name,
             "path": arguments.data,
@@ -196,12 +174,6 @@ def write_config(
         "devices": device_text(),
         "commit": commit(),
     }
-    (folder / "config.json").write_text(to_json(config, indent=1) + "\n")
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 fold`, `2 folds`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def run_command() -> None:

@@ -1,7 +1,8 @@
-"""Results as rows of one long table, one JSON object a line: method, fold, seed, condition, scores, counts, status."""
+"""Results as rows of one long table: method, fold, seed, condition, scores, counts, status.
 
-import json
-import math
+`results.jsonl` holds them, one JSON object a line. It is made from the folders of the runs (`units.py`).
+"""
+
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,9 +60,9 @@ def rows_from_counts(
     ]
 
 
-def append_rows(folder: Path, rows: Iterable[Row]) -> None:
-    """Adds rows to the results file of a folder. A half line that a killed process left at its end is cut off."""
-    append_lines(folder / FILE, (row._asdict() for row in rows))
+def write_rows(folder: Path, rows: Iterable[Row]) -> None:
+    """Writes the results file of a folder anew."""
+    (folder / FILE).write_text("".join(to_json(row._asdict()) + "\n" for row in rows))
 
 
 def append_lines(path: Path, values: Iterable[dict]) -> None:
@@ -79,21 +80,3 @@ def complete_lines(path: Path) -> list[str]:
     """The lines of a file; a half line at its end, which a killed process left, is left out."""
     text = path.read_text()
     return text[: text.rfind("\n") + 1].splitlines()
-
-
-def read_rows(folder: Path) -> list[Row]:
-    """The rows of a results folder.
-
-    Raises:
-      ValueError: if a complete line is not a row.
-    """
-    path = folder / FILE
-    rows = []
-    for number, line in enumerate(complete_lines(path), 1):
-        try:
-            row = Row(**json.loads(line))
-        except (TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}, line {number} is not a result ({error}); delete the line") from error
-        number_of = lambda score: math.nan if score is None else score
-        rows.append(row._replace(war=number_of(row.war), uar=number_of(row.uar)))
-    return rows

@@ -48,7 +48,7 @@ def main(arguments: Arguments) -> bool:
             f"these data are not those the model was trained on (SHA-256 {source.digest[:16]}, "
             f"then {table_config['data']['sha256'][:16]}); give the archive of that time with --data"
         )
-    folds = make_folds(source.corpus, num_folds=max(saved.record["num_folds"], 3))
+    folds = make_folds(source.corpus, num_folds=max(len(table_config["folds"]), 3))
     number = [fold.name for fold in folds].index(saved.record["fold"])
     stacked = stack_folds(folds)
     fold = jax.tree.map(lambda part: part[number], stacked)

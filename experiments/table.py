@@ -1,6 +1,8 @@
-"""Trains every method, fold and seed of a table and writes each run as it is finished."""
+"""Trains what a table lacks, every method, fold and seed, and writes each run as it is finished."""
 
+import contextlib
 import dataclasses
+import fnmatch
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -17,17 +19,18 @@ from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.device import DeviceCorpus, to_device
 from cmarr_jax.data.folds import Fold, FoldSplit, stack_folds
-from cmarr_jax.data.names import as_file_name
 from cmarr_jax.methods import hyperparameters_of, make_method
-from cmarr_jax.training.checkpoint import save_run
-from cmarr_jax.training.processes import smallest
-from cmarr_jax.training.run import RunResult, history_by_stage, make_train_run
-from cmarr_jax.training.schedule import DIVERGED, MISMATCH, STATUS, used_stages
+from cmarr_jax.training.checkpoint import delete_partial
+from cmarr_jax.training.processes import gather, smallest
+from cmarr_jax.training.run import RunResult, make_train_run
+from cmarr_jax.training.schedule import MISMATCH, STATUS
 from cmarr_jax.training.sweep import Runs, stack_runs
 from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory, compile_sweep
 from experiments.jax_setup import QUICK_COMPILE, StartUp
 from experiments.report import stopping_text
-from experiments.results import Row, append_rows, rows_from_counts
+from experiments.results import Row, rows_from_counts
+from experiments.results_folder import own_row
+from experiments.units import Unit, is_finished, write_unit
 
 T = TypeVar("T")
 
@@ -44,6 +47,7 @@ class Table:
       max_frames: Longer sequences are averaged down to this many frames.
       quick_compile: Whether CPU programs are compiled in half the time, for slightly slower steps.
       memory: GiB to plan for; `None`: what is free.
+      only: Patterns of the runs to train, such as `cm_arr/01F_seed*`.
     """
 
     corpus: Corpus
@@ -53,18 +57,34 @@ class Table:
     max_frames: int | None = None
     quick_compile: bool = False
     memory: float | None = None
+    only: tuple[str, ...] = ("*",)
 
     @property
     def units(self) -> list[tuple[int, int]]:
         """Fold and seed of each run of a row."""
         return [(fold, seed) for seed in range(self.seeds) for fold in range(len(self.folds))]
 
+    def unit(self, row: str, number: int) -> Unit:
+        """The name of one run."""
+        fold, seed = self.units[number]
+        return Unit(row, self.folds[fold].name, seed)
+
+    def missing(self, folder: Path | None, row: str) -> np.ndarray:
+        """Numbers of the runs of a row that are wanted and not in the folder, the same in every process."""
+        missing = np.zeros(len(self.units), bool)
+        if folder is not None:
+            for number in range(len(self.units)):
+                unit = self.unit(row, number)
+                wanted = any(fnmatch.fnmatchcase(unit.path.as_posix(), pattern) for pattern in self.only)
+                missing[number] = wanted and not is_finished(folder, unit)
+        return np.flatnonzero(gather(missing)[: len(missing)])  # as the first process, which has the folder, sees it
+
 
 def train_table(folder: Path | None, table: Table, console: Console, start_up: StartUp) -> None:
-    """Trains all rows of a table and writes the runs of each call once it is finished.
+    """Trains what the folder lacks, row by row, and writes each run once it is finished.
 
     Compilations, two at a time, go on in the background while earlier rows are trained. Both are waited for outside of
-    the main thread, so that Ctrl-C is answered at once.
+    the main thread, so that Ctrl-C is answered at once. A row that another command is training is left to it.
 
     Args:
       folder: Where to write; `None` in processes that do not write.
@@ -72,14 +92,13 @@ def train_table(folder: Path | None, table: Table, console: Console, start_up: S
       console: For the progress bar.
       start_up: Told when data and the first program are ready.
     """
+    missing = {name: len(table.missing(folder, name)) for name in table.configs}
+    if not sum(missing.values()):
+        console.print("Nothing is left to train.")
+        return
     data = to_device(table.corpus, max_frames=table.max_frames)
     start_up.lap("data")
-    fold_index, seeds = (list(column) for column in zip(*table.units, strict=True))
     stacked = stack_folds(table.folds)
-    runs = {
-        name: stack_runs(stacked, fold_index, seeds, [hyperparameters_of(config)] * len(seeds))
-        for name, config in table.configs.items()
-    }
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("models,"),
         TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
@@ -88,24 +107,59 @@ def train_table(folder: Path | None, table: Table, console: Console, start_up: S
     try:
         with Progress(*columns, console=console) as progress:
             log = lambda text: progress.print(text, soft_wrap=True)
-            task = progress.add_task("", total=len(seeds) * len(runs))
+            task = progress.add_task("", total=sum(missing.values()))
+            runs = {name: runs_of(table, stacked, name) for name, count in missing.items() if count}
             compiling = compile_all(compiler, data, stacked, table, runs, log)
-            for name in table.configs:
+            for name in runs:
                 progress.update(task, description=name)
                 sweep = compiling[name].result()
                 if start_up.parts.get("compiling") is None:
                     start_up.lap("compiling")
                     log(start_up.text())
-                rows: list[Row] = []
-                for numbers, result in _in_thread(runner, sweep.run(data, runs[name])):
-                    for row, number in enumerate(numbers):
-                        one = jax.tree.map(lambda x, row=row: x[row], result)
-                        rows += write_run(folder, table, name, *table.units[number], one)
-                    progress.advance(task, len(numbers))
-                log(f"{name}: {_row_text(rows)}")
+                done = 0
+                for count in train_row(folder, table, name, sweep, data, runs[name], runner, log):
+                    progress.advance(task, count)
+                    done += count
+                progress.advance(task, missing[name] - done)  # another command has trained them meanwhile
     finally:  # without waiting: a compilation cannot be interrupted
         compiler.shutdown(wait=False, cancel_futures=True)
         runner.shutdown(wait=False, cancel_futures=True)
+
+
+def runs_of(table: Table, stacked: Fold, name: str) -> Runs:
+    """The arguments of all runs of a row. Those that are finished are among them: programs are planned for all."""
+    fold_index, seeds = (list(column) for column in zip(*table.units, strict=True))
+    return stack_runs(stacked, fold_index, seeds, [hyperparameters_of(table.configs[name])] * len(seeds))
+
+
+def train_row(
+    folder: Path | None,
+    table: Table,
+    name: str,
+    sweep: CompiledSweep,
+    data: DeviceCorpus,
+    runs: Runs,
+    runner: Executor,
+    log: Callable[[str], None],
+) -> Iterator[int]:
+    """Trains the runs of a row that are missing, and yields how many were finished, each time some are."""
+    with contextlib.nullcontext(True) if folder is None else own_row(folder, name) as mine:
+        mine = bool(gather(np.array([mine]))[0])
+        if mine and folder is not None:
+            delete_partial(folder / name)
+        numbers = table.missing(folder, name) if mine else np.zeros(0, int)
+        if not mine:
+            log(f"{name}: another command is training it in this folder; run this one again when it has ended.")
+        rows: list[Row] = []
+        if len(numbers):
+            chosen = jax.tree.map(lambda x: x[numbers], runs)
+            for places, result in _in_thread(runner, sweep.run(data, chosen)):
+                for row, place in enumerate(places):
+                    one = jax.tree.map(lambda x, row=row: x[row], result)
+                    rows += write_run(folder, table, name, int(numbers[place]), one)
+                yield len(places)
+        if rows:
+            log(f"{name}: {_row_text(rows)}")
 
 
 def compile_all(
@@ -127,51 +181,35 @@ def compile_all(
         return compile_sweep(train_run, data, runs, memory=memory, compiler_options=options, log=log)
 
     compiling: dict[str, Future[CompiledSweep]] = {}
-    for name, config in table.configs.items():
+    for name in runs:
+        config = table.configs[name]
         program = json.dumps(config.to_dict() | {"weights": None, "learning_rate": None})
         if program not in compiling:
             compiling[program] = compiler.submit(compile_one, config, runs[name])
         compiling[name] = compiling[program]
-    return {name: compiling[name] for name in table.configs}
+    return {name: compiling[name] for name in runs}
 
 
-def write_run(folder: Path | None, table: Table, name: str, fold: int, seed: int, result: RunResult) -> list[Row]:
-    """Saves one finished run, unless it has diverged, and adds its rows to the results.
+def write_run(folder: Path | None, table: Table, name: str, number: int, result: RunResult) -> list[Row]:
+    """Writes one finished run, and returns its rows.
 
     Args:
       folder: Of the table; `None`: nothing is written.
       table: What is trained.
       name: Row of the table.
-      fold: Number of the fold.
-      seed: Seed.
+      number: Of the run, in `Table.units`.
       result: Of this run, numpy arrays.
 
     Raises:
       ValueError: if the fold has longer utterances than the batches were planned for.
     """
+    config, unit, fold = table.configs[name], table.unit(name, number), table.folds[table.units[number][0]]
     if result.status == MISMATCH:
-        raise ValueError(f"fold {table.folds[fold].name} {STATUS[MISMATCH]}; plan the batches with this fold")
-    config, fold_name, status = table.configs[name], table.folds[fold].name, STATUS[int(result.status)]
-    modalities = [modality.name for modality in config.encoders.modalities]
-    rows = rows_from_counts(name, fold_name, seed, modalities, result.test_counts, status)
-    if folder is None:
-        return rows
-    record = {
-        "name": name,
-        "fold": fold_name,
-        "num_folds": len(table.folds),
-        "seed": seed,
-        "status": status,
-        "best_epoch": result.best_epoch,
-        "test_counts": result.test_counts,
-        "val_counts": result.val_counts,
-        "history": history_by_stage(result, [stage.name for stage in used_stages(make_method(config))]),
-    }
-    if result.status != DIVERGED:
-        unit = folder / name / f"{as_file_name(fold_name)}_seed{seed}"
-        save_run(unit, config, result.params, result.normalizer, record)
-    append_rows(folder, rows)
-    return rows
+        raise ValueError(f"fold {unit.fold} {STATUS[MISMATCH]}; plan the batches with this fold")
+    if folder is not None:
+        write_unit(folder, unit, config, result, table.corpus, fold)
+    status = STATUS[int(result.status)]
+    return rows_from_counts(name, unit.fold, unit.seed, table.corpus.modalities, result.test_counts, status)
 
 
 def _row_text(rows: list[Row]) -> str:

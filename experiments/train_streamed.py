@@ -120,12 +120,12 @@ def make_input(
     """The batches of the rows that train and of those that validate, this process's share of each."""
     train_rows, val_rows = parts
     share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    make_batches = functools.partial(Batches, data_set, max_frames=max_frames or 1, **share)
+    make_batches = functools.partial(Batches, data_set, max_frames=max_frames or 1)
     eval_size = -(-config.train.eval_batch_size // jax.process_count()) * jax.process_count()
     passes = config.train.passes(-(-len(train_rows) // config.train.batch_size))
     num_epochs = passes * total_epochs(method)
-    train_batches = make_batches(train_rows, config.train.batch_size, num_epochs=num_epochs, seed=seed)
-    return Input(train_batches, make_batches(val_rows, eval_size), passes * train_batches.steps_per_epoch)
+    train_batches = make_batches(train_rows, config.train.batch_size, num_epochs=num_epochs, seed=seed, **share)
+    return Input(train_batches, make_batches(val_rows, eval_size, **share), passes * train_batches.steps_per_epoch)
 
 
 def fit(source: Input) -> Normalizer:
@@ -205,7 +205,7 @@ def save_model(arguments: Arguments, config: RunConfig, run: RunState) -> None:
         "held_out": list(arguments.held_out),
         "status": STATUS[int(run.status)],
         "best_epoch": best.epoch,
-        "val_counts": best.counts,
+        "val_counts": best.evaluation.counts,
     }
     save_run(arguments.out / MODEL, config, best.params, run.normalizer, record)
 

@@ -1,14 +1,14 @@
 """Compares decisions on validation: `python -m experiments.validation_scores RESULTS_FOLDER`. Reads no test score."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import tyro
 
 from cmarr_jax.metrics import uar
-from cmarr_jax.training.checkpoint import RECORD
+from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.report import Summary, stopping_text, summarize
+from experiments.units import read_records
 
 Scores = dict[tuple[str, int], float]
 """Validation UAR (a fraction) by fold and seed: of the chosen epoch, the missing-modality conditions pooled."""
@@ -22,13 +22,14 @@ def read_runs(folder: Path) -> tuple[dict[str, Scores], dict[str, list[str]]]:
     """
     scores: dict[str, Scores] = {}
     statuses: dict[str, list[str]] = {}
-    for path in sorted(folder.glob(f"*/*/{RECORD}")):
-        record = json.loads(path.read_text())
+    for record in read_records(folder):
+        if "val_counts" not in record or record["status"] == STATUS[DIVERGED]:  # the ceiling; no result
+            continue
         counts = np.array(record["val_counts"])[:-1].sum(0)
         scores.setdefault(record["name"], {})[record["fold"], record["seed"]] = float(uar(counts))
         statuses.setdefault(record["name"], []).append(record["status"])
     if not scores:
-        raise FileNotFoundError(f"{folder} holds no finished run (ROW/RUN/{RECORD}); give the output folder of a table")
+        raise FileNotFoundError(f"{folder} holds no finished run (ROW/RUN/run.json); give the output folder of a table")
     return scores, statuses
 
 

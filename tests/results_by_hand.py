@@ -1,6 +1,28 @@
-"""Scores made by hand, for the tests of the table."""
+"""Scores made by hand, for the tests of the table; a table's folder with units of counts."""
+
+import json
 
 from experiments.results import Row
+from experiments.units import Unit, write_counts
+
+CONFIG = {
+    "data": {"name": "toy", "sha256": "0" * 64},
+    "folds": [{"name": "f2"}, {"name": "f1"}],
+    "methods": {"b": {}, "a": {}},
+    "seeds": [0, 1],
+    "smoke": False,
+    "devices": "2 x cpu",
+    "commit": "c0ffee",
+}
+COUNTS = [[[3, 1], [0, 0]], [[0, 0], [1, 1]], [[2, 0], [0, 2]]]
+
+
+def write_table(folder, units=(("a", "f1", 0), ("b", "f1", 0), ("a", "f2", 1), ("a", "f2", 0))) -> None:
+    """Units with `COUNTS` in the conditions l, r, lr, written in this order."""
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    for unit in units:
+        write_counts(folder, Unit(*unit), ("left", "right"), COUNTS)
+
 
 # Statistics, from rows made by hand: two folds, two seeds, conditions a, b, ab.
 SCORES = {

@@ -12,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from results_by_hand import SCORES, rows_of
+from results_by_hand import COUNTS
 from tiny import make_corpus
 
-from cmarr_jax.data.archive import write_archive
+from cmarr_jax.data.archive import read_archive, write_archive
+from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.folds import FoldError
 from experiments import provenance, report, reproduce, score_saved
 from experiments import table as table_module
 from experiments.presets import PRESETS, SMOKE, TABLE_ROWS, Changes, Preset
-from experiments.results import FILE, append_rows, read_rows
+from experiments.results import FILE
+from experiments.units import Unit, read_outputs, read_rows, write_counts
 
 ROOT = Path(__file__).parent.parent
 CONDITIONS = ["a", "v", "t", "av", "at", "vt", "avt"]
@@ -50,7 +52,7 @@ def read_csv(folder: Path) -> list[dict[str, str]]:
 
 def test_what_a_run_leaves(table):
     assert {path.name for path in table.iterdir()} == {
-        "config.json", "results.jsonl", "table.csv", "table.md", "zero_fill", "cm_arr",
+        "config.json", "results.jsonl", "table.csv", "table.md", "zero_fill", "cm_arr", ".locks",
     }  # fmt: skip
     runs = {path.name for path in (table / "cm_arr").iterdir()}
     assert runs == {f"speaker{number}_seed0" for number in range(4)}
@@ -75,6 +77,28 @@ def test_rows_of_a_run(table):
         recalls = np.diag(counts)[counts.sum(1) > 0] / counts.sum(1)[counts.sum(1) > 0]
         np.testing.assert_allclose(row.uar, recalls.mean(), rtol=1e-6)
     assert all(np.sum(row.counts) == 8 for row in rows if row.condition == "avt")
+
+
+def test_the_outputs_of_a_run_give_its_counts(table, archive):
+    corpus = read_archive(archive)
+    unit = Unit("cm_arr", "speaker2", 0)
+    outputs = read_outputs(table, unit)
+    rows = np.flatnonzero(corpus.speaker == "speaker2")
+    np.testing.assert_array_equal(outputs.utterance_id, corpus.utterance_id[rows])
+    np.testing.assert_array_equal(outputs.label, corpus.label[rows])
+    assert set(outputs.speaker) == {"speaker2"}
+    record = json.loads((table / unit.path / "run.json").read_text())
+    for part, speaker in (("test", "speaker2"), ("val", "speaker3")):
+        outputs = read_outputs(table, unit, part)
+        assert set(outputs.speaker) == {speaker}
+        for pattern, logits, counts in zip(
+            availability_patterns(3), outputs.logits, record[f"{part}_counts"], strict=True
+        ):
+            counted = (outputs.present & pattern).any(axis=1)
+            assert not logits[~counted].any()
+            found = np.zeros((4, 4), int)
+            np.add.at(found, (outputs.label[counted], logits[counted].argmax(-1)), 1)
+            np.testing.assert_array_equal(found, counts)
 
 
 def test_csv_of_a_run(table):
@@ -142,7 +166,11 @@ def test_faults_are_told_before_anything_is_trained(archive, tmp_path):
         ({"data": str(archive), "seeds": 0}, ValueError, "--seeds must be at least 1, found 0"),
         ({"data": str(archive), "memory": 0.0}, ValueError, "--memory must be above 0, found 0"),
         ({"data": str(archive), "folds": 2}, FoldError, "at least three folds"),
-        ({"data": str(archive), "out": tmp_path / "full"}, FileExistsError, "is not empty; name a new folder"),
+        (
+            {"data": str(archive), "out": tmp_path / "full"},
+            FileExistsError,
+            "is not empty and holds no table; name a new",
+        ),
         ({"data": str(archive), "out": archive}, FileExistsError, "is not empty"),
     ]
     for changes, error, text in cases:
@@ -163,14 +191,14 @@ def test_the_command_line_tells_a_fault_in_one_sentence(tmp_path):
 
 def test_ctrl_c_keeps_what_was_finished(archive, tmp_path, monkeypatch, capsys):
     def train_table(folder, *_):
-        append_rows(folder, rows_of(SCORES))
+        write_counts(folder, Unit("zero_fill", "speaker0", 0), ("left", "right"), COUNTS)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reproduce, "train_table", train_table)
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(arguments(data=str(archive), out=tmp_path / "out"))
     assert stopped.value.code == 130
-    assert "Stopped; what was finished is kept." in capsys.readouterr().out
+    assert "Stopped; what was finished is kept. Go on with --out " in capsys.readouterr().out
     assert len(read_csv(tmp_path / "out")) == 8
 
 
@@ -258,7 +286,7 @@ def test_a_diverged_run_is_no_result(tmp_path, capsys):
     assert {row.status for row in rows} == {"diverged"}
     assert np.isnan([row.uar for row in rows]).all()
     assert all(cell["mean"] == "" and cell["n"] == "0" for cell in read_csv(out))
-    assert not (out / "zero_fill").exists()
+    assert {path.name for path in out.glob("zero_fill/*/*")} == {"run.json"}  # no model is kept
     assert "NaN" not in (out / FILE).read_text()
     assert "4 diverged" in capsys.readouterr().out
     reproduce.main(arguments(data=str(tmp_path / "toy.npz"), methods=("zero_fill",), out=tmp_path / "good"))

@@ -19,7 +19,7 @@ from cmarr_jax.data.archive import write_archive
 from cmarr_jax.training import processes
 from cmarr_jax.training.checkpoint import load_run
 from experiments import reproduce
-from experiments.results import read_rows
+from experiments.units import read_rows
 
 LOCAL_DEVICES = 2
 ROOT = Path(__file__).parent.parent

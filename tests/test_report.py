@@ -1,12 +1,13 @@
-"""The report: statistics by hand, warnings, and the file that keeps the rows."""
+"""The report: statistics by hand, warnings, and tables from the folders of the runs."""
 
 import numpy as np
 import pytest
-from results_by_hand import SCORES, rows_of
+from results_by_hand import COUNTS, SCORES, rows_of, write_table
 from scipy import stats
 
 from experiments import report
-from experiments.results import FILE, Row, append_rows, read_rows, rows_from_counts
+from experiments.results import FILE, Row
+from experiments.units import read_rows
 
 
 def test_summary_by_hand():
@@ -84,28 +85,41 @@ def test_pooled_scores_by_hand():
     assert "| m | 66.67 / 62.50 | 66.67 / 62.50 | 66.67 / 62.50 |" in text
 
 
-def test_rows_survive_the_file(tmp_path):
-    counts = np.stack([np.diag([1, 2]), np.diag([3, 4]), np.array([[0, 1], [1, 1]])])
-    rows = rows_from_counts("m", "f", 5, ("left", "right"), counts)
-    assert [row.condition for row in rows] == ["l", "r", "lr"]
-    assert rows[2].war == pytest.approx(1 / 3)
-    append_rows(tmp_path, rows[:1])
-    append_rows(tmp_path, rows[1:])
-    assert read_rows(tmp_path) == rows
-    with (tmp_path / "results.jsonl").open("a") as file:
-        file.write('{"method": "m"}\n')
-    with pytest.raises(ValueError, match=r"results.jsonl, line 4 is not a result .*; delete the line"):
+def test_rows_are_read_from_the_units_in_the_order_of_the_configuration(tmp_path):
+    write_table(tmp_path)
+    rows = read_rows(tmp_path)
+    assert [(row.method, row.fold, row.seed) for row in rows[::3]] == [
+        ("b", "f1", 0), ("a", "f2", 0), ("a", "f2", 1), ("a", "f1", 0),
+    ]  # fmt: skip
+    assert [row.condition for row in rows[:3]] == ["l", "r", "lr"]
+    assert rows[0].war == pytest.approx(3 / 4)
+    assert rows[0].counts == COUNTS[0]
+
+
+def test_tables_are_made_from_the_units_alone(tmp_path):
+    write_table(tmp_path)
+    report.main(tmp_path)
+    made = {name: (tmp_path / name).read_text() for name in ("table.csv", "table.md", FILE)}
+    assert len(made[FILE].splitlines()) == 4 * 3
+    assert "2 folds, 2 seeds; 2 x cpu; commit `c0ffee`" in made["table.md"]
+    for name in made:
+        (tmp_path / name).unlink()
+    report.main(tmp_path)
+    assert {name: (tmp_path / name).read_text() for name in made} == made
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    write_table(tmp_path)
+    path = tmp_path / "a" / "f1_seed0" / "run.json"
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(ValueError, match=r"a/f1_seed0/run.json is no record of a run .*; delete its folder"):
         read_rows(tmp_path)
 
 
-def test_a_half_line_of_a_killed_process_is_cut_off(tmp_path):
-    rows = rows_of(SCORES)
-    append_rows(tmp_path, rows[:3])
-    with (tmp_path / FILE).open("a") as file:
-        file.write('{"method": "m", "fo')
-    assert read_rows(tmp_path) == rows[:3]
-    append_rows(tmp_path, rows[3:])
-    assert read_rows(tmp_path) == rows
+def test_a_folder_without_runs_has_no_table(tmp_path):
+    write_table(tmp_path, units=())
+    with pytest.raises(FileNotFoundError, match="holds no finished run; train some with"):
+        report.main(tmp_path)
 
 
 def test_runs_that_the_budget_stopped_are_told():

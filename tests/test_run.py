@@ -49,6 +49,7 @@ def test_shapes_and_history(first):
     }  # fmt: skip
     chex.assert_shape([first.val_counts, first.test_counts], (7, 4, 4))
     chex.assert_tree_all_finite((first.params, history))
+    chex.assert_shape([first.val_logits, first.test_logits], (7, 8, 4))
     assert first.test_counts[-1].sum() == 8  # every utterance of the test speaker, with all it has
     assert (first.status, first.num_epochs) == (BUDGET, 4)
 
@@ -85,7 +86,7 @@ def test_the_test_fold_reaches_nothing_but_its_counts(cm_arr_setup, first):
     fold = cm_arr_setup.fold(1)
     data = poison(cm_arr_setup.data, fold.test, fold.test_where)
     poisoned = cm_arr_setup.run(data, fold, jax.random.key(0), cm_arr_setup.hyper)
-    without_test = lambda result: result._replace(test_counts=0, val_counts=0, status=0)
+    without_test = lambda result: result._replace(test_counts=0, test_logits=0, val_counts=0, status=0)
     chex.assert_trees_all_equal(without_test(poisoned), without_test(first))
     # Logits of nan features are no predictions: no count of class 0 for each of them, and the run is no result.
     assert poisoned.status == DIVERGED

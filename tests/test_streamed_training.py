@@ -106,7 +106,7 @@ def test_six_steps_are_three_saved_restored_and_three_more(data_set, training, t
 def test_a_score_keeps_its_bits_through_a_checkpoint(training, tmp_path):
     # 0.7 as float64 is above 0.7 as float32: a later epoch with the same score was then chosen after a resume.
     method, _, progress, _ = training
-    counts = jnp.zeros_like(progress.run.best.counts).at[-1, 0, :2].set(jnp.array([7, 3]))
+    counts = jnp.zeros_like(progress.run.best.evaluation.counts).at[-1, 0, :2].set(jnp.array([7, 3]))
     finish_epoch = make_end_epoch(method, CONFIG)
     sums = {name: value + 1 for name, value in progress.sums.items()}
     progress = progress._replace(step=1, sums=sums)

@@ -14,6 +14,10 @@ STATUS = {"a": "converged", "b": "stopped by the budget"}
 
 def write_runs(folder):
     """Of four utterances a class so many are right, in both conditions; complete data does not count."""
+    (folder / "config.json").write_text(json.dumps({"methods": {"a": {}, "b": {}}, "folds": []}))
+    ceiling = folder / "bayes_war" / "f1"
+    ceiling.mkdir(parents=True)
+    (ceiling / "run.json").write_text(json.dumps({"name": "bayes_war", "fold": "f1", "seed": 0, "status": "exact"}))
     for (name, fold), right in RIGHT.items():
         run = folder / name / fold
         run.mkdir(parents=True)
@@ -43,5 +47,6 @@ def test_scores_and_their_difference(tmp_path, capsys):
 
 
 def test_an_empty_folder_is_an_error(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"methods": {}, "folds": []}))
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
         read_runs(tmp_path)

@@ -1,12 +1,14 @@
-"""A finished run on disk: parameters and normaliser (Orbax), configuration and scores (JSON).
+"""A finished run on disk: parameters and normaliser (Orbax), outputs (npz), configuration and scores (JSON).
 
 The only module that imports Orbax.
 """
 
+import contextlib
 import json
 import math
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Params
 from cmarr_jax.types import Array
 
-PARAMS, RECORD = "params", "run.json"
+PARAMS, OUTPUTS, RECORD, PARTIAL = "params", "outputs.npz", "run.json", ".partial"
 
 
 class SavedRun(NamedTuple):
@@ -34,27 +36,63 @@ class SavedRun(NamedTuple):
     record: dict[str, Any]
 
 
-def save_run(folder: Path, config: RunConfig, params: Params, normalizer: Normalizer, record: dict[str, Any]) -> None:
+def save_run(
+    folder: Path,
+    config: RunConfig,
+    params: Params,
+    normalizer: Normalizer,
+    record: dict[str, Any],
+    outputs: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Writes a finished run into a new folder, which appears complete or not at all.
 
     It is written beside and then renamed. Of several processes, one calls it. What is not finite becomes null in the
     record.
 
+    Args:
+      folder: New.
+      config: Of the run.
+      params: Of the chosen epoch.
+      normalizer: Of the run.
+      record: What else is to be known of it.
+      outputs: Arrays to keep in `outputs.npz`.
+
     Raises:
       FileExistsError: if the folder exists.
       ValueError: if a parameter is not finite: such a run is no result.
     """
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; name another folder, or delete it")
     tree = jax.tree.map(np.asarray, {"params": params, "normalizer": normalizer})  # Orbax refuses numpy scalars
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(tree)):
         raise ValueError(f"{folder}: a parameter or the normaliser is not finite; a diverged run is not saved")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    with _complete_or_not_at_all(folder) as partial:
+        with _lone_checkpointer() as checkpointer:
+            checkpointer.save((partial / PARAMS).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
+        if outputs is not None:
+            np.savez(partial / OUTPUTS, **outputs)  # type: ignore[arg-type]
+        (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record}, indent=1) + "\n")
+
+
+def save_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes the record of a run that leaves nothing else, such as a diverged one; otherwise as `save_run`."""
+    with _complete_or_not_at_all(folder) as partial:
+        (partial / RECORD).write_text(to_json(record, indent=1) + "\n")
+
+
+def delete_partial(folder: Path) -> None:
+    """Deletes what killed processes left half-written in a folder of runs. Nobody may be writing there."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _complete_or_not_at_all(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which gets its name at the end."""
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; name another folder, or delete it")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with _lone_checkpointer() as checkpointer:
-        checkpointer.save((partial / PARAMS).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
-    (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record}, indent=1) + "\n")
+    yield partial
     partial.rename(folder)
 
 

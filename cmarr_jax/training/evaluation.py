@@ -1,4 +1,4 @@
-"""Confusion counts in every availability condition: each utterance is encoded once, then classified per condition."""
+"""Scores in every availability condition: each utterance is encoded once, then classified per condition."""
 
 from typing import NamedTuple
 
@@ -15,19 +15,26 @@ from cmarr_jax.types import Array, Batch
 
 
 class Evaluation(NamedTuple):
-    """Confusion counts by condition, `[P, K, K]` int32, and whether all logits behind them were finite, a bool."""
+    """Scores of some rows by condition, in the order of `availability_patterns`.
+
+    Attributes:
+      counts: Confusion counts, `[P, K, K]` int32.
+      finite: Whether all logits behind them were finite, a bool.
+      logits: `[P, n, K]`, in the order of the rows, zeros for rows that do not count; `None` if they are not kept.
+    """
 
     counts: Array
     finite: Array
+    logits: Array | None = None
 
 
 def evaluate_batch(method: Method, params: Params, batch: Batch) -> Evaluation:
-    """Scores one batch in every condition."""
-    return evaluate_embedding(method, params, method.encode(params, batch), batch)
+    """Scores one batch in every condition, and keeps no logits."""
+    return evaluate_embedding(method, params, method.encode(params, batch), batch)._replace(logits=None)
 
 
 def evaluate_embedding(method: Method, params: Params, embedding: Embedding, batch: Batch) -> Evaluation:
-    """Scores one batch, whose embedding is known, in every condition, in the order of `availability_patterns`.
+    """Scores one batch, whose embedding is known, in every condition.
 
     An utterance that has none of a condition's modalities is not counted in it.
     """
@@ -37,10 +44,11 @@ def evaluate_embedding(method: Method, params: Params, embedding: Embedding, bat
         logits = method.predict(params, embedding, available)
         counted = batch.where & available.any(axis=-1)
         counts = confusion_counts(batch.label, logits.argmax(axis=-1), counted, num_classes=logits.shape[-1])
-        return Evaluation(counts, jnp.isfinite(jnp.where(counted[:, None], logits, 0.0)).all())
+        logits = jnp.where(counted[:, None], logits, 0.0)
+        return Evaluation(counts, jnp.isfinite(logits).all(), logits)
 
-    counts, finite = jax.vmap(one)(jnp.asarray(availability_patterns(batch.present.shape[1])))
-    return Evaluation(counts, finite.all())
+    evaluation = jax.vmap(one)(jnp.asarray(availability_patterns(batch.present.shape[1])))
+    return evaluation._replace(finite=evaluation.finite.all())
 
 
 def evaluate(
@@ -52,7 +60,7 @@ def evaluate(
     where: Array,
     plan: PartPlan | None = None,
 ) -> tuple[Evaluation, dict[str, Array]]:
-    """Scores rows of a corpus in every condition.
+    """Scores rows of a corpus in every condition, and keeps their logits.
 
     Args:
       method: Its `encode`, `predict` and `diagnose` are used.
@@ -67,16 +75,22 @@ def evaluate(
       The evaluation, and the method's diagnostics on the first batch.
     """
     plan = plan or PartPlan(min(256, len(rows)))
-    batches, _ = arrange(data.length, rows, where, plan)
-    is_first = jnp.arange(len(batches[0])) == 0
+    # Batches of positions in `rows`, so that the logits can go back to them.
+    lengths = {name: frames[rows] for name, frames in data.length.items()}
+    (position, counted), _ = arrange(lengths, jnp.arange(len(rows)), where, plan)
+    is_first = jnp.arange(len(position)) == 0
 
-    def one(part: tuple[Array, tuple[Array, Array]]) -> tuple[Evaluation, dict[str, Array]]:
-        first, rows = part
-        batch = normalize(normalizer, take(data, *rows, plan))
+    def one(part: tuple[Array, Array, Array]) -> tuple[Evaluation, dict[str, Array]]:
+        first, position, counted = part
+        batch = normalize(normalizer, take(data, rows[position], counted, plan))
         embedding = method.encode(params, batch)
         diagnose = lambda: method.diagnose(params, embedding, batch.where)
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(diagnose))
         return evaluate_embedding(method, params, embedding, batch), jax.lax.cond(first, diagnose, lambda: nothing)
 
-    (counts, finite), diagnostics = jax.lax.map(one, (is_first, batches))
-    return Evaluation(counts.sum(0), finite.all()), jax.tree.map(lambda values: values[0], diagnostics)
+    (counts, finite, logits), diagnostics = jax.lax.map(one, (is_first, position, counted))
+    to = jnp.where(counted, position, len(rows)).reshape(-1)  # rows that fill up a batch are dropped
+    logits = logits.swapaxes(0, 1).reshape(logits.shape[1], -1, logits.shape[-1])
+    logits = jnp.zeros((len(logits), len(rows), logits.shape[-1])).at[:, to].set(logits, mode="drop")
+    diagnostics = jax.tree.map(lambda values: values[0], diagnostics)
+    return Evaluation(counts.sum(0), finite.all(), logits), diagnostics

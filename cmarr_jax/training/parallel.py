@@ -61,7 +61,7 @@ def make_parallel_eval_step(method: Method, devices=None):
 
     def step(params: Params, batch: Batch) -> tuple[Evaluation, dict[str, Array]]:
         embedding = method.encode(params, batch)
-        counts, finite = evaluate_embedding(method, params, embedding, batch)
+        counts, finite, _ = evaluate_embedding(method, params, embedding, batch)
         diagnostics = jax.lax.pmean(method.diagnose(params, embedding, batch.where), AXIS)
         return Evaluation(jax.lax.psum(counts, AXIS), jax.lax.pmin(finite.astype(int), AXIS) > 0), diagnostics
 

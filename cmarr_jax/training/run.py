@@ -48,6 +48,8 @@ class RunResult(NamedTuple):
       best_epoch: Chosen epoch of the last stage, counted from 0; -1 if there is none.
       val_counts: Validation confusion counts at that epoch, `[P, K, K]`, by condition.
       test_counts: Test confusion counts, `[P, K, K]`; zeros, whose scores are nan, if the run is no result.
+      val_logits: Logits behind the validation counts, `[P, n, K]`, in the order of `Fold.val`.
+      test_logits: Logits behind the test counts, `[P, n, K]`, in the order of `Fold.test`.
       status: How the run ended, one of `cmarr_jax.training.schedule.STATUS`.
     """
 
@@ -58,6 +60,8 @@ class RunResult(NamedTuple):
     best_epoch: Array
     val_counts: Array
     test_counts: Array
+    val_logits: Array
+    test_logits: Array
     status: Array
 
 
@@ -91,7 +95,8 @@ def make_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None)
         longest utterance. A fold with longer utterances than planned ends at once with the status MISMATCH. Without a
         plan every sequence is padded, and batches are drawn from all rows.
     """
-    return Run(*(partial(function, method, config, plan) for function in (_init, _epochs, _finish)))
+    bound = lambda function: partial(function, method, config, plan)
+    return Run(bound(_init), bound(_epochs), bound(_finish))
 
 
 def _init(
@@ -111,9 +116,7 @@ def _init(
     model = first_state(method, config, params)
     losses = jax.eval_shape(make_train_step(method, config), model, batch, key, jnp.array(True), hyper)[1]
     evaluation, diagnostics = jax.eval_shape(lambda: _validate(method, plans, data, fold, params, normalizer))
-    state = first_run_state(
-        method, config, params, normalizer, epochs_key, hyper, evaluation.counts, losses | diagnostics
-    )
+    state = first_run_state(method, config, params, normalizer, epochs_key, hyper, evaluation, losses | diagnostics)
     fits = fold_matches_plan(data.length, fold, plans)
     return state._replace(status=jnp.where(fits, RUNNING, MISMATCH).astype(jnp.int32))
 
@@ -188,8 +191,10 @@ def _finish(
         history=state.history,
         num_epochs=state.done,
         best_epoch=best.epoch,
-        val_counts=counted(best.counts),
+        val_counts=counted(best.evaluation.counts),
         test_counts=counted(evaluation.counts),
+        val_logits=best.evaluation.logits,  # type: ignore[arg-type]  # `evaluate` keeps them
+        test_logits=evaluation.logits,  # type: ignore[arg-type]
         status=status,
     )
 

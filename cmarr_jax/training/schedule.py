@@ -22,12 +22,12 @@ STATUS = ("running", "converged", "stopped by the budget", "diverged", "has long
 
 
 class Best(NamedTuple):
-    """The best epoch of a stage so far: parameters, score (-1: none yet), epoch (-1: none) and counts `[P, K, K]`."""
+    """The best epoch of a stage so far: parameters, score (-1: none yet), epoch (-1: none) and validation."""
 
     params: Params
     score: Array
     epoch: Array
-    counts: Array
+    evaluation: Evaluation
 
 
 class RunState(NamedTuple):
@@ -119,7 +119,7 @@ def first_run_state(
     normalizer: Normalizer,
     key: Array,
     hyper: Hyperparameters,
-    counts: Array,
+    evaluation: Evaluation,
     values: dict[str, Array],
 ) -> RunState:
     """The state before the first epoch.
@@ -131,7 +131,7 @@ def first_run_state(
       normalizer: Fitted to the training rows.
       key: Root key of the epochs.
       hyper: Hyperparameters.
-      counts: Anything of the shape of confusion counts, `[P, K, K]`.
+      evaluation: Anything of the shapes and dtypes of what the validation gives.
       values: Anything of the names of what an epoch logs.
     """
     first = used_stages(method)[0]
@@ -140,7 +140,7 @@ def first_run_state(
     names = ("stage", "val_uar", "score", *values)
     return RunState(
         model=first_state(method, config, params),
-        best=_no_best(params, counts),
+        best=_no_best(params, evaluation),
         normalizer=normalizer,
         key=key,
         hyper=jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper),
@@ -172,7 +172,7 @@ def end_epoch(
     recent = jnp.roll(state.recent, 1).at[0].set(val_uar)
     score = jnp.nanmean(recent)
     finite = evaluation.finite & jnp.isfinite(values["loss"]) & jnp.isfinite(values["grad_norm"])
-    new = Best(state.model.chosen, score, state.epoch, counts)
+    new = Best(state.model.chosen, score, state.epoch, evaluation)
     is_better = finite & (score > state.best.score)
     best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), new, state.best)
     logged = dict(values, stage=state.stage, val_uar=val_uar, score=score)
@@ -196,13 +196,14 @@ def _begin_stage(method: Method, config: TrainConfig, number: int, state: RunSta
     opt_state = None if stage.fresh_optimizer else state.model.opt_state
     return state._replace(
         model=first_state(method, config, params, opt_state),
-        best=_no_best(params, state.best.counts),
+        best=_no_best(params, state.best.evaluation),
         stage=jnp.asarray(number, jnp.int32),
         epoch=jnp.zeros((), jnp.int32),
         recent=jnp.full_like(state.recent, jnp.nan),
     )
 
 
-def _no_best(params: Params, counts: Array) -> Best:
+def _no_best(params: Params, evaluation: Evaluation) -> Best:
     params = jax.tree.map(jnp.copy, params)  # the model, which has the same ones, may be donated
-    return Best(params, -jnp.ones(()), -jnp.ones((), jnp.int32), jnp.zeros(counts.shape, jnp.int32))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), evaluation)
+    return Best(params, -jnp.ones(()), -jnp.ones((), jnp.int32), nothing)

@@ -1,0 +1,100 @@
+"""The folder of a table: its `config.json`, which says how the numbers were made, and what may be added to it later.
+
+Rows and seeds may be added. Data, folds, preset, configuration of a row, versions and commit may not change: the table
+would mix numbers that were made in different ways.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from cmarr_jax.training.checkpoint import to_json
+
+CONFIG, LOCKS = "config.json", ".locks"
+
+
+def new_name(name: str) -> Path:
+    """A folder in `runs/`, named by the data set and the time."""
+    return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Makes the folder, or checks that it can be added to; writes `config.json`.
+
+    Args:
+      folder: New, empty, or the folder of a table.
+      config: What `config.json` should hold.
+
+    Returns:
+      What it holds now: rows and seeds of both.
+
+    Raises:
+      FileExistsError: if the folder holds something else than a table.
+      ValueError: if the table there was made in another way, with the difference.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
+        raise FileExistsError(f"{folder} is not empty and holds no table; name a new folder with --out, or delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LOCKS).mkdir(exist_ok=True)
+    with filelock.FileLock(folder / LOCKS / CONFIG):
+        if (folder / CONFIG).is_file():
+            before = json.loads((folder / CONFIG).read_text())
+            check_same(folder, before, json.loads(to_json(config)))
+            config = before | {
+                "methods": before["methods"] | config["methods"],
+                "seeds": sorted({*before["seeds"], *config["seeds"]}),
+            }
+        partial = folder / f".{CONFIG}.{os.getpid()}"
+        partial.write_text(to_json(config, indent=1) + "\n")
+        partial.rename(folder / CONFIG)
+    return config
+
+
+def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises ValueError with the first difference, if a table cannot be added to."""
+    both = before["methods"].keys() & now["methods"].keys()
+    pairs = {name: (before[name], now[name]) for name in ("folds", "preset", "versions", "commit")}
+    pairs["data"] = before["data"]["sha256"], now["data"]["sha256"]
+    pairs |= {f"methods.{name}": (before["methods"][name], now["methods"][name]) for name in sorted(both)}
+    for name, (old, new) in pairs.items():
+        if difference := first_difference(old, new, name):
+            raise ValueError(
+                f"{folder} holds a table that was made with another setting: {difference}; give the settings of that "
+                "time, or name a new folder with --out"
+            )
+
+
+def first_difference(old: Any, new: Any, name: str) -> str | None:
+    """For example `preset.train.patience was 8 and is 15 now`; None if there is none."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old | new:
+            if found := first_difference(old.get(key), new.get(key), f"{name}.{key}"):
+                return found
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, other) in enumerate(zip(old, new, strict=True)):
+            if found := first_difference(one, other, f"{name}[{index}]"):
+                return found
+        return None
+    return None if old == new else f"{name} was {old} and is {new} now"
+
+
+@contextlib.contextmanager
+def own_row(folder: Path, row: str) -> Iterator[bool]:
+    """Whether this command may train a row: no other one is doing so. Ends with the process, however it ends."""
+    lock = filelock.FileLock(folder / LOCKS / row)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

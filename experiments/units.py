@@ -1,0 +1,146 @@
+"""The folder of one run of a table, a *unit*: row of the table, fold, seed. Tables are made from these folders alone.
+
+`ROW/FOLD_seedN` holds `run.json` (configuration, how the run ended, its counts, the history of its losses), `params`,
+and `outputs.npz`: the logits of every validation and test utterance in every condition, with their ids. A run that
+diverged, and the Bayes ceiling, have `run.json` only. A folder appears complete or not at all.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cmarr_jax.config import RunConfig
+from cmarr_jax.data.corpus import Corpus
+from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.data.names import as_file_name
+from cmarr_jax.methods import make_method
+from cmarr_jax.training.checkpoint import OUTPUTS, RECORD, save_record, save_run
+from cmarr_jax.training.run import RunResult, history_by_stage
+from cmarr_jax.training.schedule import DIVERGED, STATUS, used_stages
+from experiments.results import Row, rows_from_counts
+from experiments.results_folder import CONFIG
+
+PARTS = ("val", "test")
+
+
+class Unit(NamedTuple):
+    """One run of a table: its row, the name of its fold, its seed."""
+
+    row: str
+    fold: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """Its folder, below that of the table."""
+        return Path(self.row) / f"{as_file_name(self.fold)}_seed{self.seed}"
+
+
+class Outputs(NamedTuple):
+    """What a run says of the utterances of one part of its fold.
+
+    Attributes:
+      utterance_id: `[n]`, str.
+      speaker: `[n]`, str.
+      label: `[n]`, int.
+      present: Modalities that each utterance has, `[n, M]`, bool.
+      logits: `[P, n, K]` by condition, zeros where an utterance has none of its modalities.
+    """
+
+    utterance_id: np.ndarray
+    speaker: np.ndarray
+    label: np.ndarray
+    present: np.ndarray
+    logits: np.ndarray
+
+
+def is_finished(folder: Path, unit: Unit) -> bool:
+    """Whether the folder of a table holds this unit."""
+    return (folder / unit.path / RECORD).is_file()
+
+
+def write_unit(folder: Path, unit: Unit, config: RunConfig, result: RunResult, corpus: Corpus, fold: FoldSplit) -> None:
+    """Writes one run, whose arrays are numpy's, below the folder of a table."""
+    modalities = [modality.name for modality in config.encoders.modalities]
+    status = int(result.status)
+    record = {
+        **_header(unit, modalities, STATUS[status], result.test_counts),
+        "best_epoch": result.best_epoch,
+        "val_counts": result.val_counts,
+        "history": history_by_stage(result, [stage.name for stage in used_stages(make_method(config))]),
+    }
+    if status == DIVERGED:
+        save_record(folder / unit.path, {"config": config.to_dict(), **record})
+        return
+    outputs: dict[str, np.ndarray] = {}
+    for part, logits in zip(PARTS, (result.val_logits, result.test_logits), strict=True):
+        rows = getattr(fold, part)
+        values = Outputs(
+            corpus.utterance_id[rows],
+            corpus.speaker[rows],
+            corpus.label[rows],
+            corpus.present[rows],
+            np.asarray(logits[:, : len(rows)]),  # the rest fills up the shorter folds
+        )
+        outputs |= {f"{part}_{name}": value for name, value in values._asdict().items()}
+    save_run(folder / unit.path, config, result.params, result.normalizer, record, outputs)
+
+
+def write_counts(folder: Path, unit: Unit, modalities: tuple[str, ...], counts: np.ndarray | jax.Array) -> None:
+    """Writes a unit that is known by its test counts `[P, K, K]` only."""
+    save_record(folder / unit.path, _header(unit, modalities, "exact", counts))
+
+
+def read_outputs(folder: Path, unit: Unit, part: str = "test") -> Outputs:
+    """The outputs of one run. Raises FileNotFoundError if it has none."""
+    path = folder / unit.path / OUTPUTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the run diverged, or the folder is not that of a trained model")
+    with np.load(path) as file:
+        return Outputs(*(file[f"{part}_{name}"] for name in Outputs._fields))
+
+
+def read_records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields the records of all units, in the order of the table's configuration: row, fold, seed.
+
+    Raises:
+      ValueError: if a record cannot be read.
+    """
+    config = json.loads((folder / CONFIG).read_text())
+    order = [*config["methods"]], [fold["name"] for fold in config["folds"]]
+    place = lambda names, name: names.index(name) if name in names else -1
+    records = []
+    for path in sorted(folder.glob(f"*/*/{RECORD}")):
+        try:
+            records.append(json.loads(path.read_text()))
+            Unit(records[-1]["name"], records[-1]["fold"], records[-1]["seed"])
+        except (json.JSONDecodeError, KeyError) as error:
+            raise ValueError(f"{path} is no record of a run ({error}); delete its folder and run again") from error
+    key = lambda record: (place(order[0], record["name"]), place(order[1], record["fold"]), record["seed"])
+    yield from sorted(records, key=key)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of a table's folder, from the records of its units. Raises ValueError if one cannot be read."""
+    rows = []
+    for record in read_records(folder):
+        counts = np.asarray(record["test_counts"])
+        rows += rows_from_counts(
+            record["name"], record["fold"], record["seed"], record["modalities"], counts, record["status"]
+        )
+    return rows
+
+
+def _header(unit: Unit, modalities: Any, status: str, counts: Any) -> dict[str, Any]:
+    return {
+        "name": unit.row,
+        "fold": unit.fold,
+        "seed": unit.seed,
+        "modalities": list(modalities),
+        "status": status,
+        "test_counts": counts,
+    }

@@ -1,0 +1,95 @@
+"""Intervals and tests: by hand, against scipy, and by simulation of tables without a difference."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cmarr_jax.metrics import uar, war
+from experiments.statistics import draw, estimate, holm, interval, resampled, swap_test
+
+N = 100  # utterances of each class and speaker
+
+
+def make_table(rng, num_folds, per_fold, seeds, gain=0.0):
+    """Two methods whose scores differ by speaker, by `gain` on average; counts `[S, G, 1, 2, 2]` per fold."""
+    methods = [], []
+    for _ in range(num_folds):
+        level, difference = rng.normal(0.7, 0.05, per_fold), rng.normal(gain, 0.03, per_fold)
+        for method, sign in zip(methods, (1, -1), strict=True):
+            right = rng.binomial(N, np.clip(level + sign * difference / 2, 0, 1), (2, seeds, per_fold))
+            one, other = np.stack([right[0], N - right[0]], -1), np.stack([N - right[1], right[1]], -1)
+            method.append(np.stack([one, other], -2)[:, :, None])
+    return methods
+
+
+def difference(ours, theirs, metric, num_samples=500, seed=0):
+    draws = draw([counts.shape[:2] for counts in ours], num_samples, seed)
+    samples = resampled(ours, metric, draws)[:, 0] - resampled(theirs, metric, draws)[:, 0]
+    return interval(estimate(ours, metric)[0] - estimate(theirs, metric)[0], samples, draws.num_speakers)
+
+
+def test_the_estimate_by_hand():
+    # Fold 1: seeds with WAR 3/4 and 1/4 (both speakers together); fold 2: one speaker, 1/2.
+    speaker = lambda right: [[[right, 2 - right], [0, 0]]]
+    folds = [np.array([[speaker(2), speaker(1)], [speaker(1), speaker(0)]]), np.array([[speaker(1)], [speaker(1)]])]
+    np.testing.assert_allclose(estimate(folds, war), [0.5])
+    draws = draw([counts.shape[:2] for counts in folds], 400)
+    assert all((np.concatenate(draws.speakers, axis=1).sum(1) == 3).tolist())
+    samples = resampled(folds, war, draws)[:, 0]
+    only_first = (draws.speakers[0] == [3, 0]).all(1)
+    np.testing.assert_allclose(samples[only_first], (1 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(("num_folds", "per_fold", "seeds"), [(10, 1, 2), (5, 2, 1)])
+def test_without_a_difference_intervals_exclude_zero_in_five_per_cent(num_folds, per_fold, seeds):
+    rng = np.random.default_rng(0)
+    found = [
+        difference(*make_table(rng, num_folds, per_fold, seeds), war, seed=number).excludes_zero
+        for number in range(1000)
+    ]
+    assert 0.03 <= np.mean(found) <= 0.07
+
+
+def test_a_difference_is_found():
+    rng = np.random.default_rng(0)
+    ours, theirs = make_table(rng, 10, 1, 2, gain=0.1)
+    found = difference(ours, theirs, uar)
+    assert 0.05 < found.low < found.mean < found.high < 0.15
+    assert swap_test(ours, theirs, lambda folds: estimate(folds, uar)[0], 500) < 0.01
+    same = difference(ours, ours, uar)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    assert not same.excludes_zero
+
+
+def test_one_utterance_a_speaker_is_students_interval():
+    # Folds of one speaker with the same number of utterances: a mean of scores, whose interval is nearly Student's.
+    rng = np.random.default_rng(1)
+    ours, theirs = make_table(rng, 30, 1, 1)
+    values = np.array([war(a.sum((0, 1)))[0] - war(b.sum((0, 1)))[0] for a, b in zip(ours, theirs, strict=True)])
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    found = difference(ours, theirs, war, num_samples=20_000)
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+
+
+def test_the_swap_test_is_the_sign_test_of_scipy_where_each_fold_is_a_speaker():
+    rng = np.random.default_rng(2)
+    ours, theirs = make_table(rng, 8, 1, 1, gain=0.02)
+    one, other = ([war(counts.sum((0, 1)))[0] for counts in folds] for folds in (ours, theirs))
+    exact = stats.permutation_test(
+        (one, other), lambda a, b, axis: np.mean(a - b, axis=axis), permutation_type="samples", n_resamples=np.inf
+    )
+    found = swap_test(ours, theirs, lambda folds: estimate(folds, war)[0], 4000)
+    assert found == pytest.approx(exact.pvalue, abs=0.03)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_too_little_has_no_interval():
+    found = interval(0.5, np.full(10, 0.5), num_speakers=1)
+    assert found.mean == 0.5
+    assert np.isnan([found.low, found.high]).all()
