@@ -9,6 +9,7 @@ import csv
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from scipy import stats
 
 from cmarr_jax.metrics import uar, war
 from cmarr_jax.training.schedule import BUDGET, STATUS
+from experiments.comparison import Comparison, compare
 from experiments.datasets import SYNTHETIC_NAME
 from experiments.presets import TABLE_ROWS
 from experiments.results import METRICS, Row, write_rows
@@ -75,11 +77,6 @@ def summarize(scores: np.ndarray) -> Summary:
     return Summary(mean, std, mean - half, mean + half, int(finished.size), unit)
 
 
-def paired_difference(scores: Scores, method: str, baseline: str, condition: str = AVERAGE) -> Summary:
-    """Summary of method minus baseline, fold by fold and seed by seed."""
-    return summarize(scores[method][condition] - scores[baseline][condition])
-
-
 def to_csv(rows: list[Row]) -> str:
     """`method,condition,metric,mean,std,ci_low,ci_high,n`, fractions; empty where there is too little for a number."""
     out = io.StringIO()
@@ -93,29 +90,36 @@ def to_csv(rows: list[Row]) -> str:
     return out.getvalue()
 
 
-def to_markdown(rows: list[Row], title: str, notes: list[str]) -> str:
-    """Both metrics in per cent, the gain over zero-fill, and the pooled scores."""
+def to_markdown(rows: list[Row], title: str, notes: list[str], comparisons: Sequence[Comparison] = ()) -> str:
+    """Both metrics in per cent, the differences to the other rows, and the pooled scores."""
     parts = [f"# {title}", *notes, *run_notes(rows)]
     for metric in METRICS:
         scores = collect(_of_metric(rows, metric), metric)
         parts.append(f"## {metric.upper()}, per cent, mean ± standard deviation over folds and seeds")
         parts.append(_table(scores, lambda values: _cell(summarize(values))))
-        if "cm_arr" in scores and "zero_fill" in scores:
-            parts.append(difference_sentence(scores, metric))
+    if comparisons:
+        parts.append(differences_text(comparisons, len({row.condition for row in rows}) - 1))
     parts.append("## Pooled: one confusion matrix over all test folds and seeds, WAR / UAR, per cent")
     parts.append(_table(_pooled(rows), lambda pair: f"{100 * pair[0]:.2f} / {100 * pair[1]:.2f}"))
     return "\n\n".join(parts) + "\n"
 
 
-def difference_sentence(scores: Scores, metric: str) -> str:
-    """CM-ARR minus zero-fill on the average of the missing-modality conditions, with its interval."""
-    gain = paired_difference(scores, "cm_arr", "zero_fill")
-    num_conditions = len(scores["cm_arr"]) - 2
-    text = f"CM-ARR minus zero-fill, average of the {num_conditions} missing-modality conditions, {metric.upper()}: "
-    text += f"{100 * gain.mean:+.2f} points"
-    if np.isnan(gain.ci_low):
-        return text + " (one run of each; no interval)."
-    return text + f" (95 % interval over {gain.unit}, paired: {100 * gain.ci_low:+.2f} to {100 * gain.ci_high:+.2f})."
+def differences_text(comparisons: Sequence[Comparison], num_conditions: int) -> str:
+    """What a row gains over each other one, with intervals; a difference whose interval has zero in it is not shown."""
+    label = LABELS.get(comparisons[0].method, comparisons[0].method)
+    lines = [
+        f"## {label} minus each other row, average of the {num_conditions} missing-modality conditions, points",
+        "In brackets: 95 % interval of a bootstrap over speakers. p: paired permutation test over speakers, corrected "
+        "after Holm for the number of rows.",
+    ]
+    table = ["| minus | metric | difference | p | |", "|---|---|---|---|---|"]
+    for one in comparisons:
+        mean, low, high = (100 * value for value in one.difference)
+        shown = "" if one.difference.excludes_zero else "no difference shown"
+        around = "" if np.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
+        baseline = LABELS.get(one.baseline, one.baseline)
+        table.append(f"| {baseline} | {one.metric.upper()} | {mean:+.2f}{around} | {one.p:.3f} | {shown} |")
+    return "\n\n".join([*lines, "\n".join(table)])
 
 
 def run_notes(rows: list[Row]) -> list[str]:
@@ -186,7 +190,7 @@ def write_tables(folder: Path) -> str:
     write_rows(folder, rows)
     title, notes = headings(json.loads((folder / CONFIG).read_text()))
     (folder / "table.csv").write_text(to_csv(rows))
-    markdown = to_markdown(rows, title, notes)
+    markdown = to_markdown(rows, title, notes, compare(folder, rows))
     (folder / "table.md").write_text(markdown)
     return markdown
 

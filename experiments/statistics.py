@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 Metric = Callable[[np.ndarray], np.ndarray]
-"""Confusion counts `[..., K, K]` to scores `[...]`, as `cmarr_jax.metrics.uar`."""
+"""Confusion counts `[..., P, K, K]` to scores `[..., P]`, as `cmarr_jax.metrics.uar`, or to scores `[..., 1]`."""
 
 
 FoldCounts = np.ndarray
@@ -101,33 +101,35 @@ def interval(mean: float, samples: np.ndarray, num_speakers: int, level: float =
 def swap_test(
     ours: Sequence[FoldCounts],
     theirs: Sequence[FoldCounts],
-    score: Callable[[Sequence[FoldCounts]], float],
+    metric: Metric,
     num_samples: int = 2000,
     seed: int = 0,
-) -> float:
-    """Two-sided p of the hypothesis that two methods do not differ: a paired permutation test over speakers.
+) -> np.ndarray:
+    """Two-sided p, per condition `[P]`, of the hypothesis that two methods do not differ: a permutation test.
 
-    Were the methods alike, what they predict for a speaker could be exchanged. So the difference of their scores is
-    compared with those after exchanging it for a random half of the speakers. `(1 + hits) / (1 + num_samples)`.
+    Were the methods alike, what they predict for a speaker could be exchanged. So the difference of their estimates is
+    compared with those after exchanging it for a random half of the speakers: `(1 + hits) / (1 + num_samples)`.
 
     Args:
       ours: Per fold.
       theirs: Per fold, with the same speakers and seeds.
-      score: What is compared, from the folds of one method.
+      metric: From counts to scores.
       num_samples: How many exchanges are drawn.
       seed: Of the random numbers.
     """
     rng = np.random.default_rng(seed)
-    difference = abs(score(ours) - score(theirs))
-    hits = 0
-    for _ in range(num_samples):
-        first, second = [], []
-        for one, other in zip(ours, theirs, strict=True):
-            swap = (rng.random((one.shape[1],)) < 0.5)[None, :, None, None, None]
-            first.append(np.where(swap, other, one))
-            second.append(np.where(swap, one, other))
-        hits += abs(score(first) - score(second)) >= difference - 1e-12
-    return (1 + hits) / (1 + num_samples)
+    scores = []  # per fold, differences [B, P]
+    for one, other in zip(ours, theirs, strict=True):
+        swap = rng.integers(0, 2, (num_samples, one.shape[1])).astype(float)
+        first, second, change = one.sum(1), other.sum(1), (other - one).astype(float)
+        by_seed = [
+            metric(first[s] + (moved := np.tensordot(swap, change[s], axes=1))) - metric(second[s] - moved)
+            for s in range(len(one))
+        ]
+        scores.append(np.mean(by_seed, axis=0))
+    differences = np.abs(np.nanmean(scores, axis=0))
+    found = np.abs(estimate(ours, metric) - estimate(theirs, metric))
+    return (1 + np.sum(differences >= found[None] - 1e-12, axis=0)) / (1 + num_samples)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

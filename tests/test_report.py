@@ -6,7 +6,9 @@ from results_by_hand import COUNTS, SCORES, rows_of, write_table
 from scipy import stats
 
 from experiments import report
+from experiments.comparison import Comparison
 from experiments.results import FILE, Row
+from experiments.statistics import Interval
 from experiments.units import read_rows
 
 
@@ -53,27 +55,13 @@ def test_unfinished_runs_are_left_out():
     assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
 
 
-def test_the_difference_is_paired():
-    better = {("cm_arr", *key[1:]): tuple(x + 0.01 * (1 + key[2]) for x in three) for key, three in SCORES.items()}
-    base = {("zero_fill", *key[1:]): three for key, three in SCORES.items()}
-    scores = report.collect(rows_of(base | better), "war")
-    gain = report.paired_difference(scores, "cm_arr", "zero_fill")
-    # Seed 0 gains 1 point and seed 1 two, in both folds: 1.5 with an interval of width 0.
-    assert (gain.mean, gain.ci_low, gain.ci_high, gain.n) == pytest.approx((0.015, 0.015, 0.015, 4))
-    sentence = report.difference_sentence(scores, "war")
-    assert "average of the 2 missing-modality conditions, WAR: +1.50 points" in sentence
-    assert "+1.50 to +1.50" in sentence
-    del better["cm_arr", "f1", 1], base["zero_fill", "f2", 0]
-    gain = report.paired_difference(report.collect(rows_of(base | better), "war"), "cm_arr", "zero_fill")
-    assert gain.n == 2  # runs that both have finished
-    assert gain.mean == pytest.approx(0.015)
-
-
-def test_the_difference_is_paired_by_seed_where_a_method_lacks_one():
-    better = {("cm_arr", "f1", 1): (0.4, 0.4, 0.4), ("cm_arr", "f2", 1): (0.4, 0.4, 0.4)}
-    base = {("zero_fill", fold, seed): (0.1 + 0.2 * seed,) * 3 for fold in ("f1", "f2") for seed in (0, 1)}
-    gain = report.paired_difference(report.collect(rows_of(base | better), "war"), "cm_arr", "zero_fill")
-    assert gain.mean == pytest.approx(0.1)  # seed 1 with seed 1
+def test_differences_are_told_with_their_intervals():
+    one = Comparison("cm_arr", "zero_fill", "war", Interval(0.015, 0.002, 0.03), 0.04)
+    other = Comparison("cm_arr", "mmin", "uar", Interval(-0.01, -0.02, 0.001), 0.3)
+    text = report.to_markdown(rows_of(SCORES), "T", [], [one, other])
+    assert "## CM-ARR minus each other row, average of the 2 missing-modality conditions, points" in text
+    assert "| Zero-fill | WAR | +1.50 (+0.20 to +3.00) | 0.040 |  |" in text
+    assert "| MMIN | UAR | -1.00 (-2.00 to +0.10) | 0.300 | no difference shown |" in text
 
 
 def test_pooled_scores_by_hand():

@@ -81,4 +81,4 @@ def test_the_extra_holds_what_is_blocked_above():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = {line.split(">=")[0] for line in project["optional-dependencies"]["experiments"]}
     import_names = {"orbax-checkpoint": "orbax", "tensorflow-datasets": "tensorflow_datasets"}
-    assert {import_names.get(name, name) for name in extra} == {*EXTRA, "rich"}
+    assert {import_names.get(name, name) for name in extra} == {*EXTRA, "rich", "filelock"}

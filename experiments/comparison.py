@@ -1,0 +1,93 @@
+"""Differences between the rows of a table, with intervals and tests, from the outputs that the runs have kept."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.metrics import uar, war
+from experiments.results import Row
+from experiments.statistics import FoldCounts, Interval, Metric, draw, estimate, holm, interval, resampled, swap_test
+from experiments.units import Outputs, Unit, read_outputs
+
+METRICS: dict[str, Metric] = {"war": war, "uar": uar}
+
+
+class Comparison(NamedTuple):
+    """One row against another: the average of the missing-modality conditions.
+
+    Attributes:
+      method: The row that is subtracted from.
+      baseline: The other row.
+      metric: `war` or `uar`.
+      difference: With its 95 % interval, fractions.
+      p: Of the permutation test, corrected after Holm for the number of baselines.
+    """
+
+    method: str
+    baseline: str
+    metric: str
+    difference: Interval
+    p: float
+
+
+def counts_by_speaker(outputs: Outputs, speakers: Sequence[str]) -> np.ndarray:
+    """Confusion counts of each speaker in each condition, `[G, P, K, K]`."""
+    num_conditions, _, num_classes = outputs.logits.shape
+    counts = np.zeros((len(speakers), num_conditions, num_classes, num_classes), int)
+    group = np.searchsorted(speakers, outputs.speaker)
+    for condition, pattern in enumerate(availability_patterns(outputs.present.shape[1])):
+        counted = (outputs.present & pattern).any(axis=1)
+        predicted = outputs.logits[condition].argmax(axis=-1)
+        at = group[counted], np.full(counted.sum(), condition), outputs.label[counted], predicted[counted]
+        np.add.at(counts, at, 1)
+    return counts
+
+
+def read_counts(folder: Path, row: str, folds: Sequence[str], seeds: Sequence[int]) -> list[FoldCounts]:
+    """Counts of one row per fold, `[S, G, P, K, K]`."""
+    found = []
+    for fold in folds:
+        outputs = [read_outputs(folder, Unit(row, fold, seed)) for seed in seeds]
+        speakers = np.unique(outputs[0].speaker)
+        found.append(np.stack([counts_by_speaker(one, speakers.tolist()) for one in outputs]))
+    return found
+
+
+def compare(folder: Path, rows: Sequence[Row], method: str = "cm_arr") -> list[Comparison]:
+    """Compares a row with every other one, on the folds and seeds that all of them have.
+
+    Args:
+      folder: Of the table.
+      rows: Its results.
+      method: The row to compare with the others.
+    """
+    runs: dict[str, set[tuple[str, int]]] = {}
+    for row in rows:
+        if (folder / Unit(row.method, row.fold, row.seed).path / "outputs.npz").is_file():
+            runs.setdefault(row.method, set()).add((row.fold, row.seed))
+    if method not in runs or len(runs) < 2:
+        return []
+    common = set.intersection(*runs.values())
+    folds = [fold for fold in dict.fromkeys(row.fold for row in rows) if any(fold == one for one, _ in common)]
+    seeds = [seed for seed in sorted({seed for _, seed in common}) if all((fold, seed) in common for fold in folds)]
+    if not seeds:
+        return []
+    counts = {name: read_counts(folder, name, folds, seeds) for name in runs}
+    draws = draw([one.shape[:2] for one in counts[method]])
+    found = []
+    for metric, function in METRICS.items():
+        average = lambda counts, function=function: function(counts)[..., :-1].mean(-1, keepdims=True)
+        ours, samples = estimate(counts[method], average), resampled(counts[method], average, draws)
+        p, intervals = {}, {}
+        for baseline in (name for name in counts if name != method):
+            theirs = counts[baseline]
+            change = samples - resampled(theirs, average, draws)
+            mean = float((ours - estimate(theirs, average))[0])
+            intervals[baseline] = interval(mean, change[:, 0], draws.num_speakers)
+            p[baseline] = float(swap_test(counts[method], theirs, average)[0])
+        corrected = dict(zip(p, holm(list(p.values())), strict=True))
+        found += [Comparison(method, name, metric, intervals[name], corrected[name]) for name in p]
+    return found

@@ -1,0 +1,21 @@
+"""The rows of the table: what they share, and in what they differ."""
+
+from tiny import make_corpus
+
+from cmarr_jax.data.device import modality_configs
+from experiments.presets import PRESETS, SMOKE, TABLE_ROWS
+
+
+def test_presets_of_the_methods():
+    modalities = modality_configs(make_corpus())
+    configs = {name: SMOKE.run_config(name, modalities, 4) for name in TABLE_ROWS}
+    full = configs["cm_arr"]
+    assert configs["cm_arr_no_alignment"].weights == {**full.weights, "alignment": 0.0}
+    assert configs["cm_arr_no_refinement"].weights == {**full.weights, "refinement": 0.0}
+    assert configs["cm_arr_no_flow"].options["recovery"] == "zeros"
+    assert configs["zero_fill"].method == "zero_fill"
+    # The same encoders, budget, stopping rule and learning rate for all.
+    assert {config.train for config in configs.values()} == {SMOKE.train}
+    assert {config.learning_rate for config in configs.values()} == {SMOKE.learning_rate}
+    assert {config.encoders for config in configs.values()} == {full.encoders}
+    assert PRESETS["msp_improv"].learning_rate == 5e-4
