@@ -10,7 +10,7 @@ from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.metrics import uar, war
 from experiments.results import Row
 from experiments.statistics import FoldCounts, Interval, Metric, draw, estimate, holm, interval, resampled, swap_test
-from experiments.units import Outputs, Unit, read_outputs
+from experiments.units import Outputs, Unit, has_outputs, read_outputs
 
 METRICS: dict[str, Metric] = {"war": war, "uar": uar}
 
@@ -57,7 +57,7 @@ def read_counts(folder: Path, row: str, folds: Sequence[str], seeds: Sequence[in
 
 
 def compare(folder: Path, rows: Sequence[Row], method: str = "cm_arr") -> list[Comparison]:
-    """Compares a row with every other one, on the folds and seeds that all of them have.
+    """Compares a row with every other one, each on the folds and seeds that both have.
 
     Args:
       folder: Of the table.
@@ -66,28 +66,29 @@ def compare(folder: Path, rows: Sequence[Row], method: str = "cm_arr") -> list[C
     """
     runs: dict[str, set[tuple[str, int]]] = {}
     for row in rows:
-        if (folder / Unit(row.method, row.fold, row.seed).path / "outputs.npz").is_file():
+        if has_outputs(folder, Unit(row.method, row.fold, row.seed)):
             runs.setdefault(row.method, set()).add((row.fold, row.seed))
-    if method not in runs or len(runs) < 2:
-        return []
-    common = set.intersection(*runs.values())
-    folds = [fold for fold in dict.fromkeys(row.fold for row in rows) if any(fold == one for one, _ in common)]
-    seeds = [seed for seed in sorted({seed for _, seed in common}) if all((fold, seed) in common for fold in folds)]
-    if not seeds:
-        return []
-    counts = {name: read_counts(folder, name, folds, seeds) for name in runs}
-    draws = draw([one.shape[:2] for one in counts[method]])
+    baselines = {name: runs[method] & runs[name] for name in runs if method in runs and name != method}
+    counts: dict[str, tuple[list[FoldCounts], list[FoldCounts]]] = {}
+    for name, common in baselines.items():
+        folds = sorted({fold for fold, _ in common})
+        seeds = sorted(seed for seed in {seed for _, seed in common} if all((fold, seed) in common for fold in folds))
+        if seeds:
+            counts[name] = read_counts(folder, method, folds, seeds), read_counts(folder, name, folds, seeds)
     found = []
     for metric, function in METRICS.items():
         average = lambda counts, function=function: function(counts)[..., :-1].mean(-1, keepdims=True)
-        ours, samples = estimate(counts[method], average), resampled(counts[method], average, draws)
-        p, intervals = {}, {}
-        for baseline in (name for name in counts if name != method):
-            theirs = counts[baseline]
-            change = samples - resampled(theirs, average, draws)
-            mean = float((ours - estimate(theirs, average))[0])
-            intervals[baseline] = interval(mean, change[:, 0], draws.num_speakers)
-            p[baseline] = float(swap_test(counts[method], theirs, average)[0])
-        corrected = dict(zip(p, holm(list(p.values())), strict=True))
-        found += [Comparison(method, name, metric, intervals[name], corrected[name]) for name in p]
+        differences = {name: difference(ours, theirs, average) for name, (ours, theirs) in counts.items()}
+        p = holm([float(swap_test(ours, theirs, average)[0]) for ours, theirs in counts.values()])
+        found += [
+            Comparison(method, name, metric, differences[name], corrected)
+            for name, corrected in zip(counts, p, strict=True)
+        ]
     return found
+
+
+def difference(ours: Sequence[FoldCounts], theirs: Sequence[FoldCounts], metric: Metric) -> Interval:
+    """Ours minus theirs in the first score of a metric, with its interval."""
+    draws = draw([counts.shape[:2] for counts in ours])
+    change = resampled(ours, metric, draws)[:, 0] - resampled(theirs, metric, draws)[:, 0]
+    return interval(float((estimate(ours, metric) - estimate(theirs, metric))[0]), change, draws.num_speakers)

@@ -95,6 +95,11 @@ def write_counts(folder: Path, unit: Unit, modalities: tuple[str, ...], counts: 
     save_record(folder / unit.path, _header(unit, modalities, "exact", counts))
 
 
+def has_outputs(folder: Path, unit: Unit) -> bool:
+    """Whether the folder of a table holds this unit with its outputs."""
+    return (folder / unit.path / OUTPUTS).is_file()
+
+
 def read_outputs(folder: Path, unit: Unit, part: str = "test") -> Outputs:
     """The outputs of one run. Raises FileNotFoundError if it has none."""
     path = folder / unit.path / OUTPUTS
@@ -115,6 +120,8 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
     place = lambda names, name: names.index(name) if name in names else -1
     records = []
     for path in sorted(folder.glob(f"*/*/{RECORD}")):
+        if path.parent.name.startswith("."):  # half-written: killed before it got its name, or being written
+            continue
         try:
             records.append(json.loads(path.read_text()))
             Unit(records[-1]["name"], records[-1]["fold"], records[-1]["seed"])

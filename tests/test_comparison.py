@@ -47,7 +47,7 @@ def test_counts_of_each_speaker():
         assert np.trace(counts[1, condition]) == (counted & right).sum()
 
 
-def test_rows_are_compared_on_what_all_have(tmp_path):
+def test_rows_are_compared_on_what_both_have(tmp_path):
     rows = write_runs(tmp_path, {"cm_arr": 0.9, "zero_fill": 0.6, "extra": 0.9})
     found = compare(tmp_path, rows)
     assert [(one.baseline, one.metric) for one in found] == [
@@ -55,8 +55,8 @@ def test_rows_are_compared_on_what_all_have(tmp_path):
     ]
     better, alike = found[:2]
     right = {}
-    for name in ("cm_arr", "zero_fill"):  # seed 0 only, which all rows have; `average` is of the first two conditions
-        files = [np.load(tmp_path / Unit(name, fold, 0).path / "outputs.npz") for fold in FOLDS]
+    for name in ("cm_arr", "zero_fill"):  # both seeds, though `extra` has one; the average of the first two conditions
+        files = [np.load(tmp_path / Unit(name, f, seed).path / "outputs.npz") for f in FOLDS for seed in SEEDS]
         right[name] = np.mean([
             np.mean([
                 np.mean((f["test_logits"][c].argmax(-1) == f["test_label"])[f["test_present"][:, c]]) for c in (0, 1)
@@ -66,6 +66,9 @@ def test_rows_are_compared_on_what_all_have(tmp_path):
     assert better.difference.low > 0
     assert better.difference.excludes_zero
     assert not alike.difference.excludes_zero
+    assert alike == compare(tmp_path, [row for row in rows if row.method != "zero_fill" and row.seed == 0])[0]._replace(
+        p=alike.p
+    )  # seed 0 only
     assert better.p < alike.p <= 1
 
 

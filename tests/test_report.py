@@ -96,6 +96,13 @@ def test_tables_are_made_from_the_units_alone(tmp_path):
     assert {name: (tmp_path / name).read_text() for name in made} == made
 
 
+def test_a_folder_without_its_name_is_no_run(tmp_path):
+    write_table(tmp_path)
+    before = read_rows(tmp_path)
+    (tmp_path / "a" / "f1_seed0").rename(tmp_path / "a" / ".f1_seed0.123.partial")  # killed just before the renaming
+    assert read_rows(tmp_path) == [row for row in before if (row.method, row.fold) != ("a", "f1")]
+
+
 def test_a_damaged_record_is_named(tmp_path):
     write_table(tmp_path)
     path = tmp_path / "a" / "f1_seed0" / "run.json"

@@ -41,7 +41,7 @@ def start(out: Path, options: list[str]) -> subprocess.Popen[bytes]:
 def main(arguments: Arguments, options: list[str]) -> bool:
     """Runs the campaign; returns whether both tables are the same."""
     whole, killed = (arguments.folder.absolute() / name for name in ("whole", "killed"))
-    count = lambda folder: len(list(folder.glob("*/*/run.json")))
+    count = lambda folder: sum(not path.parent.name.startswith(".") for path in folder.glob("*/*/run.json"))
     if start(whole, options).wait() != 0:
         raise SystemExit("the undisturbed command failed")
     print(f"undisturbed: {count(whole)} runs")
