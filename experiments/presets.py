@@ -47,7 +47,7 @@ TABLE_ROWS = {
     "cif_mmin": TableRow("CIF-MMIN", "cif_mmin"),
     "dicmor": TableRow("DiCMoR-like", "dicmor"),
 }
-DEFAULT_ROWS = ("zero_fill", "cm_arr", "cm_arr_no_alignment", "cm_arr_no_flow", "cm_arr_no_refinement")
+DEFAULT_ROWS = ("zero_fill", "late_fusion", "mmin", "cm_arr")
 
 
 def small_options(blocks: list[int], flow: dict[str, int]) -> dict[str, dict[str, Any]]:

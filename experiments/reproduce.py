@@ -30,7 +30,7 @@ from experiments.units import Unit, is_finished, read_rows, write_counts
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Trains CM-ARR, its ablations and the zero-fill baseline on every fold and prints the table of conditions.
+    """Trains CM-ARR and its baselines on every fold and prints the table of conditions.
 
     Conditions are named by what is available: `a v t av at vt` and complete data, `avt`. What is finished is kept when
     you stop with Ctrl-C. Results, tables, settings and the trained models are in the output folder.
