@@ -13,7 +13,7 @@ import optax
 
 from benchmarks.multiply_adds import multiply_adds
 from benchmarks.workload import init_params
-from cmarr_jax.config import EncoderConfig, Hyperparameters, ModalityConfig, RunConfig
+from cmarr_jax.config import Hyperparameters, ModalityConfig, RunConfig
 from cmarr_jax.data.batching import arrange, plan_batches, shuffle, take
 from cmarr_jax.data.device import DeviceCorpus
 from cmarr_jax.data.folds import Fold
@@ -128,14 +128,14 @@ def _on_what_it_gave(program: Callable[..., Any], state: ModelState, *rest: Any)
     return call
 
 
-def encoder_gradient(modality: ModalityConfig, config: EncoderConfig, batch: Batch) -> Callable[[], Any]:
+def encoder_gradient(modality: ModalityConfig, config: RunConfig, batch: Batch) -> Callable[[], Any]:
     """Gradient of one encoder's parameters."""
-    encoder = make_encoder(modality, config)
+    encoder = make_encoder(modality, config.encoders)
     frames, length = batch.features[modality.name], batch.length[modality.name]
     params = jax.jit(encoder.init)(jax.random.key(0), frames, length)
 
     def loss(params, frames, length, key):
-        embedding = encoder.apply(params, frames, length, train=True, rngs={"dropout": key})
+        embedding = encoder.apply(params, frames, length, dropout=config.dropout, rngs={"dropout": key})
         return jnp.sum(jnp.square(embedding))
 
     gradient = jax.jit(jax.grad(loss))

@@ -245,9 +245,7 @@ def print_profile(options: Options, config: RunConfig, batch: Batch, step: Calla
     """Parts of our step at fixed lengths, each a program of its own that computes its gradients."""
     calls = {"whole step": step}
     for modality in config.encoders.modalities:
-        calls[f"encoder of {modality.name} ({modality.encoder})"] = ours.encoder_gradient(
-            modality, config.encoders, batch
-        )
+        calls[f"encoder of {modality.name} ({modality.encoder})"] = ours.encoder_gradient(modality, config, batch)
     for name in ("audio", "video"):
         calls[f"of it the input projection of {name}"] = ours.projection_gradient(
             batch.features[name], 4 * config.encoders.embedding

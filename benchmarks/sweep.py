@@ -25,7 +25,7 @@ from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
 from cmarr_jax.data.folds import make_folds, stack_folds
 from cmarr_jax.methods import hyperparameters_of, make_method
-from cmarr_jax.training.run import RunResult, TrainRun, make_train_run
+from cmarr_jax.training.run import Run, RunResult, make_run
 from cmarr_jax.training.sweep import Runs, make_sweep, stack_runs
 from cmarr_jax.training.sweep_memory import CompiledSweep, compile_sweep
 from cmarr_jax.types import Array
@@ -61,9 +61,9 @@ def main(options: Options) -> None:
     jax.config.update("jax_enable_compilation_cache", False)  # compile times are measured
     jax.config.update("jax_num_cpu_devices", measure.num_cores())  # before the first use of a device
     print(f"{measure.machine_text()}\n", flush=True)
-    data, runs, train_run = make_work(options)
+    data, runs, run = make_work(options)
     at_once = options.at_once or (1 if jax.default_backend() == "cpu" else options.models)
-    paths = make_paths(train_run, at_once)
+    paths = make_paths(run, at_once)
     first, results = {}, {}
     for name, path in paths.items():
         start = time.perf_counter()
@@ -91,8 +91,8 @@ def main(options: Options) -> None:
     print(markdown_table(header, rows))
 
 
-def make_work(options: Options) -> tuple[DeviceCorpus, Runs, TrainRun]:
-    """The corpus on the device, the runs, and the run as a function."""
+def make_work(options: Options) -> tuple[DeviceCorpus, Runs, Run]:
+    """The corpus on the device, the arguments of all runs, and the run."""
     corpus = generative.sample(generative.make_parameters(), scale=options.scale)
     data = to_device(corpus, max_frames=SYNTHETIC.max_frames)
     splits = make_folds(corpus)
@@ -108,12 +108,12 @@ def make_work(options: Options) -> tuple[DeviceCorpus, Runs, TrainRun]:
     plan = plan_batches(data, folds, train)
     seeds, fold_index = zip(*(divmod(number, len(splits)) for number in range(options.models)), strict=True)
     runs = stack_runs(folds, list(fold_index), list(seeds), [hyperparameters_of(config)] * options.models)
-    return data, runs, make_train_run(make_method(config), train, plan)
+    return data, runs, make_run(make_method(config), train, plan)
 
 
-def make_paths(train_run: TrainRun, at_once: int) -> dict[str, Callable[[DeviceCorpus, Runs], RunResult]]:
+def make_paths(run: Run, at_once: int) -> dict[str, Callable[[DeviceCorpus, Runs], RunResult]]:
     """Functions that train all runs, by name; results have a leading axis."""
-    one = jax.jit(train_run)
+    one = jax.jit(run.whole)
 
     def loop(data: DeviceCorpus, runs: Runs) -> RunResult:
         pick = lambda number: jax.tree.map(lambda x: x[number], runs)
@@ -124,7 +124,7 @@ def make_paths(train_run: TrainRun, at_once: int) -> dict[str, Callable[[DeviceC
 
     def split_over_devices(data: DeviceCorpus, runs: Runs) -> RunResult:
         if not compiled:
-            compiled.append(compile_sweep(train_run, data, runs, per_device=at_once, log=to_stderr))
+            compiled.append(compile_sweep(run, data, runs, per_device=at_once, log=to_stderr))
         return jax.tree.map(lambda *parts: np.concatenate(parts), *[part for _, part in compiled[0].run(data, runs)])
 
     devices = jax.local_devices()
@@ -132,7 +132,7 @@ def make_paths(train_run: TrainRun, at_once: int) -> dict[str, Callable[[DeviceC
     split = f"one program, {len(devices)} {'device' if len(devices) == 1 else 'devices'}, {at_once} on each in a call"
     return {
         LOOP: loop,
-        together: jax.jit(make_sweep(train_run, at_once=at_once)),
+        together: jax.jit(make_sweep(run.whole, at_once=at_once)),
         split: split_over_devices,
     }
 

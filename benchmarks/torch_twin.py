@@ -53,14 +53,14 @@ class ConvEncoder(nn.Module):
     With `planar` they are `conv2d` with kernels as wide as the features, as published code has them.
     """
 
-    def __init__(self, width: int, config: EncoderConfig, *, planar: bool = False):
+    def __init__(self, width: int, config: EncoderConfig, dropout: float, *, planar: bool = False):
         super().__init__()
         self.planar = planar
         channels = config.conv_channels
         self.widths = config.conv_widths
         self.convs = nn.ModuleList(nn.Conv1d(width, channels, taps) for taps in self.widths)
         self.output = nn.Linear(channels * len(self.convs), config.embedding)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, frames: Tensor, length: Tensor) -> Tensor:
         frames = F.pad(frames, (0, 0, 0, max(0, max(self.widths) - frames.shape[1])))
@@ -182,7 +182,7 @@ class Twin(nn.Module):
             {
                 m.name: LstmEncoder(m.width, size)
                 if m.encoder == "lstm"
-                else ConvEncoder(m.width, encoders, planar=planar)
+                else ConvEncoder(m.width, encoders, config.dropout, planar=planar)
                 for m in encoders.modalities
             }
         )
@@ -191,10 +191,10 @@ class Twin(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(count * size, size),
             nn.ReLU(),
-            nn.Dropout(encoders.dropout),
+            nn.Dropout(config.dropout),
             nn.Linear(size, size),
             nn.ReLU(),
-            nn.Dropout(encoders.dropout),
+            nn.Dropout(config.dropout),
             nn.Linear(size, config.num_classes),
         )
         self.raw_temperature = nn.Parameter(torch.zeros(()))

@@ -39,7 +39,7 @@ def default_encoder(name: str, *, sequence: bool) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderConfig:
-    """The unimodal encoders, which all methods share (L: MMIN), and their dropout, used in the classifier too."""
+    """The unimodal encoders, which all methods share (L: MMIN)."""
 
     modalities: tuple[ModalityConfig, ...]
     embedding: int = 128  # L: LSTM hidden size and width of every unimodal embedding
@@ -48,7 +48,6 @@ class EncoderConfig:
     dtype: str = "float32"  # D: of the products inside the LSTM and convolution; all else is float32
     frame_attention: bool = False  # L: MAP attends over the sequence before its Gaussian head
     attention_heads: int = 4  # D: of `frame_attention` and of the fusion by attention
-    dropout: float = 0.5  # L
 
     def __post_init__(self):
         check_choice("dtype", self.dtype, DTYPES)
@@ -61,8 +60,6 @@ class EncoderConfig:
             raise ValueError(
                 f"conv_channels and conv_widths must be positive, found {self.conv_channels} and {self.conv_widths}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
         if self.frame_attention:
             check_heads(self.embedding, self.attention_heads)
 
@@ -123,10 +120,12 @@ class Hyperparameters(NamedTuple):
 
     Attributes:
       learning_rate: Of the optimizer.
+      dropout: Rate of dropout in the encoders and the classifier.
       weights: Numbers of the method's loss by name, all that it has (`cmarr_jax.methods.base.make_hyperparameters`).
     """
 
     learning_rate: float | Array
+    dropout: float | Array
     weights: dict[str, float | Array]
 
 
@@ -141,6 +140,7 @@ class RunConfig:
       options: Fields of the method's `Options` that differ from its defaults.
       train: Schedule, stopping rule and batches.
       learning_rate: L: 2e-4 for IEMOCAP, 5e-4 for MSP-IMPROV.
+      dropout: L: 0.5, in the encoders and the classifier.
       weights: Weights of the method's loss that differ from its defaults.
     """
 
@@ -150,6 +150,7 @@ class RunConfig:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     learning_rate: float = 2e-4
+    dropout: float = 0.5
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -157,6 +158,8 @@ class RunConfig:
             raise ValueError(f"num_classes must be at least 2, found {self.num_classes}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, found {self.learning_rate}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict for JSON."""

@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.metrics import uar, war
 from experiments.results import Row
 from experiments.statistics import FoldCounts, Interval, Metric, draw, estimate, holm, interval, resampled, swap_test
-from experiments.units import Outputs, Unit, has_outputs, read_outputs
+from experiments.units import Unit, counts_by_speaker, has_outputs, read_outputs
 
 METRICS: dict[str, Metric] = {"war": war, "uar": uar}
 
@@ -33,26 +32,13 @@ class Comparison(NamedTuple):
     p: float
 
 
-def counts_by_speaker(outputs: Outputs, speakers: Sequence[str]) -> np.ndarray:
-    """Confusion counts of each speaker in each condition, `[G, P, K, K]`."""
-    num_conditions, _, num_classes = outputs.logits.shape
-    counts = np.zeros((len(speakers), num_conditions, num_classes, num_classes), int)
-    group = np.searchsorted(speakers, outputs.speaker)
-    for condition, pattern in enumerate(availability_patterns(outputs.present.shape[1])):
-        counted = (outputs.present & pattern).any(axis=1)
-        predicted = outputs.logits[condition].argmax(axis=-1)
-        at = group[counted], np.full(counted.sum(), condition), outputs.label[counted], predicted[counted]
-        np.add.at(counts, at, 1)
-    return counts
-
-
 def read_counts(folder: Path, row: str, folds: Sequence[str], seeds: Sequence[int]) -> list[FoldCounts]:
     """Counts of one row per fold, `[S, G, P, K, K]`."""
     found = []
     for fold in folds:
         outputs = [read_outputs(folder, Unit(row, fold, seed)) for seed in seeds]
         speakers = np.unique(outputs[0].speaker)
-        found.append(np.stack([counts_by_speaker(one, speakers.tolist()) for one in outputs]))
+        found.append(np.stack([counts_by_speaker(one, speakers) for one in outputs]))
     return found
 
 

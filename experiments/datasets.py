@@ -6,18 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cmarr_jax.config import check_choice
 from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.corpus import Corpus
-from experiments.presets import Preset
+from experiments.presets import PRESETS, Changes, Preset, default_preset
 
 SYNTHETIC_NAME = "synthetic"
+SYNTHETIC_NAMES = (SYNTHETIC_NAME, "synthetic_hard")
 
 
 class Source(NamedTuple):
     """A data set of a table.
 
     Attributes:
-      name: `synthetic` or the archive's file name without its ending.
+      name: One of `SYNTHETIC_NAMES`, or the archive's file name without its ending.
       corpus: The utterances.
       digest: SHA-256 of the archive, or of the generated arrays.
       oracle: Synthetic data only: log-likelihood `[N, P, K]` and class log-prior `[K]`, nats, for Bayes' rule.
@@ -29,17 +31,42 @@ class Source(NamedTuple):
     oracle: tuple[np.ndarray, np.ndarray] | None
 
 
+def load_data(data: str, preset: str | None, *, smoke: bool, changes: Changes) -> tuple[Preset, Source]:
+    """A data set and its preset, with what the command line changes.
+
+    Args:
+      data: One of `SYNTHETIC_NAMES`, or the path of a feature archive.
+      preset: Name in `PRESETS`; by default the one for the kind of data.
+      smoke: Whether to take the smallest preset.
+      changes: Of the command line.
+
+    Raises:
+      ValueError: for an unknown preset, with the known ones.
+      ArchiveError: for a file that cannot be used.
+    """
+    if preset is not None:
+        check_choice("--preset", preset, PRESETS)
+    if data in SYNTHETIC_NAMES:
+        chosen = PRESETS["smoke" if smoke else preset or data].changed(changes)
+        return chosen, load_synthetic(data, chosen)
+    source = load_archive(Path(data))
+    name = preset or default_preset(sequences=bool(source.corpus.length))
+    return PRESETS["smoke" if smoke else name].changed(changes), source
+
+
 def load_archive(path: Path) -> Source:
     """Reads a feature archive. Raises ArchiveError with one sentence for a file that cannot be used."""
     return Source(path.stem, read_archive(path), sha256(path), None)
 
 
-def load_synthetic(preset: Preset) -> Source:
-    """Makes the synthetic data on first use, and reads them."""
+def load_synthetic(name: str, preset: Preset) -> Source:
+    """Makes the synthetic data of this name on first use, and reads them."""
     from data_prep.synthetic.load import load  # takes tfds along, which an archive does not need
 
-    corpus, log_likelihood, log_prior = load(scale=preset.scale, frame_scale=preset.frame_scale)
-    return Source(SYNTHETIC_NAME, corpus, _digest(corpus), (log_likelihood, log_prior))
+    corpus, log_likelihood, log_prior = load(
+        scale=preset.scale, frame_scale=preset.frame_scale, hard=name != SYNTHETIC_NAME
+    )
+    return Source(name, corpus, _digest(corpus), (log_likelihood, log_prior))
 
 
 def _digest(corpus: Corpus) -> str:

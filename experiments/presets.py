@@ -1,4 +1,4 @@
-"""Presets: our choice of sizes, schedule and hyperparameters per kind of data set; and the rows of the table.
+"""Presets: our choice of sizes, schedule and hyperparameters per kind of data set.
 
 Values without a comment are the defaults of `cmarr_jax.config` and of the methods' `Options`, where their origin is
 marked. The budget, the stopping rule and the learning rate of a preset are the same for every method.
@@ -8,46 +8,14 @@ Marks C, L, D: docs/decisions.md.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from cmarr_jax.config import EncoderConfig, ModalityConfig, RunConfig, TrainConfig, check_choice
 from cmarr_jax.methods import make_method
+from experiments.rows import CLASSICAL_ROWS, TABLE_ROWS
 
-
-class TableRow(NamedTuple):
-    """A row of the table: a method of the library with some options and loss weights changed."""
-
-    label: str
-    method: str
-    options: Mapping[str, Any] = {}
-    weights: Mapping[str, float] = {}
-
-
-TABLE_ROWS = {
-    "zero_fill": TableRow("Zero-fill", "zero_fill"),
-    "cm_arr": TableRow("CM-ARR", "cm_arr"),
-    "cm_arr_no_alignment": TableRow("CM-ARR, no alignment", "cm_arr", weights={"alignment": 0.0}),
-    "cm_arr_no_flow": TableRow("CM-ARR, no flow (zeros)", "cm_arr", options={"recovery": "zeros"}),
-    "cm_arr_no_refinement": TableRow("CM-ARR, no refinement", "cm_arr", weights={"refinement": 0.0}),
-    "cm_arr_clean_target": TableRow("CM-ARR, target without dropout", "cm_arr", options={"clean_target": True}),
-    "cm_arr_cross_entropy": TableRow(
-        "CM-ARR's network, cross-entropy alone",
-        "cm_arr",
-        weights=dict.fromkeys(("alignment", "nll", "squared_error", "refinement"), 0.0),
-    ),
-    "zero_fill_told": TableRow(
-        "Zero-fill, told what is missing, two patterns a step, late logits",
-        "zero_fill",
-        options={"availability_bits": True, "patterns": 2, "late_logits": True},
-    ),
-    "late_fusion": TableRow("Late fusion", "late_fusion"),
-    "impute_mean": TableRow("Imputation by the mean", "imputation"),
-    "impute_ridge": TableRow("Imputation by ridge regression", "imputation", options={"guess": "ridge"}),
-    "mmin": TableRow("MMIN", "mmin"),
-    "cif_mmin": TableRow("CIF-MMIN", "cif_mmin"),
-    "dicmor": TableRow("DiCMoR-like", "dicmor"),
-}
-DEFAULT_ROWS = ("zero_fill", "late_fusion", "mmin", "cm_arr")
+if TYPE_CHECKING:  # it takes scikit-learn along
+    from experiments.classical import ClassicalConfig
 
 
 def small_options(blocks: list[int], flow: dict[str, int]) -> dict[str, dict[str, Any]]:
@@ -65,6 +33,7 @@ class Preset:
       weights: Per method of the library, loss weights that differ from its defaults.
       train: Schedule and stopping rule.
       learning_rate: The same for every method.
+      dropout: As `learning_rate`.
       max_frames: Longer sequences are averaged down to this many frames; `None` keeps all.
       scale: Synthetic data only: number of utterances relative to IEMOCAP's 5,531.
       frame_scale: Synthetic data only: length of the sequences relative to IEMOCAP-like ones.
@@ -76,6 +45,7 @@ class Preset:
     weights: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     learning_rate: float = 2e-4
+    dropout: float = 0.5
     max_frames: int | None = None
     scale: float = 1.0
     frame_scale: float = 1.0
@@ -98,11 +68,11 @@ class Preset:
             self,
             encoders=self.encoders | pick(EncoderConfig.__dataclass_fields__.keys() - {"modalities"}),
             train=dataclasses.replace(self.train, **pick(TrainConfig.__dataclass_fields__)),
-            **pick(("learning_rate", "max_frames")),
+            **pick(("learning_rate", "dropout", "max_frames")),
         )
 
     def run_config(self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int) -> RunConfig:
-        """The configuration of one row of the table. Raises ValueError with the known names."""
+        """The configuration of one row that is trained here. Raises ValueError with the known names."""
         check_choice("method", row, TABLE_ROWS)
         _, method, options, weights = TABLE_ROWS[row]
         config = RunConfig(
@@ -112,10 +82,22 @@ class Preset:
             options={**self.options.get(method, {}), **options},
             train=self.train,
             learning_rate=self.learning_rate,
+            dropout=self.dropout,
             weights={**self.weights.get(method, {}), **weights},
         )
         make_method(config)  # an unknown option or weight is an error here, not in the middle of a table
         return config
+
+    def row_config(
+        self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int
+    ) -> "RunConfig | ClassicalConfig":
+        """The configuration of any row. Raises ValueError with the known names."""
+        check_choice("method", row, (*TABLE_ROWS, *CLASSICAL_ROWS))
+        if row in TABLE_ROWS:
+            return self.run_config(row, modalities, num_classes)
+        from experiments.classical import ClassicalConfig
+
+        return ClassicalConfig(CLASSICAL_ROWS[row][1], num_classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,15 +135,18 @@ CONVERGED = TrainConfig(
 
 SYNTHETIC = Preset(
     # Small enough for two CPU cores. An epoch has 70 steps, so fewer epochs without improvement end a stage.
-    encoders={"embedding": 32, "conv_channels": 16, "dropout": 0.3},
+    encoders={"embedding": 32, "conv_channels": 16},
     options=small_options([64, 32, 16], {"flow_layers": 4, "flow_hidden": 32})
     | {"cm_arr": {"flow_layers": 4, "flow_hidden": 32, "projection": 32}},
     weights={"cm_arr": {"alignment": 0.03, "refinement": 0.3}},
     train=dataclasses.replace(CONVERGED, complete_epochs=10, missing_epochs=80, patience=8, batch_size=64),
     learning_rate=2e-3,
+    dropout=0.3,
     max_frames=16,
     quick_compile=True,
 )
+
+SYNTHETIC_HARD = dataclasses.replace(SYNTHETIC, frame_scale=0.4)
 
 IEMOCAP = Preset(
     # Sequences: the sizes, batch and rate of the MMIN family (L), all frames kept, our stopping rule.
@@ -197,6 +182,7 @@ SMOKE = Preset(
 
 PRESETS = {
     "synthetic": SYNTHETIC,
+    "synthetic_hard": SYNTHETIC_HARD,
     "iemocap": IEMOCAP,
     "msp_improv": MSP_IMPROV,
     "vectors": VECTORS,
@@ -205,8 +191,6 @@ PRESETS = {
 }
 
 
-def default_preset(*, synthetic: bool, sequences: bool) -> str:
-    """The preset of a data set for which none is named."""
-    if synthetic:
-        return "synthetic"
+def default_preset(*, sequences: bool) -> str:
+    """The preset of an archive for which none is named."""
     return "iemocap" if sequences else "vectors"

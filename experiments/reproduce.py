@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -17,14 +17,17 @@ from cmarr_jax.data.device import modality_configs
 from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
 from cmarr_jax.training.processes import first_process_first, is_first
 from cmarr_jax.training.schedule import DIVERGED, STATUS
-from experiments.datasets import SYNTHETIC_NAME, Source, load_archive, load_synthetic
+from experiments.datasets import SYNTHETIC_NAME, Source, load_data
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
-from experiments.presets import DEFAULT_ROWS, PRESETS, Changes, Preset, default_preset
+from experiments.presets import Changes, Preset
 from experiments.provenance import commit, device_text, versions
-from experiments.report import BAYES_UAR, BAYES_WAR, counted, write_tables
+from experiments.report import BAYES_UAR, BAYES_WAR, PRODUCT_UAR, PRODUCT_WAR, counted, write_tables
 from experiments.results import FILE
 from experiments.results_folder import CONFIG, new_name, open_folder
-from experiments.table import Table, train_table
+from experiments.rows import TABLES
+from experiments.table import Table
+from experiments.train_table import train_table
+from experiments.tuned import read_tuned
 from experiments.units import Unit, is_finished, read_rows, write_counts
 
 
@@ -37,26 +40,35 @@ class Arguments:
     """
 
     data: str = SYNTHETIC_NAME
-    """`synthetic` (made on first use), or a feature archive, FILE.npz."""
+    """`synthetic` or `synthetic_hard` (made on first use), or a feature archive, FILE.npz."""
     preset: str | None = None
     """Sizes, schedule and rates, a name in experiments/presets.py; by default the one for the kind of data."""
-    methods: tuple[str, ...] = DEFAULT_ROWS
-    """Which rows of the table to train; all are in experiments/presets.py."""
+    table: Literal["main", "conditions", "ablations", "rates", "all"] = "main"
+    """Which rows to train: CM-ARR and three baselines (`main`, also for `rates`), all methods (`conditions`), the
+    ablations of CM-ARR, or all of them. Whatever is trained, all tables that it allows are written."""
+    methods: tuple[str, ...] = ()
+    """Rows to train instead of those of a table; all are in experiments/rows.py."""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Seeds per fold: 0 to N - 1."""
     only: tuple[str, ...] = ("*",)
     """Train only the runs whose ROW/FOLD_seedN one of these patterns matches, such as `cm_arr/01F_seed*`."""
+    folds_only: tuple[str, ...] = ()
+    """Train only the runs of these folds, by name."""
     folds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
     """Groups of speakers. Not used where every session has two speakers (one fold per speaker) or the archive has its
     own split."""
     out: Path | None = None
     """Output folder; by default a new one in `runs/`. If it holds a table, what it lacks is trained: rows, seeds, and
     runs that were interrupted. Everything else must be as it was."""
+    tuned: Path | None = None
+    """What `experiments.tune` wrote: its choices replace learning rate, dropout and loss weights of each fold."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The smallest run that touches everything, in about a minute; its numbers mean nothing."""
     memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
     """GiB of one accelerator, or of a machine without one: no more models are trained at once than fit in it. By
     default, what is free."""
+    keep_every: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 300.0
+    """How often the states of unfinished runs are kept in the output folder, from which the same command goes on."""
     changes: tyro.conf.OmitArgPrefixes[Changes] = dataclasses.field(default_factory=Changes)
     start: tyro.conf.OmitArgPrefixes[StartOptions] = dataclasses.field(default_factory=StartOptions)
 
@@ -70,25 +82,36 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     check(arguments)
     start_up = start_up or StartUp()
     console = Console(quiet=not is_first())
-    preset, source = first_process_first(lambda: load(arguments))
+    preset, source = first_process_first(
+        lambda: load_data(arguments.data, arguments.preset, smoke=arguments.smoke, changes=arguments.changes)
+    )
     folds = make_folds(source.corpus, num_folds=arguments.folds)
+    for name in arguments.folds_only:
+        check_choice("--folds-only", name, [fold.name for fold in folds])
     modalities = modality_configs(source.corpus)
-    rows = dict.fromkeys(arguments.methods)
-    configs = {name: preset.run_config(name, modalities, source.corpus.num_classes) for name in rows}
+    rows = dict.fromkeys(arguments.methods or TABLES[arguments.table])
+    configs = {name: preset.row_config(name, modalities, source.corpus.num_classes) for name in rows}
+    tuned = {}
+    if arguments.tuned is not None:
+        trained = [name for name, config in configs.items() if isinstance(config, RunConfig)]
+        tuned = read_tuned(arguments.tuned, source.digest, trained, [fold.name for fold in folds])
     table = Table(
         source.corpus,
         folds,
         configs,
+        tuned,
         arguments.seeds,
         preset.max_frames,
         preset.quick_compile,
         arguments.memory,
         arguments.only,
+        arguments.folds_only,
+        arguments.keep_every,
     )
     folder = None
     if is_first():
         folder = arguments.out or new_name(source.name)
-        open_folder(folder, settings(arguments, preset, source, folds, configs))
+        open_folder(folder, settings(arguments, preset, source, folds, configs, tuned))
         write_ceiling(folder, source, folds)
     text = f"{len(source.corpus)} utterances, {counted(len(folds), 'fold')}, {counted(arguments.seeds, 'seed')}"
     console.print(f"{source.name}: {text} -> {folder}", soft_wrap=True)
@@ -117,31 +140,26 @@ def check(arguments: Arguments) -> None:
         raise ValueError(f"--seeds must be at least 1, found {arguments.seeds}")
     if arguments.memory is not None and arguments.memory <= 0:
         raise ValueError(f"--memory must be above 0, found {arguments.memory}")
-    if arguments.preset is not None:
-        check_choice("--preset", arguments.preset, PRESETS)
-
-
-def load(arguments: Arguments) -> tuple[Preset, Source]:
-    """The data set and its preset, with what the command line changes."""
-    synthetic = arguments.data == SYNTHETIC_NAME
-    archive = None if synthetic else load_archive(Path(arguments.data))
-    sequences = archive is not None and bool(archive.corpus.length)
-    name = arguments.preset or default_preset(synthetic=synthetic, sequences=sequences)
-    preset = PRESETS["smoke" if arguments.smoke else name].changed(arguments.changes)
-    return preset, archive or load_synthetic(preset)
 
 
 def write_ceiling(folder: Path, source: Source, folds: list[FoldSplit]) -> None:
-    """Scores Bayes' rule on the test utterances of each fold, where the data set knows it, unless it is there.
+    """Scores exact rules on the test utterances of each fold, where the data set knows them, unless they are there.
 
-    Each metric has its own best rule, hence two rows: the most probable class for WAR, the likeliest class for UAR.
+    Bayes' rule, and the product rule on exact posteriors of single modalities. Each metric has its own best decision,
+    hence two rows of each: the most probable class for WAR, the likeliest class for UAR.
     """
     if source.oracle is None:
         return
-    from data_prep.synthetic.generative import oracle_counts
+    from data_prep.synthetic.posterior import oracle_counts, product_rule
 
-    log_likelihood, log_prior = source.oracle
-    for name, prior in ((BAYES_WAR, log_prior), (BAYES_UAR, None)):
+    bayes, log_prior = source.oracle
+    product = product_rule(bayes, len(source.corpus.modalities))
+    for name, log_likelihood, prior in (
+        (BAYES_WAR, bayes, log_prior),
+        (BAYES_UAR, bayes, None),
+        (PRODUCT_WAR, product, log_prior),
+        (PRODUCT_UAR, product, None),
+    ):
         for fold in folds:
             unit = Unit(name, fold.name, 0)
             if not is_finished(folder, unit):
@@ -151,7 +169,7 @@ def write_ceiling(folder: Path, source: Source, folds: list[FoldSplit]) -> None:
 
 
 def settings(
-    arguments: Arguments, preset: Preset, source: Source, folds: list[FoldSplit], configs: dict[str, RunConfig]
+    arguments: Arguments, preset: Preset, source: Source, folds: list[FoldSplit], configs: dict, tuned: dict[str, Any]
 ) -> dict[str, Any]:
     """How the numbers are made: command, data, folds, preset, configurations, versions, commit."""
     return {
@@ -170,6 +188,7 @@ def settings(
         "seeds": list(range(arguments.seeds)),
         "preset": preset.to_dict(),
         "methods": {name: config.to_dict() for name, config in configs.items()},
+        "tuned": tuned,
         "versions": versions(),
         "devices": device_text(),
         "commit": commit(),

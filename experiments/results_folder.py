@@ -48,6 +48,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
             check_same(folder, before, json.loads(to_json(config)))
             config = before | {
                 "methods": before["methods"] | config["methods"],
+                "tuned": before["tuned"] | config["tuned"],
                 "seeds": sorted({*before["seeds"], *config["seeds"]}),
             }
         partial = folder / f".{CONFIG}.{os.getpid()}"
@@ -61,7 +62,9 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
     both = before["methods"].keys() & now["methods"].keys()
     pairs = {name: (before[name], now[name]) for name in ("folds", "preset", "versions", "commit")}
     pairs["data"] = before["data"]["sha256"], now["data"]["sha256"]
-    pairs |= {f"methods.{name}": (before["methods"][name], now["methods"][name]) for name in sorted(both)}
+    for part in ("methods", "tuned"):
+        for name in sorted(both):
+            pairs[f"{part}.{name}"] = before.get(part, {}).get(name), now.get(part, {}).get(name)
     for name, (old, new) in pairs.items():
         if difference := first_difference(old, new, name):
             raise ValueError(

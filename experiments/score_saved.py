@@ -18,7 +18,7 @@ from cmarr_jax.data.folds import make_folds, stack_folds
 from cmarr_jax.methods import make_method
 from cmarr_jax.training.checkpoint import load_run
 from cmarr_jax.training.evaluation import evaluate
-from experiments.datasets import SYNTHETIC_NAME, load_archive, load_synthetic
+from experiments.datasets import SYNTHETIC_NAMES, load_archive, load_synthetic
 from experiments.jax_setup import keep_compiled_programs
 from experiments.presets import Preset
 from experiments.results import rows_from_counts
@@ -42,7 +42,7 @@ def main(arguments: Arguments) -> bool:
     table_config = json.loads((arguments.run.parent.parent / "config.json").read_text())
     preset = Preset.from_dict(table_config["preset"])
     path = arguments.data or table_config["data"]["path"]
-    source = load_synthetic(preset) if path == SYNTHETIC_NAME else load_archive(Path(path))
+    source = load_synthetic(path, preset) if path in SYNTHETIC_NAMES else load_archive(Path(path))
     if source.digest != table_config["data"]["sha256"]:
         raise ValueError(
             f"these data are not those the model was trained on (SHA-256 {source.digest[:16]}, "

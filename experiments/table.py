@@ -1,38 +1,22 @@
-"""Trains what a table lacks, every method, fold and seed, and writes each run as it is finished."""
+"""What a table is made of: its data, folds, rows and seeds, and which of its runs are missing."""
 
-import contextlib
 import dataclasses
 import fnmatch
-import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
-import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cmarr_jax.config import RunConfig
-from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.corpus import Corpus
-from cmarr_jax.data.device import DeviceCorpus, to_device
-from cmarr_jax.data.folds import Fold, FoldSplit, stack_folds
-from cmarr_jax.methods import hyperparameters_of, make_method
-from cmarr_jax.training.checkpoint import delete_partial
-from cmarr_jax.training.processes import gather, smallest
-from cmarr_jax.training.run import RunResult, make_train_run
-from cmarr_jax.training.schedule import MISMATCH, STATUS
-from cmarr_jax.training.sweep import Runs, stack_runs
-from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory, compile_sweep
-from experiments.jax_setup import QUICK_COMPILE, StartUp
-from experiments.report import stopping_text
-from experiments.results import Row, rows_from_counts
-from experiments.results_folder import own_row
-from experiments.units import Unit, is_finished, write_unit
+from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.training.processes import gather
+from experiments.tuned import Choice, tuned_config
+from experiments.units import Unit, is_finished
 
-T = TypeVar("T")
+if TYPE_CHECKING:  # it takes scikit-learn along
+    from experiments.classical import ClassicalConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,21 +27,27 @@ class Table:
       corpus: The utterances.
       folds: The folds.
       configs: Configuration of each row, by name.
+      tuned: Per row and fold, what `experiments.tune` chose, where it did.
       seeds: Seeds of each fold and row: 0 to `seeds` - 1.
       max_frames: Longer sequences are averaged down to this many frames.
       quick_compile: Whether CPU programs are compiled in half the time, for slightly slower steps.
       memory: GiB to plan for; `None`: what is free.
       only: Patterns of the runs to train, such as `cm_arr/01F_seed*`.
+      folds_only: Names of the folds to train; all if empty.
+      keep_every: Seconds after which the states of unfinished runs are kept on disk again.
     """
 
     corpus: Corpus
     folds: list[FoldSplit]
-    configs: dict[str, RunConfig]
+    configs: dict[str, "RunConfig | ClassicalConfig"]
+    tuned: Mapping[str, Mapping[str, Choice]]
     seeds: int = 1
     max_frames: int | None = None
     quick_compile: bool = False
     memory: float | None = None
     only: tuple[str, ...] = ("*",)
+    folds_only: tuple[str, ...] = ()
+    keep_every: float = 300.0
 
     @property
     def units(self) -> list[tuple[int, int]]:
@@ -69,160 +59,25 @@ class Table:
         fold, seed = self.units[number]
         return Unit(row, self.folds[fold].name, seed)
 
-    def missing(self, folder: Path | None, row: str) -> np.ndarray:
-        """Numbers of the runs of a row that are wanted and not in the folder, the same in every process."""
+    def config(self, row: str, number: int) -> RunConfig:
+        """The configuration of one run of a trained row."""
+        config = self.configs[row]
+        assert isinstance(config, RunConfig)
+        choices = self.tuned.get(row)
+        return config if choices is None else tuned_config(row, config, choices[self.unit(row, number).fold])
+
+    def missing_here(self, folder: Path | None, row: str) -> np.ndarray:
+        """Numbers of the runs of a row that are wanted and not in the folder; none without a folder."""
         missing = np.zeros(len(self.units), bool)
         if folder is not None:
             for number in range(len(self.units)):
                 unit = self.unit(row, number)
                 wanted = any(fnmatch.fnmatchcase(unit.path.as_posix(), pattern) for pattern in self.only)
+                wanted &= not self.folds_only or unit.fold in self.folds_only
                 missing[number] = wanted and not is_finished(folder, unit)
-        return np.flatnonzero(gather(missing)[: len(missing)])  # as the first process, which has the folder, sees it
+        return np.flatnonzero(missing)
 
-
-def train_table(folder: Path | None, table: Table, console: Console, start_up: StartUp) -> None:
-    """Trains what the folder lacks, row by row, and writes each run once it is finished.
-
-    Compilations, two at a time, go on in the background while earlier rows are trained. Both are waited for outside of
-    the main thread, so that Ctrl-C is answered at once. A row that another command is training is left to it.
-
-    Args:
-      folder: Where to write; `None` in processes that do not write.
-      table: What to train.
-      console: For the progress bar.
-      start_up: Told when data and the first program are ready.
-    """
-    missing = {name: len(table.missing(folder, name)) for name in table.configs}
-    if not sum(missing.values()):
-        console.print("Nothing is left to train.")
-        return
-    data = to_device(table.corpus, max_frames=table.max_frames)
-    start_up.lap("data")
-    stacked = stack_folds(table.folds)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("models,"),
-        TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
-    )  # fmt: skip
-    compiler, runner = ThreadPoolExecutor(2), ThreadPoolExecutor(1)
-    try:
-        with Progress(*columns, console=console) as progress:
-            log = lambda text: progress.print(text, soft_wrap=True)
-            task = progress.add_task("", total=sum(missing.values()))
-            runs = {name: runs_of(table, stacked, name) for name, count in missing.items() if count}
-            compiling = compile_all(compiler, data, stacked, table, runs, log)
-            for name in runs:
-                progress.update(task, description=name)
-                sweep = compiling[name].result()
-                if start_up.parts.get("compiling") is None:
-                    start_up.lap("compiling")
-                    log(start_up.text())
-                done = 0
-                for count in train_row(folder, table, name, sweep, data, runs[name], runner, log):
-                    progress.advance(task, count)
-                    done += count
-                progress.advance(task, missing[name] - done)  # another command has trained them meanwhile
-    finally:  # without waiting: a compilation cannot be interrupted
-        compiler.shutdown(wait=False, cancel_futures=True)
-        runner.shutdown(wait=False, cancel_futures=True)
-
-
-def runs_of(table: Table, stacked: Fold, name: str) -> Runs:
-    """The arguments of all runs of a row. Those that are finished are among them: programs are planned for all."""
-    fold_index, seeds = (list(column) for column in zip(*table.units, strict=True))
-    return stack_runs(stacked, fold_index, seeds, [hyperparameters_of(table.configs[name])] * len(seeds))
-
-
-def train_row(
-    folder: Path | None,
-    table: Table,
-    name: str,
-    sweep: CompiledSweep,
-    data: DeviceCorpus,
-    runs: Runs,
-    runner: Executor,
-    log: Callable[[str], None],
-) -> Iterator[int]:
-    """Trains the runs of a row that are missing, and yields how many were finished, each time some are."""
-    with contextlib.nullcontext(True) if folder is None else own_row(folder, name) as mine:
-        mine = bool(gather(np.array([mine]))[0])
-        if mine and folder is not None:
-            delete_partial(folder / name)
-        numbers = table.missing(folder, name) if mine else np.zeros(0, int)
-        if not mine:
-            log(f"{name}: another command is training it in this folder; run this one again when it has ended.")
-        rows: list[Row] = []
-        if len(numbers):
-            chosen = jax.tree.map(lambda x: x[numbers], runs)
-            for places, result in _in_thread(runner, sweep.run(data, chosen)):
-                for row, place in enumerate(places):
-                    one = jax.tree.map(lambda x, row=row: x[row], result)
-                    rows += write_run(folder, table, name, int(numbers[place]), one)
-                yield len(places)
-        if rows:
-            log(f"{name}: {_row_text(rows)}")
-
-
-def compile_all(
-    compiler: Executor,
-    data: DeviceCorpus,
-    folds: Fold,
-    table: Table,
-    runs: dict[str, Runs],
-    log: Callable[[str], None],
-) -> dict[str, Future[CompiledSweep]]:
-    """The compiled program of each row, in the background. Rows that differ in numbers only share one."""
-    device = jax.local_devices()[0]
-    memory = table.memory * GIB if table.memory else smallest(available_memory(device))
-    options = QUICK_COMPILE if table.quick_compile and device.platform == "cpu" else None
-
-    def compile_one(config: RunConfig, runs: Runs) -> CompiledSweep:
-        plan = plan_batches(data, folds, config.train)
-        train_run = make_train_run(make_method(config), config.train, plan)
-        return compile_sweep(train_run, data, runs, memory=memory, compiler_options=options, log=log)
-
-    compiling: dict[str, Future[CompiledSweep]] = {}
-    for name in runs:
-        config = table.configs[name]
-        program = json.dumps(config.to_dict() | {"weights": None, "learning_rate": None})
-        if program not in compiling:
-            compiling[program] = compiler.submit(compile_one, config, runs[name])
-        compiling[name] = compiling[program]
-    return {name: compiling[name] for name in runs}
-
-
-def write_run(folder: Path | None, table: Table, name: str, number: int, result: RunResult) -> list[Row]:
-    """Writes one finished run, and returns its rows.
-
-    Args:
-      folder: Of the table; `None`: nothing is written.
-      table: What is trained.
-      name: Row of the table.
-      number: Of the run, in `Table.units`.
-      result: Of this run, numpy arrays.
-
-    Raises:
-      ValueError: if the fold has longer utterances than the batches were planned for.
-    """
-    config, unit, fold = table.configs[name], table.unit(name, number), table.folds[table.units[number][0]]
-    if result.status == MISMATCH:
-        raise ValueError(f"fold {unit.fold} {STATUS[MISMATCH]}; plan the batches with this fold")
-    if folder is not None:
-        write_unit(folder, unit, config, result, table.corpus, fold)
-    status = STATUS[int(result.status)]
-    return rows_from_counts(name, unit.fold, unit.seed, table.corpus.modalities, result.test_counts, status)
-
-
-def _row_text(rows: list[Row]) -> str:
-    """How the runs of a row went, to read while the others are trained."""
-    scores = np.array([row.uar for row in rows])
-    runs = {(row.fold, row.seed): row.status for row in rows}
-    text = f"{len(runs)} models"
-    if np.isfinite(scores).any():
-        text += f", mean test UAR over all conditions {100 * np.nanmean(scores):.1f} %"
-    return f"{text}; {stopping_text(list(runs.values()))}"
-
-
-def _in_thread(runner: Executor, items: Iterator[T]) -> Iterator[T]:
-    """The items of an iterator, each computed in a thread: waiting for a thread can be interrupted, XLA cannot."""
-    while (item := runner.submit(next, items, None).result()) is not None:
-        yield item
+    def missing(self, folder: Path | None, row: str) -> np.ndarray:
+        """As `missing_here`, the same in every process: as the first one, which has the folder, sees it."""
+        missing = np.isin(np.arange(len(self.units)), self.missing_here(folder, row))
+        return np.flatnonzero(gather(missing)[: len(missing)])

@@ -237,7 +237,7 @@ def choose_preset(arguments: Arguments, data_set: DataSet) -> Preset:
       ValueError: for sequences without a number of frames to pad them to.
     """
     sequences = any(modality.encoder != "vector" for modality in data_set.modalities)
-    preset = PRESETS[default_preset(synthetic=False, sequences=sequences)].changed(arguments.changes)
+    preset = PRESETS[default_preset(sequences=sequences)].changed(arguments.changes)
     if sequences and preset.max_frames is None:
         raise ValueError(
             "--max-frames is needed: streamed sequences are padded to one number of frames, and longer ones averaged "

@@ -6,25 +6,30 @@ diverged, and the Bayes ceiling, have `run.json` only. A folder appears complete
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from cmarr_jax.config import RunConfig
+from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.folds import FoldSplit
 from cmarr_jax.data.names import as_file_name
 from cmarr_jax.methods import make_method
 from cmarr_jax.training.checkpoint import OUTPUTS, RECORD, save_record, save_run
 from cmarr_jax.training.run import RunResult, history_by_stage
-from cmarr_jax.training.schedule import DIVERGED, STATUS, used_stages
+from cmarr_jax.training.schedule import CONVERGED, DIVERGED, STATUS, used_stages
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import CONFIG
 
+if TYPE_CHECKING:  # it takes scikit-learn along
+    from experiments.classical import ClassicalConfig, ClassicalResult
+
 PARTS = ("val", "test")
+MODELS = "models.npz"
 
 
 class Unit(NamedTuple):
@@ -58,6 +63,11 @@ class Outputs(NamedTuple):
     logits: np.ndarray
 
 
+def state_path(folder: Path, unit: Unit) -> Path:
+    """Where the state of an unfinished unit is kept."""
+    return (folder / unit.path).with_name(f".{unit.path.name}.state.npz")
+
+
 def is_finished(folder: Path, unit: Unit) -> bool:
     """Whether the folder of a table holds this unit."""
     return (folder / unit.path / RECORD).is_file()
@@ -76,18 +86,56 @@ def write_unit(folder: Path, unit: Unit, config: RunConfig, result: RunResult, c
     if status == DIVERGED:
         save_record(folder / unit.path, {"config": config.to_dict(), **record})
         return
-    outputs: dict[str, np.ndarray] = {}
-    for part, logits in zip(PARTS, (result.val_logits, result.test_logits), strict=True):
-        rows = getattr(fold, part)
-        values = Outputs(
-            corpus.utterance_id[rows],
-            corpus.speaker[rows],
-            corpus.label[rows],
-            corpus.present[rows],
-            np.asarray(logits[:, : len(rows)]),  # the rest fills up the shorter folds
-        )
-        outputs |= {f"{part}_{name}": value for name, value in values._asdict().items()}
+    outputs = _named(outputs_of(corpus, fold, part, getattr(result, f"{part}_logits")) for part in PARTS)
     save_run(folder / unit.path, config, result.params, result.normalizer, record, outputs)
+
+
+def write_classical_unit(
+    folder: Path, unit: Unit, config: "ClassicalConfig", result: "ClassicalResult", corpus: Corpus, fold: FoldSplit
+) -> None:
+    """Writes one fold's classical models below the folder of a table: their arrays are in `models.npz`."""
+    parts = [outputs_of(corpus, fold, part, getattr(result, f"{part}_logits")) for part in PARTS]
+    val, test = (counts_by_speaker(part, np.unique(part.speaker)).sum(0) for part in parts)
+    record = {
+        "config": config.to_dict(),
+        **_header(unit, corpus.modalities, STATUS[CONVERGED], test),
+        "strength": result.strength,
+        "val_counts": val,
+    }
+    save_record(folder / unit.path, record, {OUTPUTS: _named(parts), MODELS: result.models})
+
+
+def outputs_of(corpus: Corpus, fold: FoldSplit, part: str, logits: np.ndarray | jax.Array) -> Outputs:
+    """The outputs of one part of a fold, from logits `[P, n or more, K]` in the order of its rows."""
+    rows = getattr(fold, part)
+    return Outputs(
+        corpus.utterance_id[rows],
+        corpus.speaker[rows],
+        corpus.label[rows],
+        corpus.present[rows],
+        np.asarray(logits[:, : len(rows)]),  # the rest fills up the shorter folds
+    )
+
+
+def counts_by_speaker(outputs: Outputs, speakers: np.ndarray) -> np.ndarray:
+    """Confusion counts of each of some speakers (sorted) in each condition, `[G, P, K, K]`."""
+    num_conditions, _, num_classes = outputs.logits.shape
+    counts = np.zeros((len(speakers), num_conditions, num_classes, num_classes), int)
+    group = np.searchsorted(speakers, outputs.speaker)
+    for condition, pattern in enumerate(availability_patterns(outputs.present.shape[1])):
+        counted = (outputs.present & pattern).any(axis=1)
+        predicted = outputs.logits[condition].argmax(axis=-1)
+        at = group[counted], np.full(counted.sum(), condition), outputs.label[counted], predicted[counted]
+        np.add.at(counts, at, 1)
+    return counts
+
+
+def _named(parts: Iterable[Outputs]) -> dict[str, np.ndarray]:
+    return {
+        f"{part}_{name}": value
+        for part, outputs in zip(PARTS, parts, strict=True)
+        for name, value in outputs._asdict().items()
+    }
 
 
 def write_counts(folder: Path, unit: Unit, modalities: tuple[str, ...], counts: np.ndarray | jax.Array) -> None:

@@ -40,6 +40,12 @@ def method_of(variant):
     return make_method(config_of(variant))
 
 
+def hyper_of(variant, **weights):
+    """Without dropout; `weights` replace the defaults."""
+    hyper = hyperparameters_of(config_of(variant))
+    return hyper._replace(weights={**hyper.weights, **weights})
+
+
 def first_params(variant):
     """Random parameters of the first stage."""
     params = random_params(method_of(variant).init, make_batch(VECTORS))
@@ -66,9 +72,9 @@ def drawn(variant, available):
 def gradients_of(variant):
     """`gradients(...)` as a function of all its numbers, plain."""
 
-    def gradients(params, batch, available, weights, axis_name=None):
+    def gradients(params, batch, available, hyper, axis_name=None):
         loss = lambda params, features: method_of(variant).loss(
-            params, batch._replace(features=features), available, jax.random.key(1), weights, axis_name
+            params, batch._replace(features=features), available, jax.random.key(1), hyper, axis_name
         )
         (value, terms), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, batch.features)
         return grads, value, terms
@@ -83,8 +89,7 @@ def jitted_gradients(variant):
 
 def gradients(variant, params, batch, available, **weights):
     """`(grads by parameters and features, loss, terms)`; `weights` replace the defaults."""
-    weights = {**method_of(variant).weights, **weights}
-    return jitted_gradients(variant)(params, batch, drawn(variant, available), weights)
+    return jitted_gradients(variant)(params, batch, drawn(variant, available), hyper_of(variant, **weights))
 
 
 def seven():
@@ -106,7 +111,7 @@ def jitted_step(variant):
 @functools.cache
 def trained(variant):
     """Both stages on one fixed batch."""
-    method, hyper = method_of(variant), hyperparameters_of(config_of(variant))
+    method, hyper = method_of(variant), hyper_of(variant)
     batch, params, states, terms = make_batch(VECTORS, size=12), first_params(variant), [], []
     for number, stage in enumerate(method.stages):
         params = stage.begin(params) if stage.begin else params

@@ -1,13 +1,13 @@
 """Small networks of the methods and their gradients, each compiled once."""
 
 import functools
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from tiny import make_batch, random_params, run_config
 
+from cmarr_jax.config import Hyperparameters
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.methods import hyperparameters_of, make_method
 
@@ -18,6 +18,16 @@ VARIANTS = {
     "zeros": ("cm_arr", {"recovery": "zeros"}),
     "attention": ("cm_arr", {"fusion": "attention", "frame_attention": True}),
     "clean target": ("cm_arr", {"clean_target": True, "refine_absent": True, "alignment_scale": 0.5}),
+    "ablations": (
+        "cm_arr",
+        {
+            "recovery": "autoencoder",
+            "alignment": "cosine",
+            "refinement": "unsupervised",
+            "availability_bits": True,
+            "late_logits": True,
+        },
+    ),
     "zero_fill": ("zero_fill", {}),
     "zero_fill, attention": ("zero_fill", {"fusion": "attention"}),
 }
@@ -30,27 +40,27 @@ class Network(NamedTuple):
     logits: object
     loss: object
     stages: tuple
-    weights: Mapping[str, float]
+    hyper: Hyperparameters
 
 
 @functools.cache
 def network(variant):
-    """Random parameters, `logits(params, batch, available)`, loss, stages and weights, without dropout."""
+    """Random parameters, `logits(params, batch, available)`, loss, stages and hyperparameters, without dropout."""
     name, changes = VARIANTS[variant]
     config = run_config(method=name, dropout=0.0, weights=ENTROPY if name == "cm_arr" else {}, **changes)
     method = make_method(config)
     params = random_params(method.init, make_batch())
     logits = jax.jit(lambda params, batch, available: method.predict(params, method.encode(params, batch), available))
-    return Network(params, logits, method.loss, method.stages, hyperparameters_of(config).weights)
+    return Network(params, logits, method.loss, method.stages, hyperparameters_of(config))
 
 
 @functools.cache
 def jitted_gradients(variant):
     loss_fn = network(variant).loss
 
-    def gradient(params, features, batch, available, weights):
+    def gradient(params, features, batch, available, hyper):
         loss = lambda params, features: loss_fn(
-            params, batch._replace(features=features), available, jax.random.key(1), weights
+            params, batch._replace(features=features), available, jax.random.key(1), hyper
         )
         (loss, aux), grads = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, features)
         return grads, loss, aux
@@ -60,8 +70,9 @@ def jitted_gradients(variant):
 
 def gradients(variant, **weights):
     """`(params, features, batch, available) -> (grads of both, loss, aux)`; `weights` replace those of the variant."""
-    weights = {**network(variant).weights, **weights}
-    return lambda *args: jitted_gradients(variant)(*args, weights)
+    hyper = network(variant).hyper
+    hyper = hyper._replace(weights={**hyper.weights, **weights})
+    return lambda *args: jitted_gradients(variant)(*args, hyper)
 
 
 def mixed_available():

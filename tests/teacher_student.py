@@ -37,8 +37,8 @@ class Student(nn.Module):
         self.imagined = nn.Dense(self.config.num_modalities * self.config.embedding)
         self.classifier = nn.Dense(self.num_classes)
 
-    def encode(self, batch, *, train=False):
-        return self.encoders(batch, train=train)
+    def encode(self, batch, *, dropout=None):
+        return self.encoders(batch, dropout=dropout)
 
     def imagine(self, embedding, available):
         seen = jnp.where(available[..., None], embedding, 0.0)
@@ -60,9 +60,9 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         student = model.init(key, batch)["params"]
         return {"student": student, "teacher": jax.tree.map(jnp.zeros_like, student["encoders"])}
 
-    def loss(params, batch, available, key, weights, axis_name=None):
+    def loss(params, batch, available, key, hyper, axis_name=None):
         apply = bind(model, params["student"])
-        embedding = apply(batch, train=True, rngs={"dropout": key}, method="encode")
+        embedding = apply(batch, dropout=hyper.dropout, rngs={"dropout": key}, method="encode")
         points = apply(embedding, available, method="imagine")
         teacher = jax.lax.stop_gradient({**params["student"], "encoders": params["teacher"]})
         target = bind(model, teacher)(batch, method="encode")
@@ -72,7 +72,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
             "cross_entropy": cross_entropy(apply(embedding, available, method="predict"), batch, axis_name),
             "imitation": losses.masked_mean(*error, axis_name=axis_name),
         }
-        return terms["cross_entropy"] + weights["imitation"] * terms["imitation"], terms
+        return terms["cross_entropy"] + hyper.weights["imitation"] * terms["imitation"], terms
 
     student = lambda params: bind(model, params["student"])
     return Method(

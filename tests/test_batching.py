@@ -174,7 +174,7 @@ def test_a_planned_batch_holds_the_frames_of_the_padded_one(data, folds, plan):
 @pytest.mark.parametrize("attention", [False, True])
 def test_loss_and_gradient_equal_those_of_the_padded_batch(data, folds, plan, name, attention):
     config = tiny.run_config(MODALITIES, method=name, train=CONFIG, frame_attention=attention)
-    method, weights = make_method(config), hyperparameters_of(config).weights
+    method, hyper = make_method(config), hyperparameters_of(config)
     fold = one(folds, 2)
     (rows, where), _ = arrange(data.length, fold.train, fold.train_where, plan.train)
     normalizer = fit_normalizer(data, fold.train, fold.train_where)
@@ -182,7 +182,7 @@ def test_loss_and_gradient_equal_those_of_the_padded_batch(data, folds, plan, na
     planned = normalize(normalizer, take(data, rows[0], where[0], plan.train))
     params = tiny.random_params(method.init, padded)
     step = jax.jit(jax.value_and_grad(lambda params, batch: method.loss(
-        params, batch, batch.present, jax.random.key(3), weights), has_aux=True))  # fmt: skip
+        params, batch, batch.present, jax.random.key(3), hyper), has_aux=True))  # fmt: skip
     (expected, expected_aux), expected_grads = step(params, padded)
     (value, aux), grads = step(params, planned)
     np.testing.assert_allclose(value, expected, rtol=1e-5)

@@ -9,7 +9,7 @@ from networks import PATTERNS, gradients, mixed_available, network
 from tiny import make_batch, random_params, run_config
 
 from cmarr_jax import losses
-from cmarr_jax.methods import make_method, make_options
+from cmarr_jax.methods import hyperparameters_of, make_method, make_options
 from cmarr_jax.methods.cm_arr import CmArr, Encoded
 from cmarr_jax.types import GaussianEmbedding
 
@@ -94,10 +94,11 @@ def test_diagnostics_leave_fillers_out():
 
 def squared_errors(**changes):
     """CM-ARR's squared error under two dropout keys with nothing available, where only the target can depend on it."""
-    method, batch = make_method(run_config(dropout=0.5, **changes)), make_batch(size=7)
+    config, batch = run_config(dropout=0.5, **changes), make_batch(size=7)
+    method = make_method(config)
     params = random_params(method.init, batch)
-    weights, nothing = method.weights, jnp.zeros((7, 3), bool)
-    value = lambda params, key: method.loss(params, batch, nothing, key, weights)[1]["squared_error"]
+    hyper, nothing = hyperparameters_of(config), jnp.zeros((7, 3), bool)
+    value = lambda params, key: method.loss(params, batch, nothing, key, hyper)[1]["squared_error"]
     both = jax.jit(jax.value_and_grad(value))
     return method, params, batch, [both(params, jax.random.key(seed)) for seed in (0, 1)]
 
@@ -143,3 +144,82 @@ def test_alignment_scale():
         pairs = losses.alignment(embedding.mean, std, available, batch.where, temperature=temperature, scale=scale)
         np.testing.assert_allclose(found[variant], losses.masked_mean(*pairs), rtol=1e-5)
     assert abs(found["mean"] - found["clean target"]) > 0.01
+
+
+def terms_of(available, **changes):
+    """The terms of the loss without dropout and noise, and what it was computed from."""
+    config = run_config(dropout=0.0, min_log_std=-20.1, max_log_std=-20.0, **changes)
+    method, batch = make_method(config), make_batch(size=7)
+    params, hyper = random_params(method.init, batch), hyperparameters_of(config)
+    loss = lambda available: method.loss(params, batch, available, jax.random.key(0), hyper)
+    return jax.jit(loss)(available), method.encode(params, batch), params, batch
+
+
+@pytest.mark.parametrize(
+    ("name", "distance"),
+    [
+        ("symmetric_kl", losses.pairwise_symmetric_kl),
+        ("squared_mean", losses.pairwise_squared_mean_distance),
+        ("cosine", None),
+    ],
+)
+def test_other_alignments(name, distance):
+    everything = jnp.ones((7, 3), bool)
+    (_, terms), encoded, params, _ = terms_of(everything, alignment=name)
+    temperature = cm_arr().apply({"params": params}, method="temperature")
+    if distance is None:
+        expected = losses.point_alignment(encoded.mean, everything, temperature=temperature)
+    else:
+        std = jnp.exp(encoded.log_std)
+        expected = losses.alignment(encoded.mean, std, everything, temperature=temperature, distance=distance)
+    np.testing.assert_allclose(terms["alignment"], losses.masked_mean(*expected), rtol=1e-4)
+
+
+def test_an_autoencoder_recovers_without_a_likelihood():
+    (total, terms), encoded, params, _ = terms_of(mixed_available(), recovery="autoencoder")
+    assert "nll" not in terms
+    dense = lambda layer, x: x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+
+    def mlp(half, modality, x):
+        layers = [jax.tree.map(lambda w: w[modality], params["autoencoders"][f"{half}_{n}"]) for n in range(3)]
+        return dense(layers[2], np.maximum(dense(layers[1], np.maximum(dense(layers[0], x), 0)), 0))
+
+    mean = np.asarray(encoded.mean)
+    latent = np.stack([mlp("encoder", m, mean[:, m]) for m in range(3)], axis=1)
+    np.testing.assert_allclose(encoded.latent, latent, rtol=1e-4, atol=1e-5)
+    errors = [
+        np.mean((mlp("decoder", m, latent[row, seen].mean(0)) - mean[row, m]) ** 2)
+        for row, seen in enumerate(PATTERNS)
+        for m in np.flatnonzero(~seen)
+    ]
+    np.testing.assert_allclose(terms["squared_error"], np.mean(errors), rtol=1e-3)
+    assert np.isfinite(total)
+
+
+def test_unsupervised_refinement_gathers_the_points_of_an_utterance():
+    everything = jnp.ones((7, 3), bool)
+    (_, terms), encoded, params, _ = terms_of(everything, refinement="unsupervised")
+    points = cm_arr().apply({"params": params}, encoded.mean, method="project").reshape(21, -1)
+    expected = losses.supervised_contrastive(points, jnp.repeat(jnp.arange(7), 3), temperature=0.1)
+    np.testing.assert_allclose(terms["refinement"], losses.masked_mean(*expected), rtol=1e-4)
+
+
+def test_unsupervised_refinement_over_two_devices_is_that_of_the_whole_batch():
+    config = run_config(dropout=0.0, min_log_std=-20.1, max_log_std=-20.0, refinement="unsupervised")
+    method, batch, available = make_method(config), make_batch(size=14), jnp.tile(mixed_available(), (2, 1))
+    params, hyper = random_params(method.init, batch), hyperparameters_of(config)
+    loss = lambda batch, available, axis=None: method.loss(params, batch, available, jax.random.key(0), hyper, axis)[1]
+    halves = jax.tree.map(lambda x: x.reshape(2, 7, *x.shape[1:]), (batch, available))
+    shares = jax.vmap(lambda *half: loss(*half, "batch"), axis_name="batch")(*halves)
+    np.testing.assert_allclose(shares["refinement"].sum(), loss(batch, available)["refinement"], rtol=1e-4)
+
+
+def test_several_patterns_are_the_mean_of_each():
+    """Noise is off, so that the terms of a step with three patterns are the means of three steps with one."""
+    patterns = jnp.stack([jnp.roll(mixed_available(), shift, axis=0) for shift in range(3)])
+    terms = lambda available: terms_of(available, patterns=3, availability_bits=True, late_logits=True)[0][1]
+    together, alone = terms(patterns), [terms(each) for each in patterns]
+    for name in ("cross_entropy", "squared_error", "refinement"):
+        np.testing.assert_allclose(together[name], np.mean([each[name] for each in alone]), rtol=1e-3)
+    # What a pattern hides and another one shows is aligned.
+    np.testing.assert_allclose(together["alignment"], terms(patterns.any(axis=0))["alignment"], rtol=1e-4)

@@ -16,7 +16,7 @@ from cmarr_jax.nn.encoders import ConvEncoder, LstmEncoder, VectorEncoder, make_
 SEQUENCE = {
     "lstm": LstmEncoder(8),
     "lstm_attention": LstmEncoder(8, attention=True),
-    "conv": ConvEncoder(8, channels=4, widths=(2, 3, 5), dropout=0.5),
+    "conv": ConvEncoder(8, channels=4, widths=(2, 3, 5)),
 }
 ENCODERS = pytest.mark.parametrize("name", SEQUENCE)
 LENGTH = jnp.array([6, 1, 4, 2])  # the longest fills the frames, some are shorter than a kernel
@@ -111,10 +111,10 @@ def test_convolution_equals_numpy(length):
 
 @pytest.mark.parametrize("kind", ["conv", "vector"])
 def test_dropout_only_in_training(kind):
-    encoder = make_encoder(ModalityConfig("x", 3, kind), run_config(dropout=0.5).encoders)
+    encoder = make_encoder(ModalityConfig("x", 3, kind), run_config().encoders)
     x = jnp.ones((4, 6, 3) if kind == "conv" else (4, 3))
     params = randomize(encoder.init(jax.random.key(0), x, LENGTH)["params"])
-    apply = lambda key: encoder.apply({"params": params}, x, LENGTH, train=True, rngs={"dropout": key})
+    apply = lambda key: encoder.apply({"params": params}, x, LENGTH, dropout=0.5, rngs={"dropout": key})
     still = [encoder.apply({"params": params}, x, LENGTH) for _ in range(2)]
     chex.assert_trees_all_equal(*still)
     first, second = apply(jax.random.key(0)), apply(jax.random.key(1))
@@ -138,7 +138,7 @@ def test_wrong_ranks_raise():
         with pytest.raises(AssertionError):
             SEQUENCE[name].init(jax.random.key(0), jnp.ones((4, 3)), LENGTH)
     with pytest.raises(AssertionError):
-        VectorEncoder(8, 0.5).init(jax.random.key(0), jnp.ones((4, 6, 3)))
+        VectorEncoder(8).init(jax.random.key(0), jnp.ones((4, 6, 3)))
 
 
 @pytest.mark.parametrize("size", [1, 2, 32, 128])
@@ -158,7 +158,7 @@ def test_bfloat16_encoders_are_near_float32_ones_and_leave_the_rest_float32(kind
     length = jnp.array([6, 1, 3, 0, 5])
     outs, grads = [], []
     for dtype in ("float32", "bfloat16"):
-        encoder = make_encoder(ModalityConfig("x", 7, kind), run_config(dtype=dtype, dropout=0.0).encoders)
+        encoder = make_encoder(ModalityConfig("x", 7, kind), run_config(dtype=dtype).encoders)
         params = encoder.init(jax.random.key(1), frames, length)
         chex.assert_type(jax.tree.leaves(params), jnp.float32)
         loss = lambda params, encoder=encoder: jnp.sum(encoder.apply(params, frames, length) ** 2)

@@ -21,7 +21,8 @@ from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.folds import FoldError
 from experiments import provenance, report, reproduce, score_saved
-from experiments import table as table_module
+from experiments import train_table as table_module
+from experiments.datasets import load_data
 from experiments.presets import PRESETS, SMOKE, Changes, Preset
 from experiments.results import FILE
 from experiments.units import Unit, read_outputs, read_rows, write_counts
@@ -206,7 +207,7 @@ def test_ctrl_c_keeps_what_was_finished(archive, tmp_path, monkeypatch, capsys):
 def test_ctrl_c_is_answered_while_compiling(archive, tmp_path):
     # In a process of its own, whose compilation never ends: a sleep stands for XLA, which cannot be interrupted either.
     code = (
-        "import signal, time, experiments.table as table, experiments.reproduce as r\n"
+        "import signal, time, experiments.train_table as table, experiments.reproduce as r\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores it
         "def compile_sweep(*_, **__):\n    print('compiling', flush=True)\n    time.sleep(60)\n"
         "table.compile_sweep = compile_sweep\n"
@@ -244,14 +245,16 @@ def test_memory_is_given_in_gib(archive, tmp_path, monkeypatch):
 
 def test_chosen_presets(archive, tmp_path):
     write_archive(tmp_path / "sequences.npz", make_corpus())
-    choose = lambda data, **changes: reproduce.load(arguments(data=str(data), **({"smoke": False} | changes)))[0]
+    choose = lambda data, preset=None, smoke=False, **changes: load_data(
+        str(data), preset, smoke=smoke, changes=Changes(**changes)
+    )[0]
     assert choose(tmp_path / "sequences.npz").max_frames is None  # no frame is averaged away unless one asks for it
     vectors = choose(archive)
     assert vectors.encoders["embedding"] == 64
     assert choose(tmp_path / "sequences.npz", smoke=True) == SMOKE
     changed = choose(archive, embedding=16, learning_rate=0.5, missing_epochs=3, max_frames=7, dropout=0.1)
     assert (changed.encoders["embedding"], changed.learning_rate, changed.train.missing_epochs) == (16, 0.5, 3)
-    assert (changed.max_frames, changed.encoders["dropout"]) == (7, 0.1)
+    assert (changed.max_frames, changed.dropout) == (7, 0.1)
     assert changed.train.complete_epochs == vectors.train.complete_epochs
     assert choose(archive, preset="msp_improv") == PRESETS["msp_improv"]
     with pytest.raises(ValueError, match=r"--preset must be one of synthetic, .*'iemocab'"):

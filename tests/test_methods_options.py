@@ -26,7 +26,7 @@ def initialise(**changes):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"recovery": "magic"}, "recovery must be one of flow, zeros; found 'magic'"),
+        ({"recovery": "magic"}, "recovery must be one of flow, autoencoder, zeros; found 'magic'"),
         ({"combination": "sum"}, "combination must be one of"),
         ({"fusion": "sum"}, "fusion must be one of"),
         ({"embedding": 1}, "embedding must be at least 2"),
@@ -68,9 +68,9 @@ def test_unknown_options_and_weights_raise_with_the_known_ones():
 
 
 def test_weights_of_a_run_replace_the_defaults():
-    config = run_config(weights={"alignment": 0.7}, learning_rate=0.3)
-    learning_rate, weights = hyperparameters_of(config)
-    assert learning_rate == 0.3
+    config = run_config(weights={"alignment": 0.7}, learning_rate=0.3, dropout=0.4)
+    learning_rate, dropout, weights = hyperparameters_of(config)
+    assert (learning_rate, dropout) == (0.3, 0.4)
     assert weights == {**make_method(config).weights, "alignment": 0.7}
     assert weights["alignment"] != make_method(config).weights["alignment"]
 
@@ -115,7 +115,7 @@ def test_a_dotted_module_name_is_a_method(own_module):
     assert hyperparameters_of(config).weights == {"own": 5.0}
     batch = make_batch()
     params = jax.eval_shape(method.init, jax.random.key(0), batch)
-    loss, _ = jax.eval_shape(method.loss, params, batch, batch.present, jax.random.key(1), method.weights)
+    loss, _ = jax.eval_shape(method.loss, params, batch, batch.present, jax.random.key(1), hyperparameters_of(config))
     assert loss.shape == ()
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import assert_same_runs, loop, make_batch, random_params, run_config
+from tiny import assert_same_runs, in_order, loop, make_batch, random_params, run_config
 
 from cmarr_jax.config import TrainConfig
 from cmarr_jax.data.availability import availability_patterns
@@ -39,12 +39,12 @@ def with_fixed_patterns(method):
     """The method with patterns that depend on the utterance instead of the key."""
     patterns = jnp.asarray(availability_patterns(3))
 
-    def loss(params, batch, available, key, weights, axis_name=None):
+    def loss(params, batch, available, key, hyper, axis_name=None):
         pattern = patterns[(3 * batch.label + batch.length["audio"] + batch.length["text"]) % 7]
         available = jnp.where(
             (pattern & batch.present).any(axis=1, keepdims=True), pattern & batch.present, batch.present
         )
-        return method.loss(params, batch, available, key, weights, axis_name)
+        return method.loss(params, batch, available, key, hyper, axis_name)
 
     return method._replace(loss=loss)
 
@@ -93,7 +93,7 @@ def test_a_step_may_follow_a_step():
 
 
 def test_each_device_draws_its_own_noise():
-    def loss(params, batch, available, key, weights, axis_name=None):
+    def loss(params, batch, available, key, hyper, axis_name=None):
         noise = jax.random.normal(key)
         return params["w"] * 0.0, {"sum": noise, "squares": noise**2, "available": jnp.sum(available)}
 
@@ -151,7 +151,6 @@ def test_a_sweep_over_devices_equals_a_loop(zero_fill_setup):
     runs = stack_runs(
         setup.folds, [number % 6 for number in range(num)], [number // 6 for number in range(num)], hypers
     )
-    sweep = compile_sweep(setup.train_run, setup.data, runs, per_device=2)
+    sweep = compile_sweep(setup.parts, setup.data, runs, per_device=2)
     assert len(sweep.layout.devices) == DEVICES
-    chunks = [result for _, result in sweep.run(setup.data, runs)]
-    assert_same_runs(jax.tree.map(lambda *x: np.concatenate(x), *chunks), loop(setup, runs))
+    assert_same_runs(in_order(sweep.run(setup.data, runs)), loop(setup, runs))

@@ -147,4 +147,4 @@ def test_the_ceiling_is_a_row_per_metric():
     assert sum(line.startswith("bayes_war,a,war,0.900000") for line in war) == 1
     assert sum(line.startswith("bayes_uar,a,uar,0.800000") for line in war) == 1
     assert sum(line.startswith("bayes_") for line in war) == 8  # a, b, average, ab of one metric each
-    assert report.to_markdown(rows, "T", []).count("| Bayes ceiling (oracle) |") == 2
+    assert report.to_markdown(rows, "T", []).count("| Bayes ceiling (exact) |") == 2

@@ -155,7 +155,7 @@ def test_steps_lower_the_loss_on_a_fixed_batch(cm_arr_setup, stage):
     chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(make_train_step(method, config), n=1))
     stage = method.stages[stage]
-    hyper = Hyperparameters(3e-3, {**method.weights, **stage.weights})
+    hyper = Hyperparameters(3e-3, 0.0, {**method.weights, **stage.weights})
     everything = jnp.ones(16, bool)
     batch = take(cm_arr_setup.data, jnp.arange(16), everything)
     batch = normalize(fit_normalizer(cm_arr_setup.data, jnp.arange(16), everything), batch)
@@ -189,7 +189,7 @@ def stretched():
         "xla_cpu_use_fusion_emitters": True,
     }
     compiled = partial(jax.jit, compiler_options=usual)
-    whole = compiled(setup.train_run)(setup.data, setup.fold(1), jax.random.key(0), setup.hyper)
+    whole = compiled(setup.parts.whole)(setup.data, setup.fold(1), jax.random.key(0), setup.hyper)
     return setup, *map(compiled, make_run(setup.method, setup.config.train)), whole
 
 

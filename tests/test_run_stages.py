@@ -26,7 +26,7 @@ from cmarr_jax.training.step import first_state, make_train_step
 def counter(stage_epochs, right, *, loss_aux=lambda batch, available, w: {}, weights=None, **stage):
     """A method whose only parameter counts steps; `right(w, available [B, M]) -> [B]` says who is classified well."""
 
-    def loss(params, batch, available, key, weights, axis_name=None):
+    def loss(params, batch, available, key, hyper, axis_name=None):
         return params["w"], loss_aux(batch, available, params["w"])
 
     def predict(params, label, available):
@@ -66,7 +66,7 @@ class Counted(NamedTuple):
 
 def run_counter(method, *, learning_rate=1.0, batch_size=4, seed=0, data=None, **config) -> Counted:
     run = jax.jit(make_train_run(method, TrainConfig(batch_size=batch_size, **config)))
-    hyper = Hyperparameters(learning_rate, dict(method.weights))
+    hyper = Hyperparameters(learning_rate, 0.0, dict(method.weights))
     result = run(*(data or counter_data()), jax.random.key(seed), hyper)
     return Counted(result, history_by_stage(result, [stage.name for stage in method.stages if stage.epochs]))
 
@@ -199,14 +199,14 @@ def test_a_diverged_run_is_no_result(where):
 
 
 def available_in_a_step(hide, *, include_complete=True, seed=0, num=400):
-    loss = lambda params, batch, available, key, weights, axis_name=None: (params["w"], {"available": available})
+    loss = lambda params, batch, available, key, hyper, axis_name=None: (params["w"], {"available": available})
     method = counter((1,), always)._replace(loss=loss, optimizer=optax.identity())
     config = TrainConfig(include_complete=include_complete)
     step = jax.jit(make_train_step(method, config))
     batch = make_batch(size=num)
     batch = batch._replace(present=batch.present.at[:100, 1].set(False))
     state = first_state(method, config, {"w": jnp.zeros(())})
-    _, aux = step(state, batch, jax.random.key(seed), hide, Hyperparameters(1.0, {}))
+    _, aux = step(state, batch, jax.random.key(seed), hide, Hyperparameters(1.0, 0.0, {}))
     return batch.present, aux["available"]
 
 
@@ -234,8 +234,8 @@ def test_nothing_is_hidden_in_the_first_stage():
 
 
 def test_a_run_gives_each_stage_its_weights_and_patterns():
-    def loss(params, batch, available, key, weights, axis_name=None):
-        return params["w"], {**weights, "hidden": jnp.sum(batch.present & ~available)}
+    def loss(params, batch, available, key, hyper, axis_name=None):
+        return params["w"], {**hyper.weights, "hidden": jnp.sum(batch.present & ~available)}
 
     method = counter((1, 2), always, weights={"one": 0.5, "two": 0.25})
     stages = method.stages[0]._replace(weights={"one": 0.0}), method.stages[1]

@@ -135,7 +135,7 @@ def test_one_compiled_step_serves_both_stages_and_each_step(training):
     method, _, progress, _ = training
     traces = []
 
-    def loss(params, batch, available, key, weights, axis_name=None):
+    def loss(params, batch, available, key, hyper, axis_name=None):
         traces.append(1)
         return params["w"] * jnp.mean(batch.label), {"count": jnp.sum(batch.where)}
 
@@ -143,7 +143,9 @@ def test_one_compiled_step_serves_both_stages_and_each_step(training):
     toy = method._replace(loss=loss, stages=stages, weights={"one": 1.0}, optimizer=optax.identity())
     step = make_parallel_train_step(toy, CONFIG)
     model = first_state(toy, CONFIG, {"w": jnp.ones(())})
-    state = progress.run._replace(model=model, hyper=Hyperparameters(jnp.float32(1e-2), {"one": jnp.float32(1)}))
+    state = progress.run._replace(
+        model=model, hyper=Hyperparameters(jnp.float32(1e-2), jnp.float32(0), {"one": jnp.float32(1)})
+    )
     progress = progress._replace(run=replicate(state), sums={"loss": np.float32(0)})
     batch = split_batch(make_batch(size=8), jax.device_count())
 

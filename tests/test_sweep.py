@@ -31,7 +31,7 @@ def loop(setup):
 def test_a_sweep_equals_a_loop(zero_fill_setup, at_once):
     # Three runs; two at once leave one over.
     runs, expected = loop(zero_fill_setup)
-    result = jax.jit(make_sweep(zero_fill_setup.train_run, at_once=at_once))(zero_fill_setup.data, runs)
+    result = jax.jit(make_sweep(zero_fill_setup.parts.whole, at_once=at_once))(zero_fill_setup.data, runs)
     assert_same_runs(result, expected)
 
 
@@ -67,7 +67,7 @@ def test_the_key_of_a_run_depends_on_its_seed_and_fold_only(zero_fill_setup):
 
 def test_stacked_runs_hold_their_folds_and_hyperparameters(zero_fill_setup):
     weights = {"a": 0.5, "b": 2.0}
-    hypers = [Hyperparameters(rate, weights) for rate in RATES]
+    hypers = [Hyperparameters(rate, 0.1, weights) for rate in RATES]
     runs = stack_runs(zero_fill_setup.folds, FOLDS, SEEDS, hypers)
     for index, number in enumerate(FOLDS):
         one = jax.tree.map(lambda x, i=index: x[i], runs)

@@ -1,17 +1,20 @@
 """Sweeps cut to what the memory holds: the numbers of a loop, one program for all chunks, a sentence that says so."""
 
 import re
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import assert_same_runs, loop
+from tiny import assert_same_runs, in_order, loop
 
 from cmarr_jax.config import Hyperparameters
 from cmarr_jax.data.folds import Fold
 from cmarr_jax.training.parallel import share_read_only
+from cmarr_jax.training.run import Run
+from cmarr_jax.training.schedule import CONVERGED, RUNNING
 from cmarr_jax.training.sweep import Runs, stack_runs
 from cmarr_jax.training.sweep_memory import GIB, available_memory, compile_sweep
 
@@ -23,37 +26,69 @@ def toy_runs(num: int) -> Runs:
     return Runs(
         fold=Fold(rows, where, rows, where, rows, where),
         key=jax.vmap(jax.random.key)(jnp.arange(num)),
-        hyper=Hyperparameters(jnp.arange(num, dtype=jnp.float32), {}),
+        hyper=Hyperparameters(jnp.arange(num, dtype=jnp.float32), jnp.zeros(num), {}),
     )
 
 
-class ToyRun:
-    """In place of a training run: compiles at once, and sorts 64 KiB of noise, which XLA cannot do without memory."""
+class ToyState(NamedTuple):
+    key: jax.Array
+    status: jax.Array
+    done: jax.Array
+    number: jax.Array
+    rows: jax.Array
+    noise: jax.Array
 
-    def __init__(self):
-        self.traces = 0
 
-    def __call__(self, data, fold, key, hyper):
+class Toy:
+    """In place of a training run: compiles at once, and sorts 64 KiB of noise, which XLA cannot do without memory.
+
+    Run number n has `lengths[n % len(lengths)]` epochs.
+    """
+
+    def __init__(self, lengths=(1,)):
+        self.traces, self.lengths = 0, jnp.asarray(lengths)
+
+    def init(self, data, fold, key, hyper):
         self.traces += 1
-        noise = jnp.sort(jax.random.normal(key, (SIZE,)))
-        return {"number": hyper.learning_rate, "noise": noise[:: SIZE // 4], "sum": data.sum() + fold.train.sum()}
+        zero = jnp.zeros((), jnp.int32)
+        return ToyState(key, zero, zero, hyper.learning_rate, fold.train.sum(), jnp.zeros(4))
+
+    def epochs(self, data, fold, state, until):
+        self.traces += 1
+        length = self.lengths[state.number.astype(int) % len(self.lengths)]
+
+        def epoch(state):
+            noise = jnp.sort(jax.random.normal(jax.random.fold_in(state.key, state.done), (SIZE,)))
+            done = state.done + 1
+            status = jnp.where(done == length, CONVERGED, RUNNING)
+            return state._replace(done=done, status=status, noise=state.noise + noise[:: SIZE // 4])
+
+        return jax.lax.while_loop(lambda s: (s.status == RUNNING) & (s.done < until), epoch, state)
+
+    def finish(self, data, fold, state):
+        return {"number": state.number, "noise": state.noise, "sum": data.sum() + state.rows, "done": state.done}
+
+
+def toy_run(lengths=(1,)) -> Run:
+    toy = Toy(lengths)
+    return Run(toy.init, toy.epochs, toy.finish)
 
 
 DATA = jnp.ones(7)
 
 
-def expected(runs: Runs):
-    run = jax.jit(ToyRun())
+def expected(runs: Runs, lengths=(1,)):
+    run = jax.jit(toy_run(lengths).whole)
     results = [run(DATA, *jax.tree.map(lambda x, i=number: x[i], runs)) for number in range(len(runs.key))]
     return jax.tree.map(lambda *x: np.stack(x), *results)
 
 
 def run_all(plan, runs):
+    """How many runs ended together, each time, and all results."""
     chunks = list(plan.run(DATA, runs))
-    assert [number for numbers, _ in chunks for number in numbers] == list(range(len(runs.key)))
     for numbers, result in chunks:
         assert {len(leaf) for leaf in jax.tree.leaves(result)} == {len(numbers)}
-    return [len(numbers) for numbers, _ in chunks], jax.tree.map(lambda *x: np.concatenate(x), *(r for _, r in chunks))
+    return [len(numbers) for numbers, _ in chunks], in_order(chunks)
 
 
 @pytest.mark.parametrize(
@@ -69,30 +104,40 @@ def run_all(plan, runs):
     ids=["one-each", "fewer-than-devices", "two-each", "all-on-one", "no-more-than-there-are", "one"],
 )
 def test_chunks_of_a_wanted_size(num, per_device, num_devices, sizes):
-    said, run, runs = [], ToyRun(), toy_runs(num)
+    said, toy, runs = [], Toy(), toy_runs(num)
     devices = jax.local_devices()[:num_devices]
-    plan = compile_sweep(run, DATA, runs, per_device=per_device, devices=devices, memory=GIB, log=said.append)
-    traces = run.traces
+    plan = compile_sweep(
+        Run(toy.init, toy.epochs, toy.finish),
+        DATA,
+        runs,
+        per_device=per_device,
+        devices=devices,
+        memory=GIB,
+        log=said.append,
+    )
+    traces = toy.traces
     found, result = run_all(plan, runs)
     assert found == sizes
-    assert run.traces == traces  # what was compiled served every chunk
+    assert toy.traces == traces  # what was compiled served every chunk
     assert said == []
     chex.assert_trees_all_close(result, expected(runs), rtol=1e-6)
 
 
 def test_a_sweep_that_does_not_fit_is_cut_and_says_so():
-    said, run, runs = [], ToyRun(), toy_runs(10)
+    said, toy, runs = [], Toy(), toy_runs(10)
     one = jax.local_devices()[:1]
-    whole = compile_sweep(ToyRun(), DATA, runs, per_device=10, devices=one, memory=GIB)
+    whole = compile_sweep(toy_run(), DATA, runs, per_device=10, devices=one, memory=GIB)
     assert whole.num_bytes > 10 * 4 * SIZE
     memory = 0.72 * whole.num_bytes  # seven would fit, in two calls: five and five are as fast
-    plan = compile_sweep(run, DATA, runs, per_device=10, devices=one, memory=memory, log=said.append)
+    plan = compile_sweep(
+        Run(toy.init, toy.epochs, toy.finish), DATA, runs, per_device=10, devices=one, memory=memory, log=said.append
+    )
     assert plan.layout.per_device == 5
     assert plan.num_bytes <= memory
-    traces = run.traces
+    traces = toy.traces
     sizes, result = run_all(plan, runs)
     assert sizes == [5, 5]
-    assert run.traces == traces
+    assert toy.traces == traces
     chex.assert_trees_all_close(result, expected(runs), rtol=1e-6)
     assert said == [
         f"10 models at once need about {whole.num_bytes / GIB:.2f} GiB a device, which has {memory / GIB:.2f} GiB: "
@@ -103,10 +148,10 @@ def test_a_sweep_that_does_not_fit_is_cut_and_says_so():
 def test_a_cut_sweep_with_an_uneven_last_chunk():
     runs, said = toy_runs(11), []
     devices = jax.local_devices()[:2]
-    whole = compile_sweep(ToyRun(), DATA, runs, per_device=6, devices=devices, memory=GIB)
+    whole = compile_sweep(toy_run(), DATA, runs, per_device=6, devices=devices, memory=GIB)
     # Two devices of a CPU share its memory: each has half of it.
     plan = compile_sweep(
-        ToyRun(), DATA, runs, per_device=6, devices=devices, memory=2 * 0.4 * whole.num_bytes, log=said.append
+        toy_run(), DATA, runs, per_device=6, devices=devices, memory=2 * 0.4 * whole.num_bytes, log=said.append
     )
     sizes, result = run_all(plan, runs)
     assert sizes == [4, 4, 3]
@@ -117,8 +162,8 @@ def test_a_cut_sweep_with_an_uneven_last_chunk():
 
 def test_too_little_memory_for_all_cores_uses_fewer():
     runs, said = toy_runs(8), []
-    one = compile_sweep(ToyRun(), DATA, runs, devices=jax.local_devices()[:1], memory=GIB)
-    plan = compile_sweep(ToyRun(), DATA, runs, memory=3.5 * one.num_bytes, log=said.append)
+    one = compile_sweep(toy_run(), DATA, runs, devices=jax.local_devices()[:1], memory=GIB)
+    plan = compile_sweep(toy_run(), DATA, runs, memory=3.5 * one.num_bytes, log=said.append)
     assert plan.layout.runs_per_call == 3
     sizes, result = run_all(plan, runs)
     assert sizes == [3, 3, 2]
@@ -128,22 +173,20 @@ def test_too_little_memory_for_all_cores_uses_fewer():
 
 def test_a_model_too_large_alone_is_tried_all_the_same():
     runs, said = toy_runs(2), []
-    plan = compile_sweep(ToyRun(), DATA, runs, memory=1000.0, log=said.append)
+    plan = compile_sweep(toy_run(), DATA, runs, memory=1000.0, log=said.append)
     sizes, _ = run_all(plan, runs)
     assert sizes == [1, 1]
     assert re.search(r"trained in chunks of 1, although even that needs 0.00 GiB\.$", said[0])
 
 
 def test_a_cut_sweep_of_training_runs_equals_a_loop(zero_fill_setup):
-    # On two devices two vmapped together, where three were wanted: chunks of four and one.
+    # On two devices two vmapped together, where three were wanted: four slots for five runs.
     setup, said = zero_fill_setup, []
     runs = stack_runs(setup.folds, [1, 4, 2, 0, 3], [0, 0, 7, 1, 2], [setup.hyper] * 5)
     plan = compile_sweep(
-        setup.train_run, setup.data, runs, per_device=2, devices=jax.local_devices()[:2], memory=GIB, log=said.append
+        setup.parts, setup.data, runs, per_device=2, devices=jax.local_devices()[:2], memory=GIB, log=said.append
     )
-    chunks = [result for _, result in plan.run(setup.data, runs)]
-    assert [len(result.test_counts) for result in chunks] == [4, 1]
-    assert_same_runs(jax.tree.map(lambda *x: np.concatenate(x), *chunks), loop(setup, runs))
+    assert_same_runs(in_order(plan.run(setup.data, runs)), loop(setup, runs))
 
 
 def test_the_devices_of_a_cpu_share_one_copy_of_the_corpus():

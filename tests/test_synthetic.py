@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.linalg
+import scipy.special
 from scipy.stats import multivariate_normal
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -16,7 +18,8 @@ from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import check_corpus
 from cmarr_jax.metrics import uar, war
 from data_prep import known_counts
-from data_prep.synthetic import generative
+from data_prep.synthetic import generative, posterior
+from data_prep.synthetic.hard import make_hard_parameters
 from data_prep.synthetic.load import default_data_dir, load
 
 SMALL = {"scale": 0.02, "frame_scale": 0.2}
@@ -33,14 +36,14 @@ def parameters():
 def full(parameters):
     """All 5,531 utterances, drawn as the default corpus is."""
     corpus = generative.sample(parameters)
-    return corpus, generative.log_likelihood(corpus, parameters)
+    return corpus, posterior.log_likelihood(corpus, parameters)
 
 
 @pytest.fixture(scope="module")
 def large(parameters):
     """Five draws of all ten speakers, with short sequences."""
     corpus = generative.sample(parameters, seed=1, repeats=5, frame_scale=0.3)
-    return corpus, generative.log_likelihood(corpus, parameters)
+    return corpus, posterior.log_likelihood(corpus, parameters)
 
 
 def _unwarped(corpus, parameters, name, row):
@@ -56,9 +59,13 @@ def _brute_force(corpus, parameters, row, pattern):
     stack = np.concatenate([np.tile(parameters.maps[name], (len(frames[name]), 1)) for name in names])
     noise = np.concatenate([np.full(frames[name].size, parameters.frame_std[name] ** 2) for name in names])
     latent = np.diag(parameters.speaker_std**2 + parameters.utterance_std**2)
-    covariance = stack @ latent @ stack.T + np.diag(noise)
+    private = [np.tile(parameters.private[name], (len(frames[name]), 1)) for name in names]  # the same in all frames
+    private = scipy.linalg.block_diag(*(block @ block.T for block in private))
+    covariance = stack @ latent @ stack.T + private + np.diag(noise)
     observed = np.concatenate([frames[name].ravel() for name in names])
-    return np.array([multivariate_normal.logpdf(observed, stack @ mean, covariance) for mean in parameters.class_mean])
+    centred = observed - parameters.mean @ stack.T  # of each class and component
+    density = multivariate_normal.logpdf(centred, np.zeros(len(observed)), covariance)
+    return scipy.special.logsumexp(density.reshape(parameters.mean.shape[:2]), axis=-1)
 
 
 def test_speakers_sessions_and_counts_are_those_of_iemocap(full):
@@ -122,10 +129,17 @@ def test_warp_round_trip(parameters, name):
     np.testing.assert_allclose(stored, values, rtol=1e-6, atol=1e-6)
 
 
-def test_log_likelihood_equals_the_density_of_all_frames():
-    parameters = generative.make_parameters({"audio": 5, "video": 4, "text": 6})
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        generative.make_parameters({"audio": 5, "video": 4, "text": 6}),
+        make_hard_parameters({"audio": 36, "video": 66, "text": 126}),
+    ],
+    ids=["easy", "hard"],
+)
+def test_log_likelihood_equals_the_density_of_all_frames(parameters):
     corpus = generative.sample(parameters, scale=0.001, frame_scale=0.1, seed=5)
-    found = generative.log_likelihood(corpus, parameters)
+    found = posterior.log_likelihood(corpus, parameters)
     for row in range(0, len(corpus), 9):
         for column, pattern in enumerate(PATTERNS):
             expected = _brute_force(corpus, parameters, row, pattern)
@@ -136,8 +150,8 @@ def test_log_likelihood_ignores_what_is_absent_by_nature(parameters):
     corpus = generative.sample(parameters, seed=6, **SMALL)
     present = corpus.present.copy()
     present[:, V] = False
-    found = generative.log_likelihood(dataclasses.replace(corpus, present=present), parameters)
-    expected = generative.log_likelihood(corpus, parameters)
+    found = posterior.log_likelihood(dataclasses.replace(corpus, present=present), parameters)
+    expected = posterior.log_likelihood(corpus, parameters)
     np.testing.assert_allclose(found[:, V], 0.0, atol=1e-12)  # nothing known: all classes alike
     complete, without_video = len(PATTERNS) - 1, PATTERNS.tolist().index([True, False, True])
     np.testing.assert_allclose(found[:, complete], expected[:, without_video], rtol=1e-9)
@@ -146,9 +160,9 @@ def test_log_likelihood_ignores_what_is_absent_by_nature(parameters):
 def test_oracle_counts_by_hand():
     scores = np.array([[[0.0, 1.0], [2.0, 0.0]], [[0.0, 0.5], [0.0, 0.1]]])  # [N=2, P=2, K=2]
     label = np.array([0, 1])
-    counts = generative.oracle_counts(label, scores)
+    counts = posterior.oracle_counts(label, scores)
     np.testing.assert_array_equal(counts, [[[0, 1], [0, 1]], [[1, 0], [0, 1]]])
-    counts = generative.oracle_counts(label, scores, np.log([0.9, 0.1]))
+    counts = posterior.oracle_counts(label, scores, np.log([0.9, 0.1]))
     np.testing.assert_array_equal(counts, [[[1, 0], [1, 0]], [[1, 0], [1, 0]]])
 
 
@@ -169,8 +183,8 @@ def test_posterior_is_calibrated(large):
 
 def test_ceiling_is_as_high_as_the_published_rows(large):
     corpus, likelihood = large
-    fair = generative.oracle_counts(corpus.label, likelihood)
-    shares = generative.oracle_counts(corpus.label, likelihood, np.log(np.bincount(corpus.label) / len(corpus)))
+    fair = posterior.oracle_counts(corpus.label, likelihood)
+    shares = posterior.oracle_counts(corpus.label, likelihood, np.log(np.bincount(corpus.label) / len(corpus)))
     np.testing.assert_allclose(uar(fair), [0.60, 0.52, 0.69, 0.67, 0.76, 0.75, 0.80], atol=0.015)
     assert np.all(war(shares) > war(fair))  # each rule is the best for its score
     assert np.all(uar(shares) < uar(fair))
@@ -179,7 +193,7 @@ def test_ceiling_is_as_high_as_the_published_rows(large):
 def test_modalities_hide_different_classes(large):
     """Audio takes angry for happy; text does so rarely. Video alone is weak."""
     corpus, likelihood = large
-    recall = generative.oracle_counts(corpus.label, likelihood) / np.bincount(corpus.label)[:, None]
+    recall = posterior.oracle_counts(corpus.label, likelihood) / np.bincount(corpus.label)[:, None]
     angry, happy = 0, 1
     assert recall[A, angry, happy] > 0.25
     assert recall[A, happy, angry] > 0.2
@@ -191,7 +205,7 @@ def test_modalities_hide_different_classes(large):
 def test_a_linear_model_comes_near_the_ceiling(pooling, parameters):
     """Logistic regression on pooled warped frames, folds by session, in every condition."""
     corpus = generative.sample(parameters, scale=0.2, frame_scale=0.5, seed=1)
-    ceiling = generative.oracle_counts(corpus.label, generative.log_likelihood(corpus, parameters))
+    ceiling = posterior.oracle_counts(corpus.label, posterior.log_likelihood(corpus, parameters))
     pooled = {}
     for name, frames in corpus.features.items():
         start = np.cumsum(corpus.length[name]) - corpus.length[name]
@@ -222,7 +236,7 @@ def test_data_set_equals_the_generator(tmp_path, parameters, capfd):
         assert loaded.corpus.features[name].dtype == np.float32
         assert loaded.corpus.features[name].tobytes() == drawn.features[name].tobytes()
         np.testing.assert_array_equal(loaded.corpus.length[name], drawn.length[name])
-    np.testing.assert_array_equal(loaded.log_likelihood, generative.log_likelihood(drawn, parameters))
+    np.testing.assert_array_equal(loaded.log_likelihood, posterior.log_likelihood(drawn, parameters))
     np.testing.assert_allclose(np.exp(loaded.log_prior), np.bincount(drawn.label) / len(drawn))
     check_corpus(loaded.corpus, "synthetic")
     assert capfd.readouterr() == ("", "")
@@ -287,3 +301,53 @@ def test_tensorflow_is_not_loaded(tmp_path):
         f"load(data_dir={str(tmp_path)!r}, scale=0.02, frame_scale=0.2); sys.exit('tensorflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.fixture(scope="module")
+def hard():
+    """Five draws of all ten speakers of the hard set, with few features, which change no ceiling."""
+    parameters = make_hard_parameters({"audio": 36, "video": 66, "text": 126})
+    corpus = generative.sample(parameters, seed=1, repeats=5, frame_scale=0.4)
+    return corpus, posterior.log_likelihood(corpus, parameters)
+
+
+def test_the_product_rule_adds_single_modalities(hard):
+    corpus, log_likelihood = hard
+    found = posterior.product_rule(log_likelihood, 3)
+    centred = log_likelihood - log_likelihood.mean(-1, keepdims=True)
+    for number, pattern in enumerate(PATTERNS):
+        np.testing.assert_allclose(found[:, number], centred[:, np.flatnonzero(pattern)].sum(1), atol=1e-9)
+    scores = lambda values: uar(posterior.oracle_counts(corpus.label, values))
+    np.testing.assert_array_equal(scores(found)[:3], scores(log_likelihood)[:3])
+
+
+def test_late_fusion_is_not_optimal_on_the_hard_set(hard):
+    corpus, log_likelihood = hard
+    scores = lambda values: 100 * uar(posterior.oracle_counts(corpus.label, values))
+    loss = dict(zip(["a", "v", "t", "av", "at", "vt", "avt"], scores(log_likelihood)
+                    - scores(posterior.product_rule(log_likelihood, 3)), strict=True))  # fmt: skip
+    assert loss["a"] == loss["v"] == loss["t"] == 0
+    assert loss["vt"] < loss["av"]  # no interaction, but shared nuisance
+    assert loss["av"] > 1.5
+    assert loss["at"] > 3
+    assert loss["avt"] > 8
+
+
+def test_private_nuisance_is_orthogonal_to_the_class():
+    parameters = make_hard_parameters()
+    for name in generative.MODALITIES:
+        maps, private = parameters.maps[name], parameters.private[name]
+        np.testing.assert_allclose(maps.T @ private, 0.0, atol=1e-12)
+        # Each of its directions varies more than the class in any direction.
+        between = maps @ parameters.mean.mean(1).T
+        assert np.linalg.svd(private)[1].min() > np.linalg.svd(between - between.mean(1, keepdims=True))[1].max() / 2
+
+
+def test_the_hard_set_is_another_data_set(tmp_path):
+    easy, hard = (load(data_dir=tmp_path, hard=hard, **SMALL) for hard in (False, True))
+    assert hard.corpus.widths == {"audio": 130, "video": 342, "text": 1024}
+    assert easy.corpus.widths == dict(generative.DEFAULT_WIDTHS)
+    np.testing.assert_array_equal(np.bincount(easy.corpus.label), np.bincount(hard.corpus.label))
+    assert load(data_dir=tmp_path, hard=True, **SMALL).log_likelihood.tolist() == hard.log_likelihood.tolist()
+    with pytest.raises(ValueError, match=r"widths are wanted for .*, at least {'audio': 35, 'video': 65, 'text': 125}"):
+        make_hard_parameters({"audio": 30, "video": 66, "text": 126})

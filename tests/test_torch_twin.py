@@ -70,7 +70,9 @@ def test_losses_and_gradients_equal_ours(hide, num_frames, monkeypatch):
     available = available if hide else batch.present
     params = random_params(method.init, batch)
     loss_fn = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
-    (expected_loss, expected_terms), expected = loss_fn(params, batch, available, jax.random.key(0), WEIGHTS)
+    (expected_loss, expected_terms), expected = loss_fn(
+        params, batch, available, jax.random.key(0), hyperparameters_of(CONFIG)
+    )
 
     twin = make_twin(params)
     noise = jax.random.normal(NOISE_KEY, (*available.shape, CONFIG.encoders.embedding)).swapaxes(0, 1)

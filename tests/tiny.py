@@ -14,7 +14,7 @@ from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
 from cmarr_jax.data.folds import Fold, make_folds, stack_folds
 from cmarr_jax.methods import hyperparameters_of, make_method
 from cmarr_jax.methods.base import Method
-from cmarr_jax.training.run import RunResult, TrainRun, make_train_run
+from cmarr_jax.training.run import Run, RunResult, TrainRun, make_run
 from cmarr_jax.training.sweep import Runs
 from cmarr_jax.types import Batch
 
@@ -64,9 +64,11 @@ def make_corpus(*, sequences=("audio", "video", "text"), absent=0.0, sessions=3,
     )
 
 
-def run_config(modalities=MODALITIES, *, method="cm_arr", train=None, learning_rate=1e-2, weights=None, **changes):
+def run_config(
+    modalities=MODALITIES, *, method="cm_arr", train=None, learning_rate=1e-2, dropout=0.2, weights=None, **changes
+):
     """The smallest network with every part of it: `changes` are fields of `EncoderConfig` or options of the method."""
-    sizes = {"embedding": 8, "conv_channels": 4, "conv_widths": (2, 3), "dropout": 0.2}
+    sizes = {"embedding": 8, "conv_channels": 4, "conv_widths": (2, 3)}
     sizes |= {"flow_layers": 2, "flow_hidden": 8, "projection": 4} if method == "cm_arr" else {}
     sizes |= changes
     shared = EncoderConfig.__dataclass_fields__
@@ -77,6 +79,7 @@ def run_config(modalities=MODALITIES, *, method="cm_arr", train=None, learning_r
         options={name: value for name, value in sizes.items() if name not in shared},
         train=train or TrainConfig(),
         learning_rate=learning_rate,
+        dropout=dropout,
         weights=weights or {},
     )
 
@@ -114,7 +117,7 @@ def random_params(init, batch, *, scale=0.3, seed=0):
 
 
 class Setup(NamedTuple):
-    """A corpus on the device, its stacked folds, a method, its run, the run compiled, and how often it was traced."""
+    """A corpus on the device, its stacked folds, a method, its run, the whole compiled, and how often it was traced."""
 
     corpus: Corpus
     data: DeviceCorpus
@@ -122,7 +125,7 @@ class Setup(NamedTuple):
     config: RunConfig
     method: Method
     hyper: Hyperparameters
-    train_run: TrainRun
+    parts: Run
     run: TrainRun
     traces: list[str]
 
@@ -135,22 +138,30 @@ def make_setup(name: str, corpus: Corpus) -> Setup:
     train = TrainConfig(complete_epochs=1, missing_epochs=3, batch_size=12, eval_batch_size=6)
     config = run_config(modality_configs(corpus), method=name, train=train)
     method = make_method(config)
-    train_run = make_train_run(method, train)
+    parts = make_run(method, train)
     traces: list[str] = []
 
     def counted(*args):
         traces.append(name)
-        return train_run(*args)
+        return parts.whole(*args)
 
     folds = stack_folds(make_folds(corpus))
     hyper = hyperparameters_of(config)
-    return Setup(corpus, to_device(corpus), folds, config, method, hyper, train_run, jax.jit(counted), traces)
+    return Setup(corpus, to_device(corpus), folds, config, method, hyper, parts, jax.jit(counted), traces)
 
 
 def loop(setup: Setup, runs: Runs) -> RunResult:
     """The runs of a sweep one after the other, by the compiled run of a setup; each leaf `[R, ...]`."""
     results = [setup.run(setup.data, *jax.tree.map(lambda x, i=number: x[i], runs)) for number in range(len(runs.key))]
     return jax.tree.map(lambda *x: np.stack(x), *results)
+
+
+def in_order(chunks) -> RunResult:
+    """The results of a compiled sweep in the order of its runs, each leaf `[R, ...]`; each run has one."""
+    numbers, results = zip(*chunks, strict=True)
+    order = np.argsort(np.concatenate(numbers))
+    assert np.array_equal(np.concatenate(numbers)[order], np.arange(len(order)))
+    return jax.tree.map(lambda *x: np.concatenate(x)[order], *results)
 
 
 def assert_same_runs(result: RunResult, expected: RunResult) -> None:

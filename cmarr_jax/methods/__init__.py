@@ -17,6 +17,7 @@ REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which take
     "cm_arr": "cmarr_jax.methods.cm_arr",
     "zero_fill": "cmarr_jax.methods.zero_fill",
     "late_fusion": "cmarr_jax.methods.late_fusion",
+    "dedicated": "cmarr_jax.methods.dedicated",
     "imputation": "cmarr_jax.methods.imputation",
     "mmin": "cmarr_jax.methods.mmin",
     "cif_mmin": "cmarr_jax.methods.cif_mmin",
@@ -52,7 +53,7 @@ def make_options(name: str, values: Mapping[str, Any]) -> Any:
 
 def hyperparameters_of(config: RunConfig) -> Hyperparameters:
     """The hyperparameters of a configuration, as `train_run` takes them."""
-    return make_hyperparameters(make_method(config), config.learning_rate, config.weights)
+    return make_hyperparameters(make_method(config), config.learning_rate, config.dropout, config.weights)
 
 
 def _find(name: str) -> ModuleType:

@@ -28,7 +28,7 @@ class LossFn(Protocol):
         batch: Batch,
         available: Array,
         key: Array,
-        weights: Weights,
+        hyper: Hyperparameters,
         axis_name: str | None = None,
     ) -> tuple[Array, dict[str, Array]]:
         """Total loss and its terms, as shares of global means (`cmarr_jax.losses.masked_mean`).
@@ -39,7 +39,7 @@ class LossFn(Protocol):
           available: Modalities that may be read as input, `[B, M]`, bool, a subset of `batch.present`. `[P, B, M]` if
             the method asks for more than one pattern (`Method.patterns`).
           key: PRNG key of this step.
-          weights: `Method.weights` as the run and the stage have them.
+          hyper: Hyperparameters of the run; the weights are those of the stage.
           axis_name: Device axis of an enclosing `pmap`, or None.
         """
 
@@ -83,6 +83,8 @@ class Method(NamedTuple):
       weights: Names and defaults of the numbers of its loss that a run may change: all that `loss` may read.
       optimizer: Without learning rate, which each step multiplies its updates by.
       patterns: P, availability patterns that each utterance draws in one step.
+      calibrate: `(params, logits [P, n, K], label [n], present [n, M], where [n]) -> params`, what is fitted to the
+        validation rows at the end of a run in memory, after the epoch is chosen and before test rows are read.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -94,6 +96,7 @@ class Method(NamedTuple):
     weights: Mapping[str, float]
     optimizer: optax.GradientTransformation
     patterns: int = 1
+    calibrate: Callable[[Params, Array, Array, Array, Array], Params] | None = None
 
 
 def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
@@ -101,14 +104,16 @@ def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.Gradi
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(b1, b2))
 
 
-def make_hyperparameters(method: Method, learning_rate: float, weights: Weights | None = None) -> Hyperparameters:
+def make_hyperparameters(
+    method: Method, learning_rate: float, dropout: float, weights: Weights | None = None
+) -> Hyperparameters:
     """The hyperparameters of a run: the method's weights with those of `weights` replaced.
 
     Raises:
       ValueError: for a weight that the method does not have, with the names that it has.
     """
     check_weights(method.weights, weights or {})
-    return Hyperparameters(learning_rate, {**method.weights, **(weights or {})})
+    return Hyperparameters(learning_rate, dropout, {**method.weights, **(weights or {})})
 
 
 def check_weights(known: Mapping[str, Any], given: Mapping[str, Any]) -> None:

@@ -28,9 +28,10 @@ import jax
 import jax.numpy as jnp
 
 from cmarr_jax import losses
-from cmarr_jax.config import EncoderConfig, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
+from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy
 from cmarr_jax.methods.mmin import imagination_stage, imagines, teacher_of, with_teacher
+from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
 from cmarr_jax.nn.gaussian import soft_bound
@@ -134,9 +135,9 @@ class CifMmin(nn.Module):
         self.missing = self.param("missing", nn.initializers.zeros, (config.num_modalities, config.embedding))
         self.raw_temperature = self.param("raw_temperature", nn.initializers.zeros, ())
 
-    def encode(self, batch: Batch, *, train: bool = False) -> Encoded:
+    def encode(self, batch: Batch, *, dropout: Rate = None) -> Encoded:
         """Embedding and invariant features of every modality."""
-        return Encoded(self.encoders(batch, train=train), self.invariant_encoders(batch, train=train))
+        return Encoded(self.encoders(batch, dropout=dropout), self.invariant_encoders(batch, dropout=dropout))
 
     def project(self, invariant: Array) -> Array:
         """Invariant features `[B, M, D]` -> the points that the contrastive loss compares, `[B, M, D]`."""
@@ -147,19 +148,19 @@ class CifMmin(nn.Module):
         low, high = math.log(self.options.min_temperature), math.log(self.options.max_temperature)
         return jnp.exp(soft_bound(self.raw_temperature, low, high))
 
-    def imagine(self, encoded: Encoded, available: Array, imagines: Array, *, train: bool = False) -> Imagined:
+    def imagine(self, encoded: Encoded, available: Array, imagines: Array, *, dropout: Rate = None) -> Imagined:
         """Logits, imagined embeddings and invariant features.
 
         Args:
           encoded: Rows that are not available are not read.
           available: `[B, M]`, bool.
           imagines: Whether the classifier reads imagined embeddings (stage 2), a bool; otherwise zeros in their place.
-          train: Whether there is dropout.
+          dropout: Rate of dropout in training, `None` otherwise.
         """
         given = jnp.where(available[..., None], encoded.embedding, 0.0)
         invariant = jnp.where(available[..., None], encoded.invariant, self.missing[None])
         imagined, _ = self.imagination(given, invariant)
-        logits = self.classifier(given + jnp.where(imagines, imagined, 0.0), train=train)
+        logits = self.classifier(given + jnp.where(imagines, imagined, 0.0), dropout=dropout)
         return Imagined(logits, imagined, invariant)
 
     def __call__(self, batch: Batch) -> Imagined:
@@ -175,7 +176,7 @@ def loss(
     batch: Batch,
     available: Array,
     key: Array,
-    weights: Weights,
+    hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Cross-entropy, contrastive loss, squared errors of the imagination and of the invariant features.
@@ -184,8 +185,10 @@ def loss(
     invariant features of all. Modalities that an utterance lacks by nature do not count (D).
     """
     apply, (encode_key, classify_key) = bind(model, params["student"]), jax.random.split(key)
-    encoded = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
-    out = apply(encoded, available, imagines(params), train=True, rngs={"dropout": classify_key}, method="imagine")
+    encoded = apply(batch, dropout=hyper.dropout, rngs={"dropout": encode_key}, method="encode")
+    out = apply(
+        encoded, available, imagines(params), dropout=hyper.dropout, rngs={"dropout": classify_key}, method="imagine"
+    )
     taught = jax.lax.stop_gradient(bind(model, teacher_of(params))(batch, method="encode"))
     target = jnp.where(available[..., None], 0.0, taught.embedding)
     counted = batch.present & batch.where[:, None]
@@ -196,7 +199,7 @@ def loss(
         "imagination": mean(losses.squared_error(out.imagined, target, counted)),
         "consistency": mean(losses.squared_error(out.invariant, taught.invariant, counted)),
     }
-    return terms["cross_entropy"] + sum(weights[name] * terms[name] for name in WEIGHTS), terms
+    return terms["cross_entropy"] + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
 
 
 def contrast(

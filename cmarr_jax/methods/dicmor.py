@@ -23,8 +23,9 @@ import jax
 import jax.numpy as jnp
 
 from cmarr_jax import losses
-from cmarr_jax.config import EncoderConfig, TrainConfig, check_choice
-from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
+from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig, check_choice
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy
+from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.flow import RealNVP, per_modality
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
@@ -104,9 +105,9 @@ class Dicmor(nn.Module):
         start = nn.initializers.zeros if options.prior == "learned" else nn.initializers.normal(1.0)
         self.prior_mean = self.param("prior_mean", start, (self.num_classes, config.embedding))
 
-    def encode(self, batch: Batch, *, train: bool = False) -> Array:
+    def encode(self, batch: Batch, *, dropout: Rate = None) -> Array:
         """Embedding of every modality, `[B, M, D]`."""
-        return self.encoders(batch, train=train)
+        return self.encoders(batch, dropout=dropout)
 
     def encode_once(self, batch: Batch) -> Encoded:
         """Embeddings and latents once for all availability patterns: a latent depends on its own modality only."""
@@ -136,9 +137,9 @@ class Dicmor(nn.Module):
         """Embeddings of the available modalities, the others recovered, `[B, M, D]`."""
         return jnp.where(available[..., None], encoded.embedding, self.recover(encoded.latent, available))
 
-    def classify(self, points: Array, *, train: bool = False) -> Array:
+    def classify(self, points: Array, *, dropout: Rate = None) -> Array:
         """Completed points `[B, M, D]` -> logits `[B, K]`."""
-        return self.classifier(points, train=train)
+        return self.classifier(points, dropout=dropout)
 
     def predict(self, encoded: Encoded, available: Array) -> Array:
         """Logits `[B, K]` from the available modalities."""
@@ -154,7 +155,7 @@ def loss(
     batch: Batch,
     available: Array,
     key: Array,
-    weights: Weights,
+    hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Cross-entropy of the completed points, negative log-likelihood under the label's prior, reconstruction error.
@@ -163,11 +164,11 @@ def loss(
     raise it by shrinking them (L: there, too, it does not reach what comes before the flows).
     """
     apply, (encode_key, classify_key) = bind(model, params), jax.random.split(key)
-    embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
+    embedding = apply(batch, dropout=hyper.dropout, rngs={"dropout": encode_key}, method="encode")
     points = jnp.where(available[..., None], embedding, 0.0)
     latent, log_det = apply(jax.lax.stop_gradient(points), method="to_latent")
     completed = apply(Encoded(points, latent), available, method="complete")
-    logits = apply(completed, train=True, rngs={"dropout": classify_key}, method="classify")
+    logits = apply(completed, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="classify")
     label_mean = apply(method="class_means")[batch.label]
     counted = batch.present & batch.where[:, None]
     mean = partial(losses.masked_mean, axis_name=axis_name)
@@ -178,7 +179,7 @@ def loss(
         "nll": mean(nll, counted & available),
         "squared_error": mean(*error),
     }
-    return terms["cross_entropy"] + sum(weights[name] * terms[name] for name in WEIGHTS), terms
+    return terms["cross_entropy"] + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
 
 
 def diagnose(model: Dicmor, params: Params, encoded: Encoded, where: Array) -> dict[str, Array]:

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from cmarr_jax import losses
-from cmarr_jax.config import EncoderConfig, TrainConfig, check_choice
-from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
+from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig, check_choice
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy
+from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
 from cmarr_jax.types import Array, Batch
@@ -74,9 +75,9 @@ class Imputation(nn.Module):
             shape = (num * (size + 1), num * size)  # from the embeddings and what is available
             self.coefficients = self.param("coefficients", nn.initializers.zeros, shape)
 
-    def encode(self, batch: Batch, *, train: bool = False) -> Array:
+    def encode(self, batch: Batch, *, dropout: Rate = None) -> Array:
         """Embedding of every modality, `[B, M, D]`."""
-        return self.encoders(batch, train=train)
+        return self.encoders(batch, dropout=dropout)
 
     def guess(self, embedding: Array, available: Array) -> Array:
         """What each modality's embedding should be, from the available ones, `[B, M, D]`."""
@@ -86,10 +87,10 @@ class Imputation(nn.Module):
         inputs = jnp.concatenate([centred.reshape(len(embedding), -1), available.astype(embedding.dtype)], axis=-1)
         return self.mean[None] + (inputs @ self.coefficients).reshape(embedding.shape)
 
-    def predict(self, embedding: Array, available: Array, *, train: bool = False) -> Array:
+    def predict(self, embedding: Array, available: Array, *, dropout: Rate = None) -> Array:
         """Logits `[B, K]` from the available modalities."""
         guessed = jax.lax.stop_gradient(self.guess(embedding, available))  # fitted by its own error only
-        return self.classifier(jnp.where(available[..., None], embedding, guessed), train=train)
+        return self.classifier(jnp.where(available[..., None], embedding, guessed), dropout=dropout)
 
     def __call__(self, batch: Batch) -> Array:
         return self.predict(self.encode(batch), batch.present)
@@ -101,7 +102,7 @@ def loss(
     batch: Batch,
     available: Array,
     key: Array,
-    weights: Weights,
+    hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Cross-entropy on completed embeddings, and the squared error of the guess on hidden modalities.
@@ -109,8 +110,8 @@ def loss(
     The mean is fitted to all modalities that an utterance has, the linear map to the hidden ones.
     """
     apply, (encode_key, classify_key) = bind(model, params), jax.random.split(key)
-    embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
-    logits = apply(embedding, available, train=True, rngs={"dropout": classify_key}, method="predict")
+    embedding = apply(batch, dropout=hyper.dropout, rngs={"dropout": encode_key}, method="encode")
+    logits = apply(embedding, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="predict")
     target = jax.lax.stop_gradient(embedding)
     counted = batch.present & batch.where[:, None]
     mean = lambda points, where: losses.masked_mean(*losses.squared_error(points, target, where), axis_name=axis_name)
@@ -118,12 +119,12 @@ def loss(
         "cross_entropy": cross_entropy(logits, batch, axis_name),
         "mean_error": mean(jnp.broadcast_to(params["mean"][None], target.shape), counted),
     }
-    total = terms["cross_entropy"] + weights["error"] * terms["mean_error"]
+    total = terms["cross_entropy"] + hyper.weights["error"] * terms["mean_error"]
     if model.options.guess == "ridge":
         fixed = {**params, "mean": jax.lax.stop_gradient(params["mean"])}
         guessed = bind(model, fixed)(target, available, method="guess")
         terms["ridge_error"] = mean(guessed, counted & ~available)
         penalty = jnp.mean(jnp.square(params["coefficients"]))
         share = 1.0 if axis_name is None else 1.0 / jax.lax.axis_size(axis_name)
-        total += weights["error"] * terms["ridge_error"] + share * weights["ridge"] * penalty
+        total += hyper.weights["error"] * terms["ridge_error"] + share * hyper.weights["ridge"] * penalty
     return total, terms

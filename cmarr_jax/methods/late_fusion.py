@@ -2,11 +2,13 @@
 
 `log p(y | available) = sum_m log p(y | m) - (number available - 1) * log p(y) + constant`. If the modalities are
 independent given the class, and each posterior is right, this is Bayes' rule. The encoders are those of every method,
-each trained by its own cross-entropy.
+each trained by its own cross-entropy. Trained networks are too sure of themselves, which a product of posteriors
+repeats, so each modality's logits are divided by a temperature that is fitted to the validation rows.
 
 Marks C, L, D: docs/decisions.md.
 
-Source: Kittler et al., On Combining Classifiers, IEEE TPAMI 1998, the product rule.
+Sources: Kittler et al., On Combining Classifiers, IEEE TPAMI 1998, the product rule. Guo et al., On Calibration of
+Modern Neural Networks, ICML 2017, the temperature.
 """
 
 import dataclasses
@@ -14,14 +16,17 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from cmarr_jax import losses
-from cmarr_jax.config import EncoderConfig, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind
+from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind
+from cmarr_jax.nn.dropout import Dropout, Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.types import Array, Batch
 
+TEMPERATURES = np.geomspace(0.1, 10.0, 81)  # D: those that are tried
 PRIOR_SPEED = 10.0  # D: a step of Adam moves the log-shares this many times as far as a parameter
 
 
@@ -41,27 +46,29 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
             Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
         ),
         encode=lambda params, batch: bind(model, params)(batch),
-        predict=lambda params, embedding, available: fuse(embedding, log_prior(params), available),
-        diagnose=lambda params, embedding, where: {},
+        predict=lambda params, logits, available: fuse(tempered(params, logits), log_prior(params), available),
+        diagnose=lambda params, logits, where: {},
         weights={},
         optimizer=adam(train),
+        calibrate=calibrate,
     )
 
 
 class LateFusion(nn.Module):
-    """Encoders and one classifier per modality, `Batch -> logits [B, M, K]`; and the logits of the classes' shares."""
+    """Encoders and one classifier per modality, `Batch -> logits [B, M, K]`; class shares and temperatures."""
 
     config: EncoderConfig
     num_classes: int
 
     @nn.compact
-    def __call__(self, batch: Batch, *, train: bool = False) -> Array:
+    def __call__(self, batch: Batch, *, dropout: Rate = None) -> Array:
         self.param("raw_log_prior", nn.initializers.zeros, (self.num_classes,))
-        embedding = UnimodalEncoders(self.config, name="encoders")(batch, train=train)
+        self.param("log_temperature", nn.initializers.zeros, (self.config.num_modalities,))  # not trained
+        embedding = UnimodalEncoders(self.config, name="encoders")(batch, dropout=dropout)
         logits = []
         for column, modality in enumerate(self.config.modalities):
             x = nn.relu(nn.Dense(self.config.embedding, name=f"hidden_{modality.name}")(embedding[:, column]))
-            x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
+            x = Dropout()(x, dropout)
             logits.append(nn.Dense(self.num_classes, name=f"logits_{modality.name}")(x))
         return jnp.stack(logits, axis=1)
 
@@ -73,6 +80,32 @@ def log_prior(params: Params) -> Array:
     of that schedule was still 0.2 nats away from one of the shares at the end.
     """
     return PRIOR_SPEED * params["raw_log_prior"]
+
+
+def tempered(params: Params, logits: Array) -> Array:
+    """The logits `[B, M, K]` of each modality, divided by its temperature."""
+    return logits / jnp.exp(params["log_temperature"])[None, :, None]
+
+
+def calibrate(params: Params, logits: Array, label: Array, present: Array, where: Array) -> Params:
+    """The parameters with the temperature of each modality at which its validation labels are likeliest.
+
+    Args:
+      params: Whose temperatures are 1.
+      logits: `[P, n, K]` by condition; the first M conditions have one modality each.
+      label: `[n]`, int.
+      present: `[n, M]`, bool.
+      where: Rows that count, `[n]`, bool.
+    """
+
+    def nll(temperature: Array) -> Array:
+        single = logits[: present.shape[1]] / temperature
+        label_of_each = jnp.broadcast_to(label[None], single.shape[:2])
+        values = optax.softmax_cross_entropy_with_integer_labels(single, label_of_each)
+        return jnp.sum(jnp.where(present.T & where[None], values, 0.0), axis=1)
+
+    best = jnp.argmin(jax.vmap(nll)(jnp.asarray(TEMPERATURES, logits.dtype)), axis=0)
+    return {**params, "log_temperature": jnp.log(jnp.asarray(TEMPERATURES, logits.dtype))[best]}
 
 
 def fuse(logits: Array, log_prior: Array, available: Array) -> Array:
@@ -98,7 +131,7 @@ def loss(
     batch: Batch,
     available: Array,
     key: Array,
-    weights: Weights,
+    hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Cross-entropy of each modality that an utterance has, summed over the modalities; and that of the class shares.
@@ -106,7 +139,7 @@ def loss(
     The second has no input: it is least where `log_prior` is the log-share of each class in training. No modality
     learns from another one, so hiding would only take training data away: `available` is not read.
     """
-    logits = bind(model, params)(batch, train=True, rngs={"dropout": key})
+    logits = bind(model, params)(batch, dropout=hyper.dropout, rngs={"dropout": key})
     label = jnp.broadcast_to(batch.label[:, None], logits.shape[:2])
     values = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     prior = jnp.broadcast_to(log_prior(params)[None], (len(batch.label), model.num_classes))

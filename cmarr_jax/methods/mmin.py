@@ -24,8 +24,9 @@ import jax
 import jax.numpy as jnp
 
 from cmarr_jax import losses
-from cmarr_jax.config import EncoderConfig, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, Weights, adam, bind, cross_entropy
+from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy
+from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
 from cmarr_jax.nn.imagination import Imagination, check_blocks
@@ -99,11 +100,11 @@ class Mmin(nn.Module):
         self.imagination, self.imagination_back = Imagination(*sizes), Imagination(*sizes)
         self.classifier = FusionClassifier(self.config, self.num_classes)
 
-    def encode(self, batch: Batch, *, train: bool = False) -> Array:
+    def encode(self, batch: Batch, *, dropout: Rate = None) -> Array:
         """Embedding of every modality, `[B, M, D]`."""
-        return self.encoders(batch, train=train)
+        return self.encoders(batch, dropout=dropout)
 
-    def imagine(self, embedding: Array, available: Array, imagines: Array, *, train: bool = False) -> Imagined:
+    def imagine(self, embedding: Array, available: Array, imagines: Array, *, dropout: Rate = None) -> Imagined:
         """Logits and imagined embeddings from the available ones.
 
         Args:
@@ -111,12 +112,12 @@ class Mmin(nn.Module):
           available: `[B, M]`, bool.
           imagines: Whether the logits are those of stage 2, a bool; otherwise of stage 1, whose classifier reads zeros
             for what is not available.
-          train: Whether there is dropout.
+          dropout: Rate of dropout in training, `None` otherwise.
         """
         given = jnp.where(available[..., None], embedding, 0.0)
         imagined, latents = self.imagination(given)
         cycled, _ = self.imagination_back(imagined)
-        logits = self.complete_classifier(given, train=train), self.classifier(latents, train=train)
+        logits = self.complete_classifier(given, dropout=dropout), self.classifier(latents, dropout=dropout)
         return Imagined(jnp.where(imagines, logits[1], logits[0]), given, imagined, cycled)
 
     def __call__(self, batch: Batch) -> Imagined:
@@ -129,7 +130,7 @@ def loss(
     batch: Batch,
     available: Array,
     key: Array,
-    weights: Weights,
+    hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Cross-entropy, squared error of the imagination, squared error of the way back.
@@ -138,8 +139,10 @@ def loss(
     modalities that an utterance lacks by nature do not count (D). The cycle's target has no gradient (L).
     """
     apply, (encode_key, classify_key) = bind(model, params["student"]), jax.random.split(key)
-    embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
-    out = apply(embedding, available, imagines(params), train=True, rngs={"dropout": classify_key}, method="imagine")
+    embedding = apply(batch, dropout=hyper.dropout, rngs={"dropout": encode_key}, method="encode")
+    out = apply(
+        embedding, available, imagines(params), dropout=hyper.dropout, rngs={"dropout": classify_key}, method="imagine"
+    )
     taught = jax.lax.stop_gradient(bind(model, teacher_of(params))(batch, method="encode"))
     target = jnp.where(available[..., None], 0.0, taught)
     everything = jnp.broadcast_to(batch.where[:, None], available.shape)
@@ -149,7 +152,7 @@ def loss(
         "imagination": mean(losses.squared_error(out.imagined, target, batch.present & everything)),
         "cycle": mean(losses.squared_error(out.cycled, jax.lax.stop_gradient(out.given), everything)),
     }
-    return terms["cross_entropy"] + sum(weights[name] * terms[name] for name in WEIGHTS), terms
+    return terms["cross_entropy"] + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
 
 
 def with_teacher(student: Params, frozen: Iterable[str]) -> Params:

@@ -11,18 +11,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cmarr_jax.config import EncoderConfig, TrainConfig, check_choice
+from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig, check_choice
 from cmarr_jax.methods.base import (
     Method,
     Params,
     Stage,
-    Weights,
     adam,
     bind,
     check_patterns,
     cross_entropy,
     each_pattern,
 )
+from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
 from cmarr_jax.types import Array, Batch
@@ -48,12 +48,12 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
     model = ZeroFill(encoders, num_classes, options)
 
     def loss(
-        params: Params, batch: Batch, available: Array, key: Array, weights: Weights, axis_name: str | None = None
+        params: Params, batch: Batch, available: Array, key: Array, hyper: Hyperparameters, axis_name: str | None = None
     ) -> tuple[Array, dict[str, Array]]:
         apply, (encode_key, classify_key) = bind(model, params), jax.random.split(key)
-        embedding = apply(batch, train=True, rngs={"dropout": encode_key}, method="encode")
+        embedding = apply(batch, dropout=hyper.dropout, rngs={"dropout": encode_key}, method="encode")
         embedding, batch, available = each_pattern(embedding, batch, available)
-        logits = apply(embedding, available, train=True, rngs={"dropout": classify_key}, method="predict")
+        logits = apply(embedding, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="predict")
         value = cross_entropy(logits, batch, axis_name)
         return value, {"cross_entropy": value}
 
@@ -87,13 +87,13 @@ class ZeroFill(nn.Module):
             self.config, self.num_classes, options.fusion, options.availability_bits, options.late_logits
         )
 
-    def encode(self, batch: Batch, *, train: bool = False) -> Array:
+    def encode(self, batch: Batch, *, dropout: Rate = None) -> Array:
         """Embedding of every modality, `[B, M, D]`."""
-        return self.encoders(batch, train=train)
+        return self.encoders(batch, dropout=dropout)
 
-    def predict(self, embedding: Array, available: Array, *, train: bool = False) -> Array:
+    def predict(self, embedding: Array, available: Array, *, dropout: Rate = None) -> Array:
         """Logits `[B, K]` from the available modalities."""
-        return self.classifier(jnp.where(available[..., None], embedding, 0.0), available, train=train)
+        return self.classifier(jnp.where(available[..., None], embedding, 0.0), available, dropout=dropout)
 
     def __call__(self, batch: Batch) -> Array:
         return self.predict(self.encode(batch), batch.present)

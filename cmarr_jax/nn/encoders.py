@@ -17,6 +17,7 @@ from cmarr_jax.config import EncoderConfig, ModalityConfig
 from cmarr_jax.data.packed import as_packed, valid_frames, without_padding
 from cmarr_jax.nn.blocks import masked_max_over_time, time_first, to_batch_rows, unfold
 from cmarr_jax.nn.convolution import WIDEST, conv_direct, conv_winograd
+from cmarr_jax.nn.dropout import Dropout, Rate
 from cmarr_jax.nn.recurrence import lstm
 from cmarr_jax.types import Array, Batch, PackedFrames
 
@@ -30,7 +31,7 @@ class LstmEncoder(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, frames: Array | PackedFrames, length: Array, *, train: bool = False) -> Array:
+    def __call__(self, frames: Array | PackedFrames, length: Array, *, dropout: Rate = None) -> Array:
         """`frames [B, T, D]` or packed frames, `length [B]` int -> `[B, size]`. A length of 0 gives zeros."""
         packed = as_packed(without_padding(frames, length))
         blocks, gates = [block.astype(self.dtype) for block in time_first(packed)], 4 * self.size
@@ -58,11 +59,10 @@ class ConvEncoder(nn.Module):
     size: int
     channels: int
     widths: Sequence[int]
-    dropout: float
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, frames: Array | PackedFrames, length: Array, *, train: bool = False) -> Array:
+    def __call__(self, frames: Array | PackedFrames, length: Array, *, dropout: Rate = None) -> Array:
         """`frames [B, T, D]` or packed frames, `length [B]` int -> `[B, size]`. A length of 0 gives what zeros give."""
         packed = as_packed(without_padding(frames, length))
         width_in = packed.blocks[0].shape[-1]
@@ -75,7 +75,7 @@ class ConvEncoder(nn.Module):
         )
         bias = self.param("bias", nn.initializers.zeros, (self.channels * len(self.widths),))
         features = nn.relu(pooled + bias[None])
-        features = nn.Dropout(self.dropout, deterministic=not train)(features)
+        features = Dropout()(features, dropout)
         return nn.relu(nn.Dense(self.size, name="output")(features))
 
     def _windows(self, packed: PackedFrames, kernels: Sequence[Array]) -> list[Array]:
@@ -89,26 +89,32 @@ class VectorEncoder(nn.Module):
     """Two layers for a modality with one vector per utterance (D)."""
 
     size: int
-    dropout: float
 
     @nn.compact
-    def __call__(self, vector: Array, length: Array | None = None, *, train: bool = False) -> Array:
+    def __call__(self, vector: Array, length: Array | None = None, *, dropout: Rate = None) -> Array:
         """`vector [B, D]` -> `[B, size]`."""
         chex.assert_rank(vector, 2)
         hidden = nn.relu(nn.Dense(self.size, name="hidden")(vector))
-        hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
+        hidden = Dropout()(hidden, dropout)
         return nn.relu(nn.Dense(self.size, name="output")(hidden))
 
 
 class UnimodalEncoders(nn.Module):
-    """One encoder per modality, `Batch -> [B, M, D]`; rows of modalities that an utterance lacks are not meaningful."""
+    """One encoder per modality, `Batch -> [B, M, D]`; rows of modalities that an utterance lacks are not meaningful.
+
+    Attributes:
+      config: All modalities.
+      columns: Those to encode; all by default.
+    """
 
     config: EncoderConfig
+    columns: tuple[int, ...] | None = None
 
     @nn.compact
-    def __call__(self, batch: Batch, *, train: bool = False) -> Array:
+    def __call__(self, batch: Batch, *, dropout: Rate = None) -> Array:
         embeddings = []
-        for column, modality in enumerate(self.config.modalities):
+        for column in range(self.config.num_modalities) if self.columns is None else self.columns:
+            modality = self.config.modalities[column]
             features = batch.features[modality.name]
             has, length = batch.present[:, column], batch.length.get(modality.name)
             encoder = make_encoder(modality, self.config, name=f"encoder_{modality.name}")
@@ -116,7 +122,7 @@ class UnimodalEncoders(nn.Module):
                 features = jnp.where(has[:, None], features, 0)
             else:
                 length = jnp.where(has, length, 0)
-            embeddings.append(encoder(features, length, train=train))
+            embeddings.append(encoder(features, length, dropout=dropout))
         return jnp.stack(embeddings, axis=1)
 
 
@@ -126,8 +132,8 @@ def make_encoder(modality: ModalityConfig, config: EncoderConfig, *, name: str |
         return LstmEncoder(config.embedding, config.frame_attention, config.attention_heads, config.dtype, name=name)
     if modality.encoder == "conv":
         widths, dtype = config.conv_widths, config.dtype
-        return ConvEncoder(config.embedding, config.conv_channels, widths, config.dropout, dtype, name=name)
-    return VectorEncoder(config.embedding, config.dropout, name=name)
+        return ConvEncoder(config.embedding, config.conv_channels, widths, dtype, name=name)
+    return VectorEncoder(config.embedding, name=name)
 
 
 def orthogonal(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cmarr_jax.config import EncoderConfig, check_choice, check_heads
+from cmarr_jax.nn.dropout import Dropout, Rate
 from cmarr_jax.types import Array
 
 FUSIONS = ("concat", "attention")
@@ -16,7 +17,7 @@ class FusionClassifier(nn.Module):
     """Points of all modalities, `[B, M, D]` -> logits, `[B, K]`.
 
     Attributes:
-      config: Width, attention heads and dropout.
+      config: Width and attention heads.
       num_classes: K.
       kind: `concat`: two layers on the concatenation. `attention`: self-attention over the M points first.
       availability_bits: D: whether the layers are told which modalities are available, as M numbers 0 or 1.
@@ -30,7 +31,7 @@ class FusionClassifier(nn.Module):
     late_logits: bool = False
 
     @nn.compact
-    def __call__(self, points: Array, available: Array | None = None, *, train: bool = False) -> Array:
+    def __call__(self, points: Array, available: Array | None = None, *, dropout: Rate = None) -> Array:
         """Logits from points `[B, M, D]`; `available [B, M]`, bool, is needed by the two variants that read it."""
         check_choice("fusion", self.kind, FUSIONS)
         if available is None and (self.availability_bits or self.late_logits):
@@ -46,7 +47,7 @@ class FusionClassifier(nn.Module):
             x = jnp.concatenate([x, available.astype(x.dtype)], axis=-1)
         for _ in range(2):
             x = nn.relu(nn.Dense(size)(x))
-            x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
+            x = Dropout()(x, dropout)
         logits = nn.Dense(self.num_classes, name="logits")(x)
         if self.late_logits and available is not None:
             # One layer on the concatenation, with zeros for what is not available, is the sum of one per modality.

@@ -8,6 +8,8 @@ import json
 import math
 import os
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,16 +74,23 @@ def save_run(
         (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record}, indent=1) + "\n")
 
 
-def save_record(folder: Path, record: dict[str, Any]) -> None:
-    """Writes the record of a run that leaves nothing else, such as a diverged one; otherwise as `save_run`."""
+def save_record(
+    folder: Path, record: dict[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None
+) -> None:
+    """Writes the record of a run without parameters, such as a diverged one, and files of arrays; as `save_run`."""
     with _complete_or_not_at_all(folder) as partial:
+        for name, values in (arrays or {}).items():
+            np.savez(partial / name, **values)  # type: ignore[arg-type]
         (partial / RECORD).write_text(to_json(record, indent=1) + "\n")
 
 
 def delete_partial(folder: Path) -> None:
     """Deletes what killed processes left half-written in a folder of runs. Nobody may be writing there."""
     for path in folder.glob(f".*{PARTIAL}"):
-        shutil.rmtree(path, ignore_errors=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -115,6 +124,42 @@ def load_run(folder: Path) -> SavedRun:
     config = RunConfig.from_dict(record.pop("config"))
     tree = ocp.load((folder / PARAMS).absolute(), abstract_state(config))
     return SavedRun(config, tree["params"], tree["normalizer"], record)
+
+
+def save_state(path: Path, tree: Any) -> None:
+    """Writes arrays, typed PRNG keys among them, into one file, which is complete or not there at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    with partial.open("wb") as file:
+        np.savez(file, *map(_storable, jax.tree.leaves(tree)))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_state(path: Path, like: Any) -> Any | None:
+    """Reads what `save_state` wrote; None if there is no file.
+
+    Args:
+      path: Of the file.
+      like: A tree of the same structure, shapes and dtypes.
+
+    Raises:
+      ValueError: if the file is damaged or holds something else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as stream, np.load(stream) as file:
+            stored = [file[f"arr_{number}"] for number in range(len(file.files))]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    leaves, tree = jax.tree.flatten(like)
+    form = lambda x: (np.shape(x), x.dtype)
+    if [form(x) for x in stored] != [form(_storable(x)) for x in leaves]:
+        raise ValueError(f"{path} holds the state of another run")
+    restored = [jax.random.wrap_key_data(x) if _is_key(old) else x for x, old in zip(stored, leaves, strict=True)]
+    return jax.tree.unflatten(tree, restored)
 
 
 def save_progress(folder: Path, step: int, tree: Any, record: dict[str, Any]) -> None:

@@ -15,9 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from cmarr_jax.config import TrainConfig
 from cmarr_jax.methods.base import Method, Params
 from cmarr_jax.training.evaluation import Evaluation, evaluate_embedding
-from cmarr_jax.training.run import TrainRun
 from cmarr_jax.training.step import make_train_step
-from cmarr_jax.training.sweep import Runs, make_sweep
 from cmarr_jax.types import Array, Batch, PackedFrames
 
 AXIS = "batch"
@@ -107,12 +105,18 @@ def share_read_only(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.tree.map(lambda x: jax.device_put(np.asarray(x) if on_cpu else x, sharding, may_alias=on_cpu), tree)
 
 
-def map_sweep(train_run: TrainRun, at_once: int, devices):
-    """The pmapped program of a sweep, `(data, runs [devices, R / devices, ...]) -> RunResult` of the same axes."""
-    return jax.pmap(make_sweep(train_run, at_once=at_once), in_axes=(None, 0), devices=devices)
+def map_runs(function, num_arguments: int, at_once: int, devices, *, donate: tuple[int, ...] = ()):
+    """`function(data, *arguments of one run)`, pmapped over arguments `[devices, runs of a device, ...]`.
 
+    Args:
+      function: Of the corpus, which all runs share, and of one run.
+      num_arguments: How many it has beside the corpus.
+      at_once: Runs of a device that are vmapped together; the others follow one after the other.
+      devices: Of this process.
+      donate: Numbers of the arguments that are donated, counted with the corpus.
+    """
 
-def split_runs(runs: Runs, start: int, num_devices: int, per_device: int) -> Runs:
-    """The runs from `start` on as `[devices, per_device, ...]`, filled up with the last one where there are no more."""
-    index = np.minimum(start + np.arange(num_devices * per_device), len(runs.key) - 1)
-    return jax.tree.map(lambda x: x[index].reshape(num_devices, per_device, *x.shape[1:]), runs)
+    def on_device(data, *arguments):
+        return jax.lax.map(lambda one: function(data, *one), arguments, batch_size=at_once if at_once > 1 else None)
+
+    return jax.pmap(on_device, in_axes=(None,) + (0,) * num_arguments, devices=devices, donate_argnums=donate)

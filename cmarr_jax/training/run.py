@@ -30,7 +30,6 @@ from cmarr_jax.training.schedule import (
     epoch_keys,
     first_run_state,
     step_hyper,
-    total_epochs,
 )
 from cmarr_jax.training.step import ModelState, first_state, make_train_step
 from cmarr_jax.types import Array
@@ -80,6 +79,12 @@ class Run(NamedTuple):
     init: Callable[[DeviceCorpus, Fold, Array, Hyperparameters], RunState]
     epochs: Callable[[DeviceCorpus, Fold, RunState, Array], RunState]
     finish: Callable[[DeviceCorpus, Fold, RunState], RunResult]
+
+    def whole(self, data: DeviceCorpus, fold: Fold, key: Array, hyper: Hyperparameters) -> RunResult:
+        """All three: a whole run."""
+        state = self.init(data, fold, key, hyper)
+        state = self.epochs(data, fold, state, jnp.asarray(np.iinfo(np.int32).max))
+        return self.finish(data, fold, state)
 
 
 TrainRun = Callable[[DeviceCorpus, Fold, Array, Hyperparameters], RunResult]
@@ -181,6 +186,11 @@ def _finish(
 ) -> RunResult:
     plans = plan or plain_plan(fold, config)
     best = state.best
+    if method.calibrate is not None:
+        label, present, logits = data.label[fold.val], data.present[fold.val], best.evaluation.logits
+        params = method.calibrate(best.params, logits, label, present, fold.val_where)  # type: ignore[arg-type]
+        evaluation, _ = _validate(method, plans, data, fold, params, state.normalizer)
+        best = best._replace(params=params, evaluation=evaluation)
     evaluation, _ = evaluate(method, best.params, state.normalizer, data, fold.test, fold.test_where, plans.test)
     has_result = (state.status != DIVERGED) & (state.status != MISMATCH)
     status = jnp.where(has_result & ~evaluation.finite, DIVERGED, state.status)
@@ -201,14 +211,7 @@ def _finish(
 
 def make_train_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None) -> TrainRun:
     """A whole run as one pure function: `init`, all `epochs`, `finish` (see `make_run`)."""
-    run = make_run(method, config, plan)
-
-    def train_run(data: DeviceCorpus, fold: Fold, key: Array, hyper: Hyperparameters) -> RunResult:
-        state = run.init(data, fold, key, hyper)
-        state = run.epochs(data, fold, state, jnp.asarray(total_epochs(method)))
-        return run.finish(data, fold, state)
-
-    return train_run
+    return make_run(method, config, plan).whole
 
 
 def history_by_stage(result: RunResult, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

@@ -67,7 +67,7 @@ def make_train_step(method: Method, config: TrainConfig, axis_name: str | None =
         pattern_key, loss_key = jax.random.split(key)
         available = jnp.where(hide, draw(pattern_key, batch.present), batch.present)
         (loss, aux), grads = jax.value_and_grad(method.loss, has_aux=True)(
-            state.params, batch, available, loss_key, hyper.weights, axis_name
+            state.params, batch, available, loss_key, hyper, axis_name
         )
         if axis_name is not None:
             loss, aux, grads = jax.lax.psum((loss, aux, grads), axis_name)

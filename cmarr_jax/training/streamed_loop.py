@@ -59,7 +59,7 @@ def first_progress(config: RunConfig, method: Method, normalizer: Normalizer, se
     init_key, epochs_key = jax.random.split(jax.random.key(seed))
     batch = example_batch(config.encoders.modalities)
     params = jax.jit(method.init)(init_key, batch)
-    hyper = make_hyperparameters(method, config.learning_rate, config.weights)
+    hyper = make_hyperparameters(method, config.learning_rate, config.dropout, config.weights)
     model = first_state(method, config.train, params)
     step = make_train_step(method, config.train)
     losses = jax.eval_shape(step, model, batch, epochs_key, jnp.array(True), hyper)[1]

@@ -1,15 +1,18 @@
-"""Compiles a sweep with as many runs per call as fit into memory, and calls it chunk by chunk."""
+"""Compiles a sweep with as many runs at once as fit into memory."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import psutil
 
 from cmarr_jax.data.device import DeviceCorpus
-from cmarr_jax.training.parallel import map_sweep, share_read_only, split_runs
-from cmarr_jax.training.processes import gather, is_first, smallest
-from cmarr_jax.training.run import RunResult, TrainRun
+from cmarr_jax.training.parallel import map_runs, share_read_only
+from cmarr_jax.training.processes import is_first, smallest
+from cmarr_jax.training.run import Run, RunResult
+from cmarr_jax.training.slots import Kept, Programs, train_in_slots
 from cmarr_jax.training.sweep import Runs
 
 USABLE = 0.9  # share of the memory to plan for: XLA's estimate leaves fragmentation out
@@ -33,44 +36,26 @@ class Layout(NamedTuple):
 
 
 class CompiledSweep(NamedTuple):
-    """A compiled sweep with a fixed number of runs in a call.
+    """A compiled sweep with a fixed number of slots for runs.
 
     Attributes:
-      layout: Devices, and runs of each in one call.
-      num_bytes: Memory that XLA's estimate gives a device for one call, data included.
-      compiled: The program of this process, `(data, runs [devices, per_device, ...])`.
+      layout: Devices, and slots of each.
+      num_bytes: Memory that XLA's estimate gives a device, data included.
+      programs: Of this process.
     """
 
     layout: Layout
     num_bytes: int
-    compiled: Any
+    programs: Programs
 
-    def run(self, data: DeviceCorpus, runs: Runs) -> Iterator[tuple[range, RunResult]]:
-        """Calls the program until all runs are done, for data and runs of the shapes it was planned with.
-
-        Yields:
-          Which runs were done, and their results as numpy arrays `[len(numbers), ...]`. Each of several processes does
-          its part of them and gets the results of all. The last call is filled up with the last run, which is left out.
-        """
-        devices, per_device = self.layout
-        data = share_read_only(data, devices)
-        called = None
-        for start in range(0, len(runs.key), self.layout.runs_per_call):
-            own_start = start + jax.process_index() * len(devices) * per_device
-            result = self.compiled(data, split_runs(runs, own_start, len(devices), per_device))
-            if called is not None:  # the devices go on while the results before are seen to
-                yield _finished(*called)
-            called = range(start, min(start + self.layout.runs_per_call, len(runs.key))), result
-        if called is not None:
-            yield _finished(*called)
-
-
-def _finished(numbers: range, result: RunResult) -> tuple[range, RunResult]:
-    return numbers, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: len(numbers)], gather(result))
+    def run(self, data: DeviceCorpus, runs: Runs, kept: Kept | None = None) -> Iterator[tuple[list[int], RunResult]]:
+        """`train_in_slots` with data and runs of the shapes that the sweep was planned with."""
+        shape = len(self.layout.devices), self.layout.per_device
+        return train_in_slots(self.programs, shape, share_read_only(data, self.layout.devices), runs, kept)
 
 
 def compile_sweep(
-    train_run: TrainRun,
+    run: Run,
     data: DeviceCorpus,
     runs: Runs,
     *,
@@ -86,7 +71,7 @@ def compile_sweep(
     should fit by this estimate, until it does not, and says so.
 
     Args:
-      train_run: From `make_train_run`.
+      run: From `make_run`.
       data: The corpus.
       runs: The arguments of all runs, `[R, ...]`.
       per_device: Runs of a device in a call, vmapped together. By default an accelerator, idle with one small model,
@@ -102,13 +87,13 @@ def compile_sweep(
     most = _ceil(num_runs, len(devices) * jax.process_count())
     memory = smallest(available_memory(devices[0])) if memory is None else memory
     layout = wanted = Layout(devices, min(per_device or (1 if _on_cpu(devices) else most), most))
-    plan = first = _compile(train_run, data, runs, layout, compiler_options)
+    plan = first = _compile(run, data, runs, layout, compiler_options)
     while plan.num_bytes > layout.share(memory):
         smaller = _smaller(plan, data, num_runs, memory)
         if smaller is None:
             break
         layout = smaller
-        plan = _compile(train_run, data, runs, layout, compiler_options)
+        plan = _compile(run, data, runs, layout, compiler_options)
     if is_first() and first.num_bytes > wanted.share(memory):
         fits = plan.num_bytes <= layout.share(memory)
         log(
@@ -125,16 +110,38 @@ def available_memory(device: jax.Device) -> float:
     return USABLE * stats.get("bytes_limit", psutil.virtual_memory().available)
 
 
-def _compile(
-    train_run: TrainRun, data: DeviceCorpus, runs: Runs, layout: Layout, options: dict[str, Any] | None
-) -> CompiledSweep:
+def _compile(run: Run, data: DeviceCorpus, runs: Runs, layout: Layout, options: dict[str, Any] | None) -> CompiledSweep:
     devices, per_device = layout
-    program = map_sweep(train_run, per_device, devices)
-    lowered = program.lower(share_read_only(data, devices), split_runs(runs, 0, len(devices), per_device))
-    compiled = lowered.compile(compiler_options=options)
-    sizes = compiled.memory_analysis()
-    num_bytes = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
-    return CompiledSweep(layout, num_bytes - sizes.alias_size_in_bytes, compiled)
+    data = share_read_only(data, devices)
+    shape = len(devices), per_device
+    own = jax.tree.map(lambda x: x[np.zeros(shape, int)], runs)
+    each = lambda function, num, **donated: map_runs(function, num, per_device, devices, **donated)
+    init = each(lambda data, run_: run.init(data, *run_), 1)
+    state = jax.eval_shape(lambda data, run_: run.init(data, *run_), data, jax.tree.map(lambda x: x[0], runs))
+    states = jax.tree.map(lambda x: _zeros(shape + x.shape, x.dtype), state)
+    until, fresh = np.zeros(shape, np.int32), np.zeros(shape, bool)
+    choose = each(lambda _, fresh, new, old: jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, old), 3)
+    lowered = (
+        init.lower(data, own),
+        each(run.epochs, 3, donate=(2,)).lower(data, own.fold, states, until),
+        each(run.finish, 2).lower(data, own.fold, states),
+        choose.lower(np.zeros(()), fresh, states, states),
+    )
+    programs = Programs(*(program.compile(compiler_options=options) for program in lowered))
+    return CompiledSweep(layout, max(map(_num_bytes, programs)), programs)
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    """With several processes, pmap's `lower` takes arrays only."""
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), shape)
+    return np.zeros(shape, dtype)
+
+
+def _num_bytes(program: Any) -> int:
+    sizes = program.memory_analysis()
+    total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+    return total - sizes.alias_size_in_bytes
 
 
 def _smaller(plan: CompiledSweep, data: DeviceCorpus, num_runs: int, memory: float) -> Layout | None:

@@ -9,7 +9,7 @@ import numpy as np
 from cmarr_jax.data.availability import condition_names
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.metrics import uar, war
-from data_prep.synthetic import generative
+from data_prep.synthetic import generative, posterior
 
 
 def main() -> None:
@@ -24,10 +24,10 @@ def main() -> None:
 
 def _print_rows(corpora: list[Corpus], parameters: generative.Parameters) -> None:
     total = sum(len(corpus) for corpus in corpora)
-    scored = [(corpus.label, generative.log_likelihood(corpus, parameters)) for corpus in corpora]
+    scored = [(corpus.label, posterior.log_likelihood(corpus, parameters)) for corpus in corpora]
     share = np.log(np.bincount(np.concatenate([label for label, _ in scored])) / total)
     for rule, log_prior in (("posterior", share), ("likelihood", None)):
-        counts = np.sum([generative.oracle_counts(*pair, log_prior) for pair in scored], axis=0)
+        counts = np.sum([posterior.oracle_counts(*pair, log_prior) for pair in scored], axis=0)
         for name, score in (("WAR", war), ("UAR", uar)):
             print(f"| {total} | {name} | {rule} | {' | '.join(f'{100 * value:.1f}' for value in score(counts))} |")
 

@@ -2,17 +2,20 @@
 
 Synthetic, not IEMOCAP: only the speakers, their class counts and the lengths are shaped like that corpus.
 
-    z = class_mean[label] + offset[speaker] + noise         latent of an utterance, `[L]`
-    y[m, t] = maps[m] z + frame_std noise                   frame t of modality m, `[D_m]`
+    z = mean[label, component] + offset[speaker] + noise    latent of an utterance, `[L]`
+    y[m, t] = maps[m] z + private[m] w[m] + frame_std noise frame t of modality m, `[D_m]`
     x[m, t] = sinh((arcsinh(y[m, t]) + skew[m]) / tail[m])  what is stored, float32, elementwise
 
 Only the first three coordinates of z (arousal, valence, expression) depend on the class. Each modality sees all three
 with other gains, and each of its three views adds a nuisance coordinate; some nuisance coordinates are seen by two
 modalities, so the modalities of one utterance share more than its class.
 
+This is the easy set. The hard one (`hard.py`) has several components per class, all equally frequent, and private
+nuisance w, of each modality alone, in directions that carry nothing else; here there is one component and no w.
+
 The posterior is that of a single utterance: its speaker is unknown, so the offset is part of the noise. The mean of the
 unwarped frames is a sufficient statistic and all distributions are Gaussian, so the posterior has a closed form
-(`log_likelihood`).
+(`posterior.py`).
 """
 
 import dataclasses
@@ -21,7 +24,6 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import Corpus
 from data_prep.known_counts import IEMOCAP
 
@@ -59,19 +61,21 @@ class Parameters:
     """Constants of the generative model, float64.
 
     Attributes:
-      class_mean: Mean latent of each class, `[K, L]`.
+      mean: Mean latent of each class and component, `[K, S, L]`.
       utterance_std: Standard deviation of the utterance noise per latent coordinate, `[L]`.
       speaker_std: Standard deviation of the speaker offset per latent coordinate, `[L]`.
       maps: Per modality, latent to unwarped features, `[D, L]`.
+      private: Per modality, private nuisance of variance 1 to unwarped features, `[D, Q]`; orthogonal to `maps`.
       frame_std: Per modality, standard deviation of the frame noise.
       skew: Per modality, shift of the warp.
       tail: Per modality, divisor of the warp, > 0; 1 with skew 0 is the identity.
     """
 
-    class_mean: np.ndarray
+    mean: np.ndarray
     utterance_std: np.ndarray
     speaker_std: np.ndarray
     maps: dict[str, np.ndarray]
+    private: dict[str, np.ndarray]
     frame_std: dict[str, float]
     skew: dict[str, float]
     tail: dict[str, float]
@@ -89,10 +93,11 @@ def make_parameters(widths: Mapping[str, int] = DEFAULT_WIDTHS) -> Parameters:
     if tuple(widths) != MODALITIES or min(widths.values()) < 4:
         raise ValueError(f"widths are wanted for {MODALITIES}, each at least 4, found {dict(widths)}")
     return Parameters(
-        class_mean=np.pad(_CLASS_CUES - _CLASS_CUES.mean(0), ((0, 0), (0, _NUM_NUISANCE))),
+        mean=np.pad(_CLASS_CUES - _CLASS_CUES.mean(0), ((0, 0), (0, _NUM_NUISANCE)))[:, None],
         utterance_std=np.array([_CUE_STD] * _NUM_CUES + [1.0] * _NUM_NUISANCE),
         speaker_std=np.full(_NUM_CUES + _NUM_NUISANCE, _SPEAKER_STD),
-        maps={name: _spread(width) @ _views(name) for name, width in widths.items()},
+        maps={name: _spread(width) @ views(name) for name, width in widths.items()},
+        private={name: np.zeros((width, 0)) for name, width in widths.items()},
         frame_std=dict(_FRAME_STD),
         skew=dict(_SKEW),
         tail=dict(_TAIL),
@@ -140,7 +145,9 @@ def sample(
             offset = parameters.speaker_std * speaker_rng.standard_normal(parameters.speaker_std.size)
             label = utterance_rng.permutation(np.repeat(np.arange(len(per_class)), per_class))
             noise = utterance_rng.standard_normal((label.size, offset.size))
-            latents.append(parameters.class_mean[label] + offset + parameters.utterance_std * noise)
+            num_components = parameters.mean.shape[1]
+            component = utterance_rng.integers(num_components, size=label.size) if num_components > 1 else 0
+            latents.append(parameters.mean[label, component] + offset + parameters.utterance_std * noise)
             labels.append(label)
             speakers += [name] * label.size
             ids += [f"synthetic_{name}_{repeat * label.size + i:05d}" for i in range(label.size)]
@@ -170,64 +177,7 @@ def unwarp(values: np.ndarray, *, skew: float, tail: float) -> np.ndarray:
     return np.sinh(tail * np.arcsinh(values) - skew)
 
 
-def log_likelihood(corpus: Corpus, parameters: Parameters) -> np.ndarray:
-    """Log density of the available frames given each class, for every availability pattern, from the stored features.
-
-    With `W = diag(speaker_std^2 + utterance_std^2)^-1` and, summed over the available modalities,
-    `Lambda = sum T_m maps_m' maps_m / frame_std_m^2` and `eta = sum T_m maps_m' ybar_m / frame_std_m^2`, where `ybar_m`
-    is the mean of the T_m unwarped frames, it is, up to a term that all classes of an utterance and pattern share,
-
-        out[n, p, k] = class_mean_k' W ((W + Lambda)^-1 (eta + W class_mean_k / 2) - class_mean_k / 2)
-
-    This is Woodbury's form: only `[L, L]` systems are solved. The speaker is marginalised for each utterance alone.
-    Modalities that an utterance lacks by nature never count.
-
-    Args:
-      corpus: Sequences of the modalities of `parameters`; the stored float32 features are what is unwarped.
-      parameters: The model that the corpus was drawn from.
-
-    Returns:
-      Nats up to a constant, `[N, P, K]`, float64; P in the order of `availability_patterns`.
-    """
-    precision = 1.0 / (parameters.speaker_std**2 + parameters.utterance_std**2)  # diagonal of W
-    weighted = parameters.class_mean * precision  # [K, L]
-    information = np.zeros((len(corpus), len(parameters.maps), precision.size, precision.size))
-    pull = np.zeros(information.shape[:3])
-    for column, name in enumerate(corpus.modalities):
-        maps, length = parameters.maps[name], corpus.length[name]
-        weight = np.where(corpus.present[:, column], length, 0) / parameters.frame_std[name] ** 2
-        total = _frame_sums(corpus, name, parameters) / np.maximum(length, 1)[:, None]
-        information[:, column] = weight[:, None, None] * (maps.T @ maps)
-        pull[:, column] = weight[:, None] * (total @ maps)
-    out = []
-    for pattern in availability_patterns(len(parameters.maps)):
-        system = np.diag(precision) + information[:, pattern].sum(1)  # [N, L, L]
-        right = pull[:, pattern].sum(1)[:, :, None] + 0.5 * weighted.T  # [N, L, K]
-        solved = np.linalg.solve(system, right).swapaxes(1, 2)
-        out.append(np.sum(weighted * (solved - 0.5 * parameters.class_mean), axis=-1))
-    return np.stack(out, axis=1)
-
-
-def oracle_counts(label: np.ndarray, log_likelihood: np.ndarray, log_prior: np.ndarray | None = None) -> np.ndarray:
-    """Confusion counts of Bayes' rule per availability pattern, for `cmarr_jax.metrics.war` and `uar`.
-
-    Args:
-      label: True classes, `[N]`, int.
-      log_likelihood: As returned by the function of that name, `[N, P, K]`.
-      log_prior: Log of the class shares, `[K]`: the rule that is best for WAR. `None` weighs classes alike: the rule
-        that is best for UAR.
-
-    Returns:
-      Counts, `[P, K, K]`, int64; rows are true classes, columns decisions.
-    """
-    _, num_patterns, num_classes = log_likelihood.shape
-    decision = np.argmax(log_likelihood if log_prior is None else log_likelihood + log_prior, axis=-1)  # [N, P]
-    counts = np.zeros((num_patterns, num_classes, num_classes), np.int64)
-    np.add.at(counts, (np.arange(num_patterns), label[:, None], decision), 1)
-    return counts
-
-
-def _views(name: str) -> np.ndarray:
+def views(name: str) -> np.ndarray:
     """Three views of the latent by one modality, `[3, L]`: a gain on one cue each, and nuisance of variance 1."""
     views = np.zeros((_NUM_CUES, _NUM_CUES + _NUM_NUISANCE))
     views[:, :_NUM_CUES] = np.diag(_GAIN[name])
@@ -258,16 +208,9 @@ def _sample_frames(
     rng: np.random.Generator, latent: np.ndarray, length: np.ndarray, parameters: Parameters, name: str
 ) -> np.ndarray:
     """Warped frames of one modality for all utterances, one after another, `[sum of T, D]`, float32."""
-    frames = np.repeat(latent @ parameters.maps[name].T, length, axis=0)
+    still, private = latent @ parameters.maps[name].T, parameters.private[name]
+    if private.shape[1]:
+        still += rng.standard_normal((len(latent), private.shape[1])) @ private.T
+    frames = np.repeat(still, length, axis=0)
     frames += parameters.frame_std[name] * rng.standard_normal(frames.shape)
     return warp(frames, skew=parameters.skew[name], tail=parameters.tail[name]).astype(np.float32)
-
-
-def _frame_sums(corpus: Corpus, name: str, parameters: Parameters) -> np.ndarray:
-    """Sum of the unwarped frames of each utterance, `[N, D]`, float64; 0 for an utterance without frames."""
-    frames = unwarp(corpus.features[name].astype(np.float64), skew=parameters.skew[name], tail=parameters.tail[name])
-    filled = corpus.length[name] > 0
-    sums = np.zeros((len(corpus), frames.shape[1]))
-    start = np.cumsum(corpus.length[name]) - corpus.length[name]
-    sums[filled] = np.add.reduceat(frames, start[filled], axis=0)
-    return sums

@@ -11,8 +11,9 @@ import tensorflow_datasets as tfds
 
 from cmarr_jax.data.corpus import Corpus
 from data_prep.quiet_tfds import quiet_tfds
-from data_prep.synthetic import generative
-from data_prep.synthetic.synthetic_dataset_builder import Builder, SyntheticConfig
+from data_prep.synthetic import generative, posterior
+from data_prep.synthetic.hard import WIDTHS
+from data_prep.synthetic.synthetic_dataset_builder import Builder, SyntheticConfig, make_parameters
 
 
 class Loaded(NamedTuple):
@@ -21,7 +22,7 @@ class Loaded(NamedTuple):
     Attributes:
       corpus: In the order of `utterance_id`.
       log_likelihood: Nats up to a constant per utterance and pattern, `[N, P, K]`, float64; patterns in the order of
-        `cmarr_jax.data.availability.availability_patterns(3)`. See `generative.log_likelihood`.
+        `cmarr_jax.data.availability.availability_patterns(3)`. See `posterior.log_likelihood`.
       log_prior: Log of the class shares of the whole corpus, `[K]`, float64.
     """
 
@@ -35,7 +36,8 @@ def load(
     scale: float = 1.0,
     frame_scale: float = 1.0,
     seed: int = 0,
-    widths: Mapping[str, int] = generative.DEFAULT_WIDTHS,
+    hard: bool = False,
+    widths: Mapping[str, int] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> Loaded:
     """Loads the synthetic corpus; generates it first if `data_dir` does not hold it.
@@ -47,13 +49,16 @@ def load(
       scale: Multiplies IEMOCAP's class counts per speaker; 1 gives 5,531 utterances.
       frame_scale: Multiplies all lengths.
       seed: Seed of everything random, >= 0.
-      widths: D of `audio`, `video`, `text`, each >= 4.
+      hard: Whether it is the hard set (`hard.py`), with wide features.
+      widths: D of `audio`, `video`, `text`, each >= 4 (more of the hard set); by default those of the set.
       data_dir: Where tfds keeps the data; by default `cmarr_jax/tfds` in `$XDG_CACHE_HOME` or `~/.cache`.
 
     Raises:
       ValueError: if an option is out of range.
     """
-    parameters = generative.make_parameters(widths)  # checks the widths
+    if widths is None:
+        widths = WIDTHS if hard else generative.DEFAULT_WIDTHS
+    parameters = make_parameters(hard, widths)  # checks the widths
     if frame_scale <= 0 or seed < 0:
         raise ValueError(f"frame_scale > 0 and seed >= 0 are wanted, found {frame_scale} and {seed}")
     count = sum(int(counts.sum()) for counts in generative.class_counts(scale).values())
@@ -61,6 +66,7 @@ def load(
         scale=scale,
         frame_scale=frame_scale,
         seed=seed,
+        hard=hard,
         audio_width=widths["audio"],
         video_width=widths["video"],
         text_width=widths["text"],
@@ -71,7 +77,7 @@ def load(
     except Exception:  # damaged files give errors of many kinds; a fault of another cause comes again below
         shutil.rmtree(root / Builder.name / config.name / str(Builder.VERSION), ignore_errors=True)
         corpus = _read(_prepare(config, root), count)
-    return Loaded(corpus, generative.log_likelihood(corpus, parameters), class_log_prior(corpus))
+    return Loaded(corpus, posterior.log_likelihood(corpus, parameters), class_log_prior(corpus))
 
 
 def default_data_dir() -> Path:

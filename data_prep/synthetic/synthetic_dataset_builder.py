@@ -1,13 +1,14 @@
 """The synthetic corpus as a tfds data set: written and read as array_record, without TensorFlow."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from data_prep.synthetic import generative
+from data_prep.synthetic.hard import make_hard_parameters
 
 _DESCRIPTION = """\
 Synthetic, not IEMOCAP: no human voice, face or word is in it. Utterances of ten speakers in five sessions with the
@@ -36,6 +37,7 @@ class SyntheticConfig(tfds.core.BuilderConfig):
       scale: Multiplies IEMOCAP's class counts per speaker; at least 2 utterances of each remain.
       frame_scale: Multiplies the lengths; at least one frame remains.
       seed: Seed of everything random, >= 0.
+      hard: Whether it is the hard set.
       audio_width: Features per audio frame, >= 4.
       video_width: Features per video frame, >= 4.
       text_width: Features per word piece, >= 4.
@@ -45,6 +47,7 @@ class SyntheticConfig(tfds.core.BuilderConfig):
     scale: float = 1.0
     frame_scale: float = 1.0
     seed: int = 0
+    hard: bool = False
     audio_width: int = generative.DEFAULT_WIDTHS["audio"]
     video_width: int = generative.DEFAULT_WIDTHS["video"]
     text_width: int = generative.DEFAULT_WIDTHS["text"]
@@ -52,13 +55,18 @@ class SyntheticConfig(tfds.core.BuilderConfig):
     def __post_init__(self):
         widths = "x".join(str(width) for width in self.widths.values())
         scales = f"scale{float(self.scale)!r}-frames{float(self.frame_scale)!r}"
-        self.name = f"{scales}-seed{self.seed}-width{widths}"
+        self.name = f"{scales}-seed{self.seed}-width{widths}" + ("-hard" if self.hard else "")
         self.description = "Synthetic, not IEMOCAP."
 
     @property
     def widths(self) -> dict[str, int]:
         """D per modality."""
         return {"audio": self.audio_width, "video": self.video_width, "text": self.text_width}
+
+
+def make_parameters(hard: bool, widths: Mapping[str, int]) -> generative.Parameters:
+    """The model of either set. Raises ValueError for widths that it cannot have."""
+    return make_hard_parameters(widths) if hard else generative.make_parameters(widths)
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -97,7 +105,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
-        parameters = generative.make_parameters(config.widths)
+        parameters = make_parameters(config.hard, config.widths)
         corpus = generative.sample(parameters, scale=config.scale, frame_scale=config.frame_scale, seed=config.seed)
         ends = {name: np.cumsum(length) for name, length in corpus.length.items()}
         for row, utterance_id in enumerate(corpus.utterance_id.tolist()):

@@ -1,0 +1,48 @@
+"""What `experiments.tune` may change, and within which bounds. All of it is D: docs/decisions.md."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from experiments.rows import TABLE_ROWS
+
+RATE_FACTOR = 5.0  # the learning rate is searched from a fifth to five times the preset's
+DROPOUT = 0.0, 0.7
+WEIGHTS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # per method; logarithmic
+    "cm_arr": {"alignment": (0.003, 1.0), "refinement": (0.01, 3.0)},
+    "mmin": {"imagination": (0.1, 10.0)},
+    "cif_mmin": {"imagination": (0.1, 10.0), "consistency": (1.0, 100.0)},
+    "dicmor": {"squared_error": (0.01, 3.0)},
+}
+
+
+def searched_weights(row: str) -> dict[str, tuple[float, float]]:
+    """The loss weights that are searched for a row; not those that the row itself changes."""
+    _, method, _, changed = TABLE_ROWS[row]
+    return {name: bounds for name, bounds in WEIGHTS.get(method, {}).items() if name not in changed}
+
+
+def suggest(trial: optuna.Trial, row: str, learning_rate: float) -> dict[str, Any]:
+    """A choice as in `experiments.tuned`: what a trial tries.
+
+    Args:
+      trial: Of the study of one fold.
+      row: Of the table.
+      learning_rate: The preset's.
+    """
+    low, high = learning_rate / RATE_FACTOR, learning_rate * RATE_FACTOR
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", low, high, log=True),
+        "dropout": trial.suggest_float("dropout", *DROPOUT),
+        "weights": {
+            name: trial.suggest_float(name, *bounds, log=True) for name, bounds in searched_weights(row).items()
+        },
+    }
+
+
+def as_parameters(row: str, choice: Mapping[str, Any]) -> dict[str, float]:
+    """A choice as the parameters of a trial, within the bounds."""
+    bounds = searched_weights(row)
+    weights = {name: min(max(choice["weights"][name], low), high) for name, (low, high) in bounds.items()}
+    return {"learning_rate": choice["learning_rate"], "dropout": choice["dropout"], **weights}

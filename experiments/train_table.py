@@ -1,0 +1,252 @@
+"""Trains what a table lacks, every method, fold and seed, and writes each run as it is finished."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cmarr_jax.config import RunConfig
+from cmarr_jax.data.batching import plan_batches
+from cmarr_jax.data.device import DeviceCorpus, to_device
+from cmarr_jax.data.folds import Fold, stack_folds
+from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.training.checkpoint import delete_partial, load_state, save_state
+from cmarr_jax.training.processes import gather, smallest
+from cmarr_jax.training.run import RunResult, make_run
+from cmarr_jax.training.schedule import MISMATCH, STATUS, RunState
+from cmarr_jax.training.slots import Kept
+from cmarr_jax.training.sweep import Runs, stack_runs
+from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory, compile_sweep
+from experiments.jax_setup import QUICK_COMPILE, StartUp
+from experiments.report import stopping_text
+from experiments.results import Row, rows_from_counts
+from experiments.results_folder import own_row
+from experiments.table import Table
+from experiments.units import state_path, write_classical_unit, write_unit
+
+if TYPE_CHECKING:  # it takes scikit-learn along
+    from experiments.classical import ClassicalResult
+
+T = TypeVar("T")
+
+
+def train_table(folder: Path | None, table: Table, console: Console, start_up: StartUp) -> None:
+    """Trains what the folder lacks, row by row, and writes each run once it is finished.
+
+    Compilations, two at a time, go on in the background while earlier rows are trained. Both are waited for outside of
+    the main thread, so that Ctrl-C is answered at once. A row that another command is training is left to it.
+
+    Args:
+      folder: Where to write; `None` in processes that do not write.
+      table: What to train.
+      console: For the progress bar.
+      start_up: Told when data and the first program are ready.
+    """
+    missing = {name: len(table.missing(folder, name)) for name in table.configs}
+    if not sum(missing.values()):
+        console.print("Nothing is left to train.")
+        return
+    log: Callable[[str], None] = lambda text: console.print(text, soft_wrap=True, markup=False)
+    for name, config in table.configs.items():
+        if not isinstance(config, RunConfig) and missing.pop(name):
+            write_classical_row(folder, table, name, log)
+    if not sum(missing.values()):
+        return
+    data = to_device(table.corpus, max_frames=table.max_frames)
+    start_up.lap("data")
+    stacked = stack_folds(table.folds)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("models,"),
+        TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
+    )  # fmt: skip
+    compiler, runner = ThreadPoolExecutor(2), ThreadPoolExecutor(1)
+    try:
+        with Progress(*columns, console=console) as progress:
+            log = lambda text: progress.print(text, soft_wrap=True)
+            task = progress.add_task("", total=sum(missing.values()))
+            runs = {name: runs_of(table, stacked, name) for name, count in missing.items() if count}
+            compiling = compile_all(compiler, data, stacked, table, runs, log)
+            for name in runs:
+                progress.update(task, description=name)
+                sweep = compiling[name].result()
+                if start_up.parts.get("compiling") is None:
+                    start_up.lap("compiling")
+                    log(start_up.text())
+                done = 0
+                for count in train_row(folder, table, name, sweep, data, runs[name], runner, log):
+                    progress.advance(task, count)
+                    done += count
+                progress.advance(task, missing[name] - done)  # another command has trained them meanwhile
+    finally:  # without waiting: a compilation cannot be interrupted
+        compiler.shutdown(wait=False, cancel_futures=True)
+        runner.shutdown(wait=False, cancel_futures=True)
+
+
+def write_classical_row(folder: Path | None, table: Table, name: str, log: Callable[[str], None]) -> None:
+    """Fits the missing runs of a row of classical models; the process that writes does so, the others go on."""
+    if folder is None:
+        return
+    from experiments.classical import ClassicalConfig, fit_fold, pooled
+
+    config = table.configs[name]
+    assert isinstance(config, ClassicalConfig)
+    with own_row(folder, name) as mine:
+        if not mine:
+            log(f"{name}: another command is fitting it in this folder; run this one again when it has ended.")
+            return
+        delete_partial(folder / name)
+        inputs = {modality: pooled(table.corpus, modality) for modality in table.corpus.modalities}
+        fitted: dict[int, ClassicalResult] = {}  # nothing is random: one fit serves all seeds of a fold
+        for number in table.missing_here(folder, name):
+            at = table.units[number][0]
+            if at not in fitted:
+                fitted[at] = fit_fold(config, table.corpus, inputs, table.folds[at])
+            unit = table.unit(name, number)
+            write_classical_unit(folder, unit, config, fitted[at], table.corpus, table.folds[at])
+        log(f"{name}: {len(fitted)} folds fitted")
+
+
+def runs_of(table: Table, stacked: Fold, name: str) -> Runs:
+    """The arguments of all runs of a row. Those that are finished are among them: programs are planned for all."""
+    fold_index, seeds = (list(column) for column in zip(*table.units, strict=True))
+    hypers = [hyperparameters_of(table.config(name, number)) for number in range(len(seeds))]
+    return stack_runs(stacked, fold_index, seeds, hypers)
+
+
+def train_row(
+    folder: Path | None,
+    table: Table,
+    name: str,
+    sweep: CompiledSweep,
+    data: DeviceCorpus,
+    runs: Runs,
+    runner: Executor,
+    log: Callable[[str], None],
+) -> Iterator[int]:
+    """Trains the runs of a row that are missing, and yields how many were finished, each time some are."""
+    with contextlib.nullcontext(True) if folder is None else own_row(folder, name) as mine:
+        mine = bool(gather(np.array([mine]))[0])
+        if mine and folder is not None:
+            delete_partial(folder / name)
+        numbers = table.missing(folder, name) if mine else np.zeros(0, int)
+        if not mine:
+            log(f"{name}: another command is training it in this folder; run this one again when it has ended.")
+        rows: list[Row] = []
+        if len(numbers):
+            chosen = jax.tree.map(lambda x: x[numbers], runs)
+            kept = None if folder is None or jax.process_count() > 1 else kept_states(folder, table, name, numbers, log)
+            for places, result in _in_thread(runner, sweep.run(data, chosen, kept)):
+                for row, place in enumerate(places):
+                    one = jax.tree.map(lambda x, row=row: x[row], result)
+                    rows += write_run(folder, table, name, int(numbers[place]), one)
+                yield len(places)
+        if rows:
+            log(f"{name}: {_row_text(rows)}")
+
+
+def kept_states(folder: Path, table: Table, name: str, numbers: np.ndarray, log: Callable[[str], None]) -> Kept:
+    """States of unfinished runs, beside the folders that they will have; with one process only."""
+    path = lambda place: state_path(folder, table.unit(name, int(numbers[place])))
+
+    def load(place: int, like: RunState) -> RunState | None:
+        try:
+            return load_state(path(place), like)
+        except ValueError as error:
+            log(f"{error}; this run begins anew.")
+            return None
+
+    return Kept(load, lambda place, state: save_state(path(place), state), table.keep_every)
+
+
+def compile_all(
+    compiler: Executor,
+    data: DeviceCorpus,
+    folds: Fold,
+    table: Table,
+    runs: dict[str, Runs],
+    log: Callable[[str], None],
+) -> dict[str, Future[CompiledSweep]]:
+    """The compiled program of each row, in the background. Rows that differ in numbers only share one."""
+    memory = table.memory * GIB if table.memory else smallest(available_memory(jax.local_devices()[0]))
+    compiling: dict[str, Future[CompiledSweep]] = {}
+    for name in runs:
+        config = table.config(name, 0)
+        program = json.dumps(config.to_dict() | {"weights": None, "learning_rate": None, "dropout": None})
+        if program not in compiling:
+            compiling[program] = compiler.submit(
+                compile_method, config, data, folds, runs[name], memory, table.quick_compile, log
+            )
+        compiling[name] = compiling[program]
+    return {name: compiling[name] for name in runs}
+
+
+def compile_method(
+    config: RunConfig,
+    data: DeviceCorpus,
+    folds: Fold,
+    runs: Runs,
+    memory: float,
+    quick: bool,
+    log: Callable[[str], None],
+) -> CompiledSweep:
+    """The program of one configuration for runs of these shapes.
+
+    Args:
+      config: Its numbers may be others in a run.
+      data: The corpus.
+      folds: All folds, which the batches are planned for.
+      runs: The arguments of the runs.
+      memory: Bytes to plan for.
+      quick: Whether a CPU's program is compiled in half the time, for slightly slower steps.
+      log: Called with one sentence if fewer runs than wanted fit into memory.
+    """
+    plan = plan_batches(data, folds, config.train)
+    run = make_run(make_method(config), config.train, plan)
+    options = QUICK_COMPILE if quick and jax.local_devices()[0].platform == "cpu" else None
+    return compile_sweep(run, data, runs, memory=memory, compiler_options=options, log=log)
+
+
+def write_run(folder: Path | None, table: Table, name: str, number: int, result: RunResult) -> list[Row]:
+    """Writes one finished run, and returns its rows.
+
+    Args:
+      folder: Of the table; `None`: nothing is written.
+      table: What is trained.
+      name: Row of the table.
+      number: Of the run, in `Table.units`.
+      result: Of this run, numpy arrays.
+
+    Raises:
+      ValueError: if the fold has longer utterances than the batches were planned for.
+    """
+    config, unit, fold = table.config(name, number), table.unit(name, number), table.folds[table.units[number][0]]
+    if result.status == MISMATCH:
+        raise ValueError(f"fold {unit.fold} {STATUS[MISMATCH]}; plan the batches with this fold")
+    if folder is not None:
+        write_unit(folder, unit, config, result, table.corpus, fold)
+        state_path(folder, unit).unlink(missing_ok=True)
+    status = STATUS[int(result.status)]
+    return rows_from_counts(name, unit.fold, unit.seed, table.corpus.modalities, result.test_counts, status)
+
+
+def _row_text(rows: list[Row]) -> str:
+    """How the runs of a row went, to read while the others are trained."""
+    scores = np.array([row.uar for row in rows])
+    runs = {(row.fold, row.seed): row.status for row in rows}
+    text = f"{len(runs)} models"
+    if np.isfinite(scores).any():
+        text += f", mean test UAR over all conditions {100 * np.nanmean(scores):.1f} %"
+    return f"{text}; {stopping_text(list(runs.values()))}"
+
+
+def _in_thread(runner: Executor, items: Iterator[T]) -> Iterator[T]:
+    """The items of an iterator, each computed in a thread: waiting for a thread can be interrupted, XLA cannot."""
+    while (item := runner.submit(next, items, None).result()) is not None:
+        yield item

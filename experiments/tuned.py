@@ -1,0 +1,69 @@
+"""Hyperparameters that `experiments.tune` has chosen for each fold, and how a table uses them.
+
+`tuned.json` holds, for each row and fold, what was chosen on that fold's own validation part.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cmarr_jax.config import RunConfig
+from experiments.rows import TABLE_ROWS
+
+FILE = "tuned.json"
+
+Choice = dict[str, Any]
+"""`learning_rate`, `dropout`, `weights` of one fold."""
+
+
+def tuned_row(row: str, known: Mapping[str, Any]) -> str | None:
+    """Whose choices a row uses: its own, or those of the unchanged method, such as the full model of an ablation."""
+    if row in known:
+        return row
+    method = TABLE_ROWS[row].method if row in TABLE_ROWS else None
+    return method if method in known else None
+
+
+def read_tuned(path: Path, digest: str, rows: Iterable[str], folds: Iterable[str]) -> dict[str, dict[str, Choice]]:
+    """The choices of some rows, by row and fold.
+
+    Args:
+      path: `tuned.json`, or the folder that holds it.
+      digest: SHA-256 of the data of the table.
+      rows: That the table trains with them.
+      folds: Names of the folds of the table.
+
+    Raises:
+      ValueError: if the file is of other data or lacks a row or a fold.
+    """
+    path = path / FILE if path.is_dir() else path
+    stored = json.loads(path.read_text())
+    if stored["data"]["sha256"] != digest:
+        raise ValueError(
+            f"{path} was tuned on other data (SHA-256 {stored['data']['sha256'][:16]}, here {digest[:16]}); tune again "
+            "with experiments.tune"
+        )
+    chosen = {}
+    for row in rows:
+        source = tuned_row(row, stored["chosen"])
+        if source is None:
+            raise ValueError(
+                f"{path} has no row {row}; add it: python -m experiments.tune --methods {row} --out {path.parent}"
+            )
+        chosen[row] = stored["chosen"][source]
+        for fold in folds:
+            if fold not in chosen[row]:
+                raise ValueError(f"{path} has no choice for fold {fold} of {source}; tune with the folds of the table")
+    return chosen
+
+
+def tuned_config(row: str, config: RunConfig, choice: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a row with the choice of one fold. Weights that the row itself changes stay."""
+    return dataclasses.replace(
+        config,
+        learning_rate=choice["learning_rate"],
+        dropout=choice["dropout"],
+        weights={**config.weights, **choice["weights"], **TABLE_ROWS[row].weights},
+    )

@@ -1,0 +1,107 @@
+"""Late fusion of classical models, against scikit-learn used by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.special
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.preprocessing import StandardScaler
+from tiny import make_corpus
+
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.folds import make_folds
+from experiments.classical import KINDS, ClassicalConfig, fit_fold, pooled
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return make_corpus(sequences=("audio",), absent=0.2, per_speaker=24)
+
+
+def fit(corpus, kind, fold):
+    inputs = {name: pooled(corpus, name) for name in corpus.modalities}
+    return fit_fold(ClassicalConfig(kind, corpus.num_classes), corpus, inputs, fold), inputs
+
+
+def test_pooled_statistics(corpus):
+    found = pooled(corpus, "audio")
+    start = corpus.length["audio"][:5].sum()
+    frames = corpus.features["audio"][start : start + corpus.length["audio"][5]]
+    np.testing.assert_allclose(found[5], np.concatenate([frames.mean(0), frames.std(0)]), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(pooled(corpus, "video"), corpus.features["video"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_modality_alone_is_the_model_of_scikit_learn(corpus, kind):
+    fold = make_folds(corpus)[0]
+    result, inputs = fit(corpus, kind, fold)
+    for column, name in enumerate(corpus.modalities):
+        rows = fold.train[corpus.present[fold.train, column]]
+        scaler = StandardScaler().fit(inputs[name][rows])
+        model = KINDS[kind][1](result.strength[name]).fit(scaler.transform(inputs[name][rows]), corpus.label[rows])
+        has = corpus.present[fold.test, column]
+        expected = model.decision_function(scaler.transform(inputs[name][fold.test[has]]))
+        expected = scipy.special.log_softmax(expected / result.models["temperature"][column], axis=-1)
+        np.testing.assert_allclose(result.test_logits[column, has], expected, rtol=1e-3, atol=1e-3)
+        assert not result.test_logits[column, ~has].any()
+
+
+def test_conditions_follow_the_product_rule(corpus):
+    fold = make_folds(corpus)[1]
+    result, _ = fit(corpus, "lda", fold)
+    prior = np.bincount(corpus.label[fold.train]) / len(fold.train)
+    np.testing.assert_allclose(result.models["log_prior"], np.log(prior), rtol=1e-5)
+    for logits, rows in ((result.val_logits, fold.val), (result.test_logits, fold.test)):
+        present = corpus.present[rows]
+        for number, pattern in enumerate(availability_patterns(3)):
+            available = present & pattern
+            count = available.sum(1)
+            singles = np.sum(np.where(available.T[..., None], logits[:3], 0.0), axis=0)
+            expected = singles - (count - 1)[:, None] * np.log(prior)
+            np.testing.assert_allclose(logits[number][count > 0], expected[count > 0], atol=1e-4)
+
+
+def test_the_strength_is_chosen_on_validation_and_the_test_rows_choose_nothing(corpus):
+    fold = make_folds(corpus)[0]
+    result, inputs = fit(corpus, "lda", fold)
+    changed = {name: values.copy() for name, values in inputs.items()}
+    for values in changed.values():
+        values[fold.test] = 7.0
+    label = corpus.label.copy()
+    label[fold.test] = 0
+    other = fit_fold(ClassicalConfig("lda", 4), dataclasses.replace(corpus, label=label), changed, fold)
+    assert other.strength == result.strength
+    for name, value in result.models.items():
+        np.testing.assert_array_equal(other.models[name], value)
+    scores = {}
+    rows, val = (part[corpus.present[part, 0]] for part in (fold.train, fold.val))
+    scaler = StandardScaler().fit(inputs["audio"][rows])
+    for strength in KINDS["lda"][0]:
+        model = LinearDiscriminantAnalysis(solver="eigen", shrinkage=strength)
+        predicted = model.fit(scaler.transform(inputs["audio"][rows]), corpus.label[rows]).predict(
+            scaler.transform(inputs["audio"][val])
+        )
+        scores[strength] = np.mean([np.mean(predicted[corpus.label[val] == k] == k) for k in range(4)])
+    assert scores[result.strength["audio"]] == max(scores.values())
+
+
+def test_two_classes_and_a_class_without_a_modality():
+    corpus = make_corpus(sequences=(), per_speaker=24)
+    two = dataclasses.replace(corpus, label=(corpus.label > 1).astype(np.int32), class_names=("calm", "excited"))
+    for kind in KINDS:
+        result, _ = fit(two, kind, make_folds(two)[0])
+        assert result.test_logits.shape == (7, 24, 2)
+        assert np.mean(result.test_logits[-1].argmax(-1) == two.label[make_folds(two)[0].test]) > 0.8
+    lacking = corpus.present.copy()
+    lacking[corpus.label == 3, 0] = False
+    result, _ = fit(dataclasses.replace(corpus, present=lacking), "lda", make_folds(corpus)[0])
+    assert not (result.test_logits[0].argmax(-1) == 3).any()
+    assert np.isfinite(result.test_logits).all()
+
+
+def test_a_class_without_training_utterance_is_an_error(corpus):
+    fold = make_folds(corpus)[0]
+    fold = fold._replace(train=fold.train[corpus.label[fold.train] != 2])
+    with pytest.raises(ValueError, match=r"has no training utterance of class neutral; classical models need one"):
+        fit(corpus, "lda", fold)

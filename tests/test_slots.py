@@ -1,0 +1,116 @@
+"""Slots: runs of different lengths keep the devices busy, and go on from what was kept of them."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+from test_sweep_memory import DATA, expected, toy_run, toy_runs
+from tiny import in_order, loop
+
+from cmarr_jax.training import slots
+from cmarr_jax.training.checkpoint import load_state, save_state
+from cmarr_jax.training.slots import Kept
+from cmarr_jax.training.sweep import stack_runs
+from cmarr_jax.training.sweep_memory import GIB, compile_sweep
+
+LENGTHS = (7, 1, 2, 3, 1)
+
+
+@pytest.fixture
+def two_slots():
+    runs = toy_runs(9)
+    plan = compile_sweep(toy_run(LENGTHS), DATA, runs, devices=jax.local_devices()[:2], memory=GIB)
+    return plan, runs
+
+
+def one_epoch_at_a_time(monkeypatch):
+    monkeypatch.setattr(slots, "STRETCH", 0.0)
+
+
+def test_a_slot_takes_the_next_run_when_its_own_has_ended(two_slots, monkeypatch):
+    one_epoch_at_a_time(monkeypatch)
+    plan, runs = two_slots
+    chunks = list(plan.run(DATA, runs))
+    # By hand: run 0 has 7 epochs; beside it end 1 (after 1 epoch), 2 (3), 3 (6); 4 and 0 together (7); then 5 has 7,
+    # beside it 6 (1), 7 (3), 8 (6).
+    assert [numbers for numbers, _ in chunks] == [[1], [2], [3], [0, 4], [6], [7], [8], [5]]
+    chex.assert_trees_all_close(in_order(chunks), expected(runs, LENGTHS), rtol=1e-6)
+
+
+def test_the_length_of_a_stretch_changes_no_bit(two_slots, monkeypatch):
+    plan, runs = two_slots
+    results = []
+    for seconds in (0.0, 1e-4, 100.0):
+        monkeypatch.setattr(slots, "STRETCH", seconds)
+        results.append(in_order(plan.run(DATA, runs)))
+    chex.assert_trees_all_equal(*results)
+
+
+def test_a_stopped_sweep_goes_on_from_what_was_kept(two_slots, monkeypatch, tmp_path):
+    one_epoch_at_a_time(monkeypatch)
+    plan, runs = two_slots
+    path = lambda number: tmp_path / f"{number}.npz"
+    loaded = []
+
+    def load(number, like):
+        state = load_state(path(number), like)
+        loaded.append((number, None if state is None else int(state.done)))
+        return state
+
+    kept = Kept(load, lambda number, state: save_state(path(number), state), every=0.0)
+    begun, finished = plan.run(DATA, runs, kept), []
+    for _ in range(3):  # 1, 2 and 3 have ended, 0 has had 6 epochs and 4 none
+        finished.append(next(begun))
+    begun.close()
+    rest = [number for number in range(9) if number not in {n for numbers, _ in finished for n in numbers}]
+    loaded.clear()
+    kept = Kept(lambda number, like: load(rest[number], like), kept.save, every=1e9)
+    chosen = jax.tree.map(lambda x: x[np.array(rest)], runs)
+    others = [([rest[n] for n in numbers], result) for numbers, result in plan.run(DATA, chosen, kept)]
+    assert loaded[0] == (0, 6)
+    assert dict(loaded)[5] is None
+    chex.assert_trees_all_equal(in_order([*finished, *others]), in_order(plan.run(DATA, runs)))
+
+
+def test_training_goes_on_with_the_same_bits(zero_fill_setup, monkeypatch, tmp_path):
+    one_epoch_at_a_time(monkeypatch)
+    setup = zero_fill_setup
+    runs = stack_runs(setup.folds, [1, 4, 2], [0, 0, 7], [setup.hyper] * 3)
+    plan = compile_sweep(setup.parts, setup.data, runs, devices=jax.local_devices()[:2], memory=GIB)
+    undisturbed = in_order(plan.run(setup.data, runs))
+    path = lambda number: tmp_path / f"{number}.npz"
+    saved = {}
+
+    def save(number, state):
+        save_state(path(number), state)
+        saved[number] = int(state.done)
+
+    def stop(number, state):
+        save(number, state)
+        if saved[number] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(plan.run(setup.data, runs, Kept(lambda number, like: None, stop, every=0.0)))
+    assert saved == {0: 2, 1: 1}
+    load = lambda number, like: load_state(path(number), like)
+    resumed = in_order(plan.run(setup.data, runs, Kept(load, save, every=1e9)))
+    chex.assert_trees_all_equal(resumed, undisturbed)
+    assert len(loop(setup, runs).test_counts) == 3
+
+
+def test_a_damaged_or_foreign_state_is_an_error_that_names_it(tmp_path):
+    path, state = tmp_path / "state.npz", {"key": jax.random.key(0), "x": np.arange(3.0)}
+    assert load_state(path, state) is None
+    save_state(path, state)
+    found = load_state(path, state)
+    np.testing.assert_array_equal(found["x"], state["x"])
+    assert found["key"] == state["key"]
+    for other in ({"key": state["key"], "x": np.arange(4.0)}, {"x": state["x"]}, {"key": state["x"], "x": state["x"]}):
+        with pytest.raises(ValueError, match=r"state\.npz holds the state of another run"):
+            load_state(path, other)
+    whole = path.read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"state\.npz is damaged"):
+            load_state(path, state)

@@ -1,0 +1,151 @@
+"""The search: per fold, on validation only, resumable; and tables that use what it chose."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from tiny import in_order, make_corpus, make_setup
+
+from cmarr_jax.data.archive import write_archive
+from cmarr_jax.data.device import modality_configs, to_device
+from cmarr_jax.data.folds import make_folds
+from cmarr_jax.training.sweep import stack_runs
+from cmarr_jax.training.sweep_memory import GIB, compile_sweep
+from experiments import reproduce, tune
+from experiments.presets import SMOKE
+from experiments.rows import TABLE_ROWS
+from experiments.search_space import as_parameters, searched_weights
+from experiments.tuned import read_tuned, tuned_config, tuned_row
+from experiments.units import Unit
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "toy.npz"
+    write_archive(path, make_corpus(sequences=(), sessions=2))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tuned(archive, tmp_path_factory):
+    """Three trials of zero-fill on four folds."""
+    out = tmp_path_factory.mktemp("tuned") / "out"
+    tune.main(arguments(archive, out, trials=3))
+    return out
+
+
+def arguments(archive, out, **changes):
+    return tune.Arguments(
+        out=out, **{"data": str(archive), "methods": ("zero_fill",), "smoke": True, "at_once": 2, **changes}
+    )
+
+
+def test_every_fold_has_its_own_best_trial(tuned):
+    trials = [json.loads(line) for line in (tuned / "trials.jsonl").read_text().splitlines()]
+    chosen = json.loads((tuned / "tuned.json").read_text())["chosen"]["zero_fill"]
+    assert len(chosen) == 4
+    for fold, choice in chosen.items():
+        own = [trial for trial in trials if trial["fold"] == fold]
+        assert len(own) == choice["trials"] == 3
+        first = min(own, key=lambda trial: trial["trial"])
+        assert (first["learning_rate"], first["dropout"]) == (SMOKE.learning_rate, SMOKE.dropout)  # the preset
+        best = max(own, key=lambda trial: trial["val_uar"])
+        assert best["val_uar"] == choice["val_uar"]
+        assert (choice["learning_rate"], choice["dropout"]) in {
+            (trial["learning_rate"], trial["dropout"]) for trial in own if trial["val_uar"] == best["val_uar"]
+        }
+    assert len({trial["learning_rate"] for trial in trials}) > 4
+
+
+def test_the_search_goes_on_where_it_was(archive, tuned, tmp_path):
+    before = (tuned / "tuned.json").read_text()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in tuned.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    tune.main(arguments(archive, copy, trials=3))  # nothing is left
+    strip = lambda text: {key: value for key, value in json.loads(text).items() if key != "command"}
+    assert strip((copy / "tuned.json").read_text()) == strip(before)
+    tune.main(arguments(archive, copy, trials=4))
+    chosen = json.loads((copy / "tuned.json").read_text())["chosen"]["zero_fill"]
+    assert {choice["trials"] for choice in chosen.values()} == {4}
+    assert all(
+        choice["val_uar"] >= json.loads(before)["chosen"]["zero_fill"][f]["val_uar"] for f, choice in chosen.items()
+    )
+    with pytest.raises(ValueError, match=r"another setting: preset.learning_rate was 0.001 and is 0.01 now"):
+        tune.main(arguments(archive, copy, changes=dataclasses.replace(tune.Changes(), learning_rate=0.01)))
+
+
+def test_a_trial_never_reads_a_test_utterance():
+    setup = make_setup("zero_fill", make_corpus(sequences=()))
+    folds = tune.without_test(setup.folds)
+    runs = stack_runs(folds, [0, 3], [0, 0], [setup.hyper] * 2)
+    plan = compile_sweep(setup.parts, setup.data, runs, devices=jax.local_devices()[:2], memory=GIB)
+    results = []
+    for poisoned in (False, True):
+        corpus = setup.corpus
+        if poisoned:
+            rows = make_folds(corpus)[0].test
+            features = {name: values.copy() for name, values in corpus.features.items()}
+            for values in features.values():
+                values[rows] = np.nan
+            label = corpus.label.copy()
+            label[rows] = 0
+            corpus = dataclasses.replace(corpus, features=features, label=label)
+        results.append(jax.tree.map(lambda x: x[0], in_order(plan.run(to_device(corpus), runs))))
+    clean, other = results
+    np.testing.assert_array_equal(clean.val_logits, other.val_logits)
+    assert np.isfinite(clean.val_logits).all()
+    assert clean.val_counts.any()
+    assert not clean.test_counts.any()
+
+
+def test_a_table_uses_the_choice_of_each_fold(archive, tuned, tmp_path):
+    out = tmp_path / "table"
+    reproduce.main(
+        reproduce.Arguments(
+            data=str(archive), methods=("zero_fill", "late_fusion_lda"), out=out, smoke=True, tuned=tuned
+        )
+    )
+    chosen = json.loads((tuned / "tuned.json").read_text())["chosen"]["zero_fill"]
+    for fold, choice in chosen.items():
+        config = json.loads((out / Unit("zero_fill", fold, 0).path / "run.json").read_text())["config"]
+        assert (config["learning_rate"], config["dropout"]) == (choice["learning_rate"], choice["dropout"])
+    assert json.loads((out / "config.json").read_text())["tuned"] == {"zero_fill": chosen}
+    with pytest.raises(ValueError, match=r"tuned\.json has no row mmin; add it: .*--methods mmin"):
+        reproduce.main(
+            reproduce.Arguments(data=str(archive), methods=("mmin",), out=tmp_path / "x", smoke=True, tuned=tuned)
+        )
+    with pytest.raises(ValueError, match=r"another setting: tuned\.zero_fill"):
+        reproduce.main(reproduce.Arguments(data=str(archive), methods=("zero_fill",), out=out, smoke=True))
+
+
+def test_other_data_and_folds_are_refused(tuned):
+    digest = json.loads((tuned / "tuned.json").read_text())["data"]["sha256"]
+    with pytest.raises(ValueError, match="was tuned on other data"):
+        read_tuned(tuned, "0" * 64, ["zero_fill"], [])
+    with pytest.raises(ValueError, match="has no choice for fold other of zero_fill"):
+        read_tuned(tuned, digest, ["zero_fill_told"], ["other"])
+
+
+def test_an_ablation_uses_the_choices_of_the_full_model():
+    known = {"cm_arr": {}, "mmin": {}}
+    assert tuned_row("cm_arr_no_alignment", known) == "cm_arr"
+    assert tuned_row("cm_arr_no_alignment", {**known, "cm_arr_no_alignment": {}}) == "cm_arr_no_alignment"
+    assert tuned_row("zero_fill_told", known) is None
+    config = SMOKE.run_config("cm_arr_no_alignment", modality_configs(make_corpus()), 4)
+    choice = {"learning_rate": 0.5, "dropout": 0.1, "weights": {"alignment": 0.7, "refinement": 0.2}}
+    tuned = tuned_config("cm_arr_no_alignment", config, choice)
+    assert (tuned.learning_rate, tuned.dropout) == (0.5, 0.1)
+    assert tuned.weights == {"alignment": 0.0, "refinement": 0.2}
+
+
+def test_the_first_trial_lies_within_the_bounds():
+    for row in TABLE_ROWS:
+        config = SMOKE.run_config(row, modality_configs(make_corpus()), 4)
+        parameters = as_parameters(row, tune.choice_of(config))
+        for name, (low, high) in searched_weights(row).items():
+            assert low <= parameters[name] <= high
+    assert searched_weights("cm_arr_no_alignment").keys() == {"refinement"}
