@@ -50,10 +50,7 @@ def compare(folder: Path, rows: Sequence[Row], method: str = "cm_arr") -> list[C
       rows: Its results.
       method: The row to compare with the others.
     """
-    runs: dict[str, set[tuple[str, int]]] = {}
-    for row in rows:
-        if has_outputs(folder, Unit(row.method, row.fold, row.seed)):
-            runs.setdefault(row.method, set()).add((row.fold, row.seed))
+    runs = runs_with_outputs(folder, rows)
     baselines = {name: runs[method] & runs[name] for name in runs if method in runs and name != method}
     counts: dict[str, tuple[list[FoldCounts], list[FoldCounts]]] = {}
     for name, common in baselines.items():
@@ -78,3 +75,40 @@ def difference(ours: Sequence[FoldCounts], theirs: Sequence[FoldCounts], metric:
     draws = draw([counts.shape[:2] for counts in ours])
     change = resampled(ours, metric, draws)[:, 0] - resampled(theirs, metric, draws)[:, 0]
     return interval(float((estimate(ours, metric) - estimate(theirs, metric))[0]), change, draws.num_speakers)
+
+
+def cell_intervals(folder: Path, rows: Sequence[Row], average: str) -> dict[tuple[str, str, str], Interval]:
+    """The interval of every cell whose row has kept its outputs, by row, metric and condition.
+
+    Args:
+      folder: Of the table.
+      rows: Its results.
+      average: Name for the average of the missing-modality conditions.
+    """
+    conditions = list(dict.fromkeys(row.condition for row in rows))
+    names = [*conditions[:-1], average, conditions[-1]]
+    found = {}
+    for method, runs in runs_with_outputs(folder, rows).items():
+        folds = {fold: sorted(seed for name, seed in runs if name == fold) for fold, _ in sorted(runs)}
+        counts = [read_counts(folder, method, [fold], seeds)[0] for fold, seeds in folds.items()]
+        draws = draw([one.shape[:2] for one in counts])
+        for metric, function in METRICS.items():
+            with_average = lambda counts, function=function: _insert_average(function(counts))
+            means, samples = estimate(counts, with_average), resampled(counts, with_average, draws)
+            for place, name in enumerate(names):
+                found[method, metric, name] = interval(float(means[place]), samples[:, place], draws.num_speakers)
+    return found
+
+
+def runs_with_outputs(folder: Path, rows: Sequence[Row]) -> dict[str, set[tuple[str, int]]]:
+    """Fold and seed of the runs of each row that have kept their outputs."""
+    runs: dict[str, set[tuple[str, int]]] = {}
+    for row in rows:
+        if has_outputs(folder, Unit(row.method, row.fold, row.seed)):
+            runs.setdefault(row.method, set()).add((row.fold, row.seed))
+    return runs
+
+
+def _insert_average(scores: np.ndarray) -> np.ndarray:
+    """Scores `[..., P]` with the mean of all but the last before the last, `[..., P + 1]`."""
+    return np.concatenate([scores[..., :-1], scores[..., :-1].mean(-1, keepdims=True), scores[..., -1:]], axis=-1)

@@ -21,9 +21,9 @@ from experiments.datasets import SYNTHETIC_NAME, Source, load_data
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
 from experiments.presets import Changes, Preset
 from experiments.provenance import commit, device_text, versions
-from experiments.report import BAYES_UAR, BAYES_WAR, PRODUCT_UAR, PRODUCT_WAR, counted, write_tables
-from experiments.results import FILE
-from experiments.results_folder import CONFIG, new_name, open_folder
+from experiments.report.scores import BAYES_UAR, BAYES_WAR, PRODUCT_UAR, PRODUCT_WAR, counted
+from experiments.report.write import OUTPUT_FILES, write_report
+from experiments.results_folder import new_name, open_folder
 from experiments.rows import TABLES
 from experiments.table import Table
 from experiments.train_table import train_table
@@ -125,9 +125,9 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         return
     finished = read_rows(folder)
     if finished:
-        markdown = write_tables(folder)
+        markdown = write_report(folder)
         console.print(Markdown(markdown) if console.is_terminal else markdown, markup=False, soft_wrap=True)
-        console.print(f"Written: {folder}/table.md, table.csv, {FILE}, {CONFIG}", soft_wrap=True)
+        console.print(f"Written: {folder}/{', '.join(OUTPUT_FILES)}", soft_wrap=True)
     if stopped:
         raise SystemExit(130)
     if any(row.status == STATUS[DIVERGED] for row in finished):
@@ -181,6 +181,8 @@ def settings(
             "path": arguments.data,
             "sha256": source.digest,
             "utterances": len(source.corpus),
+            "class_names": list(source.corpus.class_names),
+            "modalities": list(source.corpus.modalities),
         },
         "folds": [
             {"name": f.name, **{part: len(getattr(f, part)) for part in ("train", "val", "test")}} for f in folds

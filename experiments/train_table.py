@@ -20,12 +20,13 @@ from cmarr_jax.methods import hyperparameters_of, make_method
 from cmarr_jax.training.checkpoint import delete_partial, load_state, save_state
 from cmarr_jax.training.processes import gather, smallest
 from cmarr_jax.training.run import RunResult, make_run
-from cmarr_jax.training.schedule import MISMATCH, STATUS, RunState
+from cmarr_jax.training.schedule import DIVERGED, MISMATCH, STATUS, RunState
 from cmarr_jax.training.slots import Kept
 from cmarr_jax.training.sweep import Runs, stack_runs
 from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory, compile_sweep
+from experiments.inspection import Inspector, make_inspector
 from experiments.jax_setup import QUICK_COMPILE, StartUp
-from experiments.report import stopping_text
+from experiments.report.scores import stopping_text
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import own_row
 from experiments.table import Table
@@ -141,11 +142,12 @@ def train_row(
         rows: list[Row] = []
         if len(numbers):
             chosen = jax.tree.map(lambda x: x[numbers], runs)
+            inspect = make_inspector(table, name, data) if folder is not None else None
             kept = None if folder is None or jax.process_count() > 1 else kept_states(folder, table, name, numbers, log)
             for places, result in _in_thread(runner, sweep.run(data, chosen, kept)):
                 for row, place in enumerate(places):
                     one = jax.tree.map(lambda x, row=row: x[row], result)
-                    rows += write_run(folder, table, name, int(numbers[place]), one)
+                    rows += write_run(folder, table, name, int(numbers[place]), one, inspect)
                 yield len(places)
         if rows:
             log(f"{name}: {_row_text(rows)}")
@@ -213,7 +215,14 @@ def compile_method(
     return compile_sweep(run, data, runs, memory=memory, compiler_options=options, log=log)
 
 
-def write_run(folder: Path | None, table: Table, name: str, number: int, result: RunResult) -> list[Row]:
+def write_run(
+    folder: Path | None,
+    table: Table,
+    name: str,
+    number: int,
+    result: RunResult,
+    inspect: Inspector | None = None,
+) -> list[Row]:
     """Writes one finished run, and returns its rows.
 
     Args:
@@ -222,6 +231,7 @@ def write_run(folder: Path | None, table: Table, name: str, number: int, result:
       name: Row of the table.
       number: Of the run, in `Table.units`.
       result: Of this run, numpy arrays.
+      inspect: From `make_inspector`.
 
     Raises:
       ValueError: if the fold has longer utterances than the batches were planned for.
@@ -230,7 +240,8 @@ def write_run(folder: Path | None, table: Table, name: str, number: int, result:
     if result.status == MISMATCH:
         raise ValueError(f"fold {unit.fold} {STATUS[MISMATCH]}; plan the batches with this fold")
     if folder is not None:
-        write_unit(folder, unit, config, result, table.corpus, fold)
+        inspection = inspect(number, result) if inspect and result.status != DIVERGED else None
+        write_unit(folder, unit, config, result, table.corpus, fold, inspection)
         state_path(folder, unit).unlink(missing_ok=True)
     status = STATUS[int(result.status)]
     return rows_from_counts(name, unit.fold, unit.seed, table.corpus.modalities, result.test_counts, status)

@@ -6,7 +6,7 @@ diverged, and the Bayes ceiling, have `run.json` only. A folder appears complete
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # it takes scikit-learn along
     from experiments.classical import ClassicalConfig, ClassicalResult
 
 PARTS = ("val", "test")
-MODELS = "models.npz"
+MODELS, INSPECTION = "models.npz", "inspection.npz"
 
 
 class Unit(NamedTuple):
@@ -73,8 +73,16 @@ def is_finished(folder: Path, unit: Unit) -> bool:
     return (folder / unit.path / RECORD).is_file()
 
 
-def write_unit(folder: Path, unit: Unit, config: RunConfig, result: RunResult, corpus: Corpus, fold: FoldSplit) -> None:
-    """Writes one run, whose arrays are numpy's, below the folder of a table."""
+def write_unit(
+    folder: Path,
+    unit: Unit,
+    config: RunConfig,
+    result: RunResult,
+    corpus: Corpus,
+    fold: FoldSplit,
+    inspection: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Writes one run, whose arrays are numpy's, below the folder of a table; `inspection` if its method has one."""
     modalities = [modality.name for modality in config.encoders.modalities]
     status = int(result.status)
     record = {
@@ -86,8 +94,9 @@ def write_unit(folder: Path, unit: Unit, config: RunConfig, result: RunResult, c
     if status == DIVERGED:
         save_record(folder / unit.path, {"config": config.to_dict(), **record})
         return
-    outputs = _named(outputs_of(corpus, fold, part, getattr(result, f"{part}_logits")) for part in PARTS)
-    save_run(folder / unit.path, config, result.params, result.normalizer, record, outputs)
+    arrays: dict[str, Mapping[str, np.ndarray]] = {} if inspection is None else {INSPECTION: inspection}
+    arrays[OUTPUTS] = _named(outputs_of(corpus, fold, part, getattr(result, f"{part}_logits")) for part in PARTS)
+    save_run(folder / unit.path, config, result.params, result.normalizer, record, arrays)
 
 
 def write_classical_unit(
@@ -155,6 +164,15 @@ def read_outputs(folder: Path, unit: Unit, part: str = "test") -> Outputs:
         raise FileNotFoundError(f"{path} is missing: the run diverged, or the folder is not that of a trained model")
     with np.load(path) as file:
         return Outputs(*(file[f"{part}_{name}"] for name in Outputs._fields))
+
+
+def read_inspection(folder: Path, unit: Unit) -> dict[str, np.ndarray] | None:
+    """What a method's `inspect` says of the test utterances of one run, if it says anything."""
+    path = folder / unit.path / INSPECTION
+    if not path.is_file():
+        return None
+    with np.load(path) as file:
+        return dict(file)
 
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ import tyro
 
 from cmarr_jax.metrics import uar
 from cmarr_jax.training.schedule import DIVERGED, STATUS
-from experiments.report import Summary, stopping_text, summarize
+from experiments.report.scores import Summary, stopping_text, summarize
 from experiments.units import read_records
 
 Scores = dict[tuple[str, int], float]

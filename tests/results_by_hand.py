@@ -6,8 +6,19 @@ from experiments.results import Row
 from experiments.units import Unit, write_counts
 
 CONFIG = {
-    "data": {"name": "toy", "sha256": "0" * 64},
-    "folds": [{"name": "f2"}, {"name": "f1"}],
+    "command": ["/somewhere/python", "-m", "experiments.reproduce", "--data", "a file.npz"],
+    "started": "2026-01-01T00:00:00+00:00",
+    "data": {
+        "name": "toy",
+        "sha256": "0" * 64,
+        "utterances": 8,
+        "class_names": ["no", "yes"],
+        "modalities": ["left", "right"],
+    },
+    "folds": [{"name": name, "train": 2, "val": 2, "test": 4} for name in ("f2", "f1")],
+    "preset": {},
+    "versions": {"python": "3.11"},
+    "tuned": {},
     "methods": {"b": {}, "a": {}},
     "seeds": [0, 1],
     "smoke": False,

@@ -20,10 +20,11 @@ from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.folds import FoldError
-from experiments import provenance, report, reproduce, score_saved
+from experiments import provenance, reproduce, score_saved
 from experiments import train_table as table_module
 from experiments.datasets import load_data
 from experiments.presets import PRESETS, SMOKE, Changes, Preset
+from experiments.report.write import write_report
 from experiments.results import FILE
 from experiments.units import Unit, read_outputs, read_rows, write_counts
 
@@ -54,7 +55,9 @@ def read_csv(folder: Path) -> list[dict[str, str]]:
 
 def test_what_a_run_leaves(table):
     assert {path.name for path in table.iterdir()} == {
-        "config.json", "results.jsonl", "table.csv", "table.md", "zero_fill", "cm_arr", ".locks",
+        "config.json", "results.jsonl", "table.csv", "table.md", "table.tex", "report.html", "figures", "zero_fill",
+        "cm_arr",
+        ".locks",
     }  # fmt: skip
     runs = {path.name for path in (table / "cm_arr").iterdir()}
     assert runs == {f"speaker{number}_seed0" for number in range(4)}
@@ -135,7 +138,7 @@ def test_markdown_of_a_run(table):
 
 def test_the_report_makes_the_same_tables_again(table, capsys):
     before = (table / "table.csv").read_text(), (table / "table.md").read_text()
-    report.main(table)
+    write_report(table)
     assert capsys.readouterr().out == before[1] + "\n"
     assert ((table / "table.csv").read_text(), (table / "table.md").read_text()) == before
 

@@ -5,18 +5,20 @@ import pytest
 from results_by_hand import COUNTS, SCORES, rows_of, write_table
 from scipy import stats
 
-from experiments import report
 from experiments.comparison import Comparison
+from experiments.report import scores
+from experiments.report.text import to_markdown
+from experiments.report.write import write_report
 from experiments.results import FILE, Row
 from experiments.statistics import Interval
 from experiments.units import read_rows
 
 
 def test_summary_by_hand():
-    cells = report.collect(rows_of(SCORES), "war")["m"]
+    cells = scores.collect(rows_of(SCORES), "war")["m"]
     assert list(cells) == ["a", "b", "average", "ab"]
     np.testing.assert_allclose(cells["average"], [[0.2, 0.4], [0.6, 0.8]])  # the complete condition is not in it
-    summary = report.summarize(cells["average"])
+    summary = scores.summarize(cells["average"])
     assert summary.n == 4
     assert summary.mean == pytest.approx(0.5)
     assert summary.std == pytest.approx(np.sqrt(0.2 / 3))  # squares of -0.3 -0.1 0.1 0.3, over n - 1
@@ -24,30 +26,30 @@ def test_summary_by_hand():
     assert summary.ci_high - 0.5 == pytest.approx(12.7062 * 0.2, rel=1e-4)
     low, high = stats.ttest_1samp([0.3, 0.7], 0).confidence_interval(0.95)
     assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
-    assert report.summarize(report.collect(rows_of(SCORES), "uar")["m"]["a"]).mean == pytest.approx(0.2)
+    assert scores.summarize(scores.collect(rows_of(SCORES), "uar")["m"]["a"]).mean == pytest.approx(0.2)
 
 
 def test_one_fold_takes_its_interval_over_the_seeds():
-    summary = report.summarize(np.array([[0.2, 0.4, 0.9]]))
+    summary = scores.summarize(np.array([[0.2, 0.4, 0.9]]))
     low, high = stats.ttest_1samp([0.2, 0.4, 0.9], 0).confidence_interval(0.95)
     assert (summary.ci_low, summary.ci_high) == pytest.approx((low, high))
     assert summary.unit == "seeds"
     two = np.array([[0.2, 0.4], [np.nan, np.nan]])  # one of two folds is finished: still over the seeds, and called so
-    assert report.summarize(two).unit == "seeds"
-    assert report.summarize(np.array([[0.2, 0.4], [0.1, np.nan]])).unit == "folds"
+    assert scores.summarize(two).unit == "seeds"
+    assert scores.summarize(np.array([[0.2, 0.4], [0.1, np.nan]])).unit == "folds"
 
 
 def test_a_single_run_has_no_interval():
-    summary = report.summarize(np.array([[0.4]]))
+    summary = scores.summarize(np.array([[0.4]]))
     assert (summary.mean, summary.n) == (0.4, 1)
     assert np.isnan([summary.std, summary.ci_low, summary.ci_high]).all()
-    line = report.to_csv(rows_of({("m", "f1", 0): (0.4, 0.5, 0.6)})).splitlines()[1]
+    line = scores.to_csv(rows_of({("m", "f1", 0): (0.4, 0.5, 0.6)})).splitlines()[1]
     assert line == "m,a,war,0.400000,,,,1"
 
 
 def test_unfinished_runs_are_left_out():
     partial = {key: value for key, value in SCORES.items() if key != ("m", "f2", 1)}
-    summary = report.summarize(report.collect(rows_of(partial), "war")["m"]["a"])
+    summary = scores.summarize(scores.collect(rows_of(partial), "war")["m"]["a"])
     assert summary.n == 3
     assert summary.mean == pytest.approx(0.35)  # over the folds, whose means are 0.2 and 0.5: the interval's centre
     assert summary.ci_low + summary.ci_high == pytest.approx(2 * summary.mean)
@@ -58,7 +60,7 @@ def test_unfinished_runs_are_left_out():
 def test_differences_are_told_with_their_intervals():
     one = Comparison("cm_arr", "zero_fill", "war", Interval(0.015, 0.002, 0.03), 0.04)
     other = Comparison("cm_arr", "mmin", "uar", Interval(-0.01, -0.02, 0.001), 0.3)
-    text = report.to_markdown(rows_of(SCORES), "T", [], [one, other])
+    text = to_markdown(rows_of(SCORES), "T", [], [one, other])
     assert "## CM-ARR minus each other row, average of the 2 missing-modality conditions, points" in text
     assert "| Zero-fill | WAR | +1.50 (+0.20 to +3.00) | 0.040 |  |" in text
     assert "| MMIN | UAR | -1.00 (-2.00 to +0.10) | 0.300 | no difference shown |" in text
@@ -68,7 +70,7 @@ def test_pooled_scores_by_hand():
     rows = [
         Row("m", "f1", 0, name, 0.0, 0.0, [[3, 1], [0, 0]]) for name in ("a", "b", "ab")
     ] + [Row("m", "f2", 0, name, 0.0, 0.0, [[0, 0], [1, 1]]) for name in ("a", "b", "ab")]  # fmt: skip
-    text = report.to_markdown(rows, "T", [])
+    text = to_markdown(rows, "T", [])
     # One matrix [[3, 1], [1, 1]]: WAR 4/6, UAR (3/4 + 1/2) / 2.
     assert "| m | 66.67 / 62.50 | 66.67 / 62.50 | 66.67 / 62.50 |" in text
 
@@ -86,13 +88,13 @@ def test_rows_are_read_from_the_units_in_the_order_of_the_configuration(tmp_path
 
 def test_tables_are_made_from_the_units_alone(tmp_path):
     write_table(tmp_path)
-    report.main(tmp_path)
+    write_report(tmp_path)
     made = {name: (tmp_path / name).read_text() for name in ("table.csv", "table.md", FILE)}
     assert len(made[FILE].splitlines()) == 4 * 3
     assert "2 folds, 2 seeds; 2 x cpu; commit `c0ffee`" in made["table.md"]
     for name in made:
         (tmp_path / name).unlink()
-    report.main(tmp_path)
+    write_report(tmp_path)
     assert {name: (tmp_path / name).read_text() for name in made} == made
 
 
@@ -114,15 +116,15 @@ def test_a_damaged_record_is_named(tmp_path):
 def test_a_folder_without_runs_has_no_table(tmp_path):
     write_table(tmp_path, units=())
     with pytest.raises(FileNotFoundError, match="holds no finished run; train some with"):
-        report.main(tmp_path)
+        write_report(tmp_path)
 
 
 def test_runs_that_the_budget_stopped_are_told():
     rows = [row._replace(status="stopped by the budget" if row.fold == "f2" else row.status) for row in rows_of(SCORES)]
-    text = report.to_markdown(rows, "T", [])
+    text = to_markdown(rows, "T", [])
     assert "Runs: 4; 2 converged, 2 stopped by the budget." in text
     assert "**Warning: 2 of 4 runs were stopped by the budget of epochs before they had converged." in text
-    assert "Warning" not in report.to_markdown(rows_of(SCORES), "T", [])
+    assert "Warning" not in to_markdown(rows_of(SCORES), "T", [])
 
 
 def test_a_fold_without_a_modality_is_named():
@@ -132,7 +134,7 @@ def test_a_fold_without_a_modality_is_named():
         else row
         for row in rows_of(SCORES)
     ]
-    text = report.to_markdown(rows, "T", [])
+    text = to_markdown(rows, "T", [])
     assert "Condition `b`: no score for fold f2 (no test utterance has these modalities" in text
     assert "its mean is over 1 of 2 folds" in text
     assert "nan" not in text
@@ -141,10 +143,10 @@ def test_a_fold_without_a_modality_is_named():
 def test_the_ceiling_is_a_row_per_metric():
     counts = [[1, 0], [0, 1]]
     rows = rows_of(SCORES)
-    rows += [Row(name, fold, 0, condition, 0.9, 0.8, counts) for name in report.CEILINGS for fold in ("f1", "f2")
+    rows += [Row(name, fold, 0, condition, 0.9, 0.8, counts) for name in scores.CEILINGS for fold in ("f1", "f2")
              for condition in ("a", "b", "ab")]  # fmt: skip
-    war = report.to_csv(rows).splitlines()
+    war = scores.to_csv(rows).splitlines()
     assert sum(line.startswith("bayes_war,a,war,0.900000") for line in war) == 1
     assert sum(line.startswith("bayes_uar,a,uar,0.800000") for line in war) == 1
     assert sum(line.startswith("bayes_") for line in war) == 8  # a, b, average, ab of one metric each
-    assert report.to_markdown(rows, "T", []).count("| Bayes ceiling (exact) |") == 2
+    assert to_markdown(rows, "T", []).count("| Bayes ceiling (exact) |") == 2

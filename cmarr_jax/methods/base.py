@@ -85,6 +85,9 @@ class Method(NamedTuple):
       patterns: P, availability patterns that each utterance draws in one step.
       calibrate: `(params, logits [P, n, K], label [n], present [n, M], where [n]) -> params`, what is fitted to the
         validation rows at the end of a run in memory, after the epoch is chosen and before test rows are read.
+      inspect: `(params, embedding, available [B, M])`, values of each utterance and modality for figures. `point`
+        `[B, M, D]`: its embedding; `error` `[B, M]`: mean squared error of what is recovered where it is not available;
+        `spread` `[B, M]`: mean log standard deviation, if it is a Gaussian.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -97,6 +100,7 @@ class Method(NamedTuple):
     optimizer: optax.GradientTransformation
     patterns: int = 1
     calibrate: Callable[[Params, Array, Array, Array, Array], Params] | None = None
+    inspect: Callable[[Params, Embedding, Array], dict[str, Array]] | None = None
 
 
 def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:

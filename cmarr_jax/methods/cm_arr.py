@@ -47,6 +47,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         encode=lambda params, batch: bind(model, params)(batch, method="encode_once"),
         predict=lambda params, encoded, available: bind(model, params)(encoded, available, method="predict"),
         diagnose=partial(diagnose, model),
+        inspect=partial(inspect, model),
         weights=WEIGHTS,
         optimizer=adam(train),
         patterns=options.patterns,
@@ -151,6 +152,13 @@ def refine(
         temperature=hyper.weights["refinement_temperature"],
         axis_name=axis_name,
     )
+
+
+def inspect(model: CmArr, params: Params, encoded: Encoded, available: Array) -> dict[str, Array]:
+    """Means of the embeddings, their mean log standard deviation, and the error of what is recovered."""
+    completed = bind(model, params)(encoded, available, method="complete")
+    error = jnp.mean(jnp.square(completed - encoded.mean), axis=-1)
+    return {"point": encoded.mean, "spread": encoded.log_std.mean(-1), "error": error}
 
 
 def diagnose(model: CmArr, params: Params, encoded: Encoded, where: Array) -> dict[str, Array]:

@@ -75,6 +75,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         encode=lambda params, batch: bind(model, params)(batch, method="encode_once"),
         predict=lambda params, encoded, available: bind(model, params)(encoded, available, method="predict"),
         diagnose=partial(diagnose, model),
+        inspect=lambda params, encoded, available: inspect(model, params, encoded, available),
         weights=WEIGHTS,
         optimizer=adam(train),
     )
@@ -147,6 +148,12 @@ class Dicmor(nn.Module):
 
     def __call__(self, batch: Batch) -> Array:
         return self.predict(self.encode_once(batch), batch.present)
+
+
+def inspect(model: "Dicmor", params: Params, encoded: Encoded, available: Array) -> dict[str, Array]:
+    """The embeddings, and the error of what is recovered."""
+    completed = bind(model, params)(encoded, available, method="complete")
+    return {"point": encoded.embedding, "error": jnp.mean(jnp.square(completed - encoded.embedding), axis=-1)}
 
 
 def loss(

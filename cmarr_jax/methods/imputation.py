@@ -53,6 +53,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         encode=lambda params, batch: bind(model, params)(batch, method="encode"),
         predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
         diagnose=lambda params, embedding, where: {},
+        inspect=lambda params, embedding, available: inspect(model, params, embedding, available),
         weights=WEIGHTS,
         optimizer=adam(train),
     )
@@ -94,6 +95,13 @@ class Imputation(nn.Module):
 
     def __call__(self, batch: Batch) -> Array:
         return self.predict(self.encode(batch), batch.present)
+
+
+def inspect(model: Imputation, params: Params, embedding: Array, available: Array) -> dict[str, Array]:
+    """The embeddings, and the error of the guess."""
+    guessed = bind(model, params)(embedding, available, method="guess")
+    error = jnp.mean(jnp.square(guessed - embedding), axis=-1)
+    return {"point": embedding, "error": jnp.where(available, 0.0, error)}
 
 
 def loss(

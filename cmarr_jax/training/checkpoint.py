@@ -27,6 +27,7 @@ from cmarr_jax.methods.base import Params
 from cmarr_jax.types import Array
 
 PARAMS, OUTPUTS, RECORD, PARTIAL = "params", "outputs.npz", "run.json", ".partial"
+Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 
 class SavedRun(NamedTuple):
@@ -44,7 +45,7 @@ def save_run(
     params: Params,
     normalizer: Normalizer,
     record: dict[str, Any],
-    outputs: Mapping[str, np.ndarray] | None = None,
+    arrays: Arrays | None = None,
 ) -> None:
     """Writes a finished run into a new folder, which appears complete or not at all.
 
@@ -57,7 +58,7 @@ def save_run(
       params: Of the chosen epoch.
       normalizer: Of the run.
       record: What else is to be known of it.
-      outputs: Arrays to keep in `outputs.npz`.
+      arrays: Files of arrays to write beside it, by file name.
 
     Raises:
       FileExistsError: if the folder exists.
@@ -69,19 +70,20 @@ def save_run(
     with _complete_or_not_at_all(folder) as partial:
         with _lone_checkpointer() as checkpointer:
             checkpointer.save((partial / PARAMS).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
-        if outputs is not None:
-            np.savez(partial / OUTPUTS, **outputs)  # type: ignore[arg-type]
+        _write_arrays(partial, arrays)
         (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record}, indent=1) + "\n")
 
 
-def save_record(
-    folder: Path, record: dict[str, Any], arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None
-) -> None:
+def save_record(folder: Path, record: dict[str, Any], arrays: Arrays | None = None) -> None:
     """Writes the record of a run without parameters, such as a diverged one, and files of arrays; as `save_run`."""
     with _complete_or_not_at_all(folder) as partial:
-        for name, values in (arrays or {}).items():
-            np.savez(partial / name, **values)  # type: ignore[arg-type]
+        _write_arrays(partial, arrays)
         (partial / RECORD).write_text(to_json(record, indent=1) + "\n")
+
+
+def _write_arrays(folder: Path, arrays: Arrays | None) -> None:
+    for name, values in (arrays or {}).items():
+        np.savez(folder / name, **values)  # type: ignore[arg-type]
 
 
 def delete_partial(folder: Path) -> None:

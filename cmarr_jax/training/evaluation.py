@@ -89,8 +89,20 @@ def evaluate(
         return evaluate_embedding(method, params, embedding, batch), jax.lax.cond(first, diagnose, lambda: nothing)
 
     (counts, finite, logits), diagnostics = jax.lax.map(one, (is_first, position, counted))
-    to = jnp.where(counted, position, len(rows)).reshape(-1)  # rows that fill up a batch are dropped
-    logits = logits.swapaxes(0, 1).reshape(logits.shape[1], -1, logits.shape[-1])
-    logits = jnp.zeros((len(logits), len(rows), logits.shape[-1])).at[:, to].set(logits, mode="drop")
+    logits = in_row_order(logits.swapaxes(1, 2), position, counted, len(rows)).swapaxes(0, 1)
     diagnostics = jax.tree.map(lambda values: values[0], diagnostics)
     return Evaluation(counts.sum(0), finite.all(), logits), diagnostics
+
+
+def in_row_order(values: Array, position: Array, counted: Array, num_rows: int) -> Array:
+    """Values of batches, `[batches, B, ...]`, as `[num_rows, ...]`; zeros for rows that do not count.
+
+    Args:
+      values: Of each row of each batch.
+      position: Which row that is, `[batches, B]`.
+      counted: False for rows that fill up a batch, `[batches, B]`.
+      num_rows: How many rows there are.
+    """
+    to = jnp.where(counted, position, num_rows).reshape(-1)  # rows that fill up a batch are dropped
+    flat = values.reshape(-1, *values.shape[2:])
+    return jnp.zeros((num_rows, *flat.shape[1:]), values.dtype).at[to].set(flat, mode="drop")

@@ -1,30 +1,24 @@
-"""The runs of a folder -> `results.jsonl`, `table.csv`, `table.md`; `python -m experiments.report DIR` repeats it.
+"""Scores of the rows of a table: means over folds and seeds, and how the runs ended.
 
-Seeds of one fold share their test data, so they are averaged first: a mean is over folds, of the means over seeds. The
-95 % interval is Student's, over the folds; with a single fold it is over the seeds. Folds share most of their training
-data, so the interval is approximate.
+Seeds of one fold share their test data, so they are averaged first: a mean is over folds, of the means over seeds.
+Intervals are of a bootstrap over speakers (`experiments.comparison.cell_intervals`); where a row has kept no outputs,
+as an exact ceiling, Student's over the folds, with a single fold over the seeds.
 """
 
 import csv
 import io
-import json
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
-import tyro
 from scipy import stats
 
 from cmarr_jax.metrics import uar, war
 from cmarr_jax.training.schedule import BUDGET, STATUS
 from experiments import rows as table_rows
-from experiments.comparison import Comparison, compare
-from experiments.datasets import SYNTHETIC_NAMES
-from experiments.results import METRICS, Row, write_rows
-from experiments.results_folder import CONFIG
-from experiments.units import read_rows
+from experiments.results import METRICS, Row
+from experiments.statistics import Interval
 
 AVERAGE = "average"
 BAYES_WAR, BAYES_UAR = "bayes_war", "bayes_uar"
@@ -83,49 +77,27 @@ def summarize(scores: np.ndarray) -> Summary:
     return Summary(mean, std, mean - half, mean + half, int(finished.size), unit)
 
 
-def to_csv(rows: list[Row]) -> str:
+Intervals = Mapping[tuple[str, str, str], Interval]
+"""By method, metric and condition (with `average`)."""
+
+
+def with_interval(summary: Summary, interval: Interval | None) -> Summary:
+    """The summary with another interval, if there is one."""
+    return summary if interval is None else summary._replace(ci_low=interval.low, ci_high=interval.high)
+
+
+def to_csv(rows: list[Row], intervals: Intervals | None = None) -> str:
     """`method,condition,metric,mean,std,ci_low,ci_high,n`, fractions; empty where there is too little for a number."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["method", "condition", "metric", *Summary._fields[:-1]])
     for metric in METRICS:
-        for method, cells in collect(_of_metric(rows, metric), metric).items():
+        for method, cells in collect(of_metric(rows, metric), metric).items():
             for condition, values in cells.items():
-                *numbers, n, _ = summarize(values)
+                interval = (intervals or {}).get((method, metric, condition))
+                *numbers, n, _ = with_interval(summarize(values), interval)
                 writer.writerow([method, condition, metric, *("" if np.isnan(x) else f"{x:.6f}" for x in numbers), n])
     return out.getvalue()
-
-
-def to_markdown(rows: list[Row], title: str, notes: list[str], comparisons: Sequence[Comparison] = ()) -> str:
-    """Both metrics in per cent, the differences to the other rows, and the pooled scores."""
-    parts = [f"# {title}", *notes, *run_notes(rows)]
-    for metric in METRICS:
-        scores = collect(_of_metric(rows, metric), metric)
-        parts.append(f"## {metric.upper()}, per cent, mean ± standard deviation over folds and seeds")
-        parts.append(_table(scores, lambda values: _cell(summarize(values))))
-    if comparisons:
-        parts.append(differences_text(comparisons, len({row.condition for row in rows}) - 1))
-    parts.append("## Pooled: one confusion matrix over all test folds and seeds, WAR / UAR, per cent")
-    parts.append(_table(_pooled(rows), lambda pair: f"{100 * pair[0]:.2f} / {100 * pair[1]:.2f}"))
-    return "\n\n".join(parts) + "\n"
-
-
-def differences_text(comparisons: Sequence[Comparison], num_conditions: int) -> str:
-    """What a row gains over each other one, with intervals; a difference whose interval has zero in it is not shown."""
-    label = LABELS.get(comparisons[0].method, comparisons[0].method)
-    lines = [
-        f"## {label} minus each other row, average of the {num_conditions} missing-modality conditions, points",
-        "In brackets: 95 % interval of a bootstrap over speakers. p: paired permutation test over speakers, corrected "
-        "after Holm for the number of rows.",
-    ]
-    table = ["| minus | metric | difference | p | |", "|---|---|---|---|---|"]
-    for one in comparisons:
-        mean, low, high = (100 * value for value in one.difference)
-        shown = "" if one.difference.excludes_zero else "no difference shown"
-        around = "" if np.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
-        baseline = LABELS.get(one.baseline, one.baseline)
-        table.append(f"| {baseline} | {one.metric.upper()} | {mean:+.2f}{around} | {one.p:.3f} | {shown} |")
-    return "\n\n".join([*lines, "\n".join(table)])
 
 
 def run_notes(rows: list[Row]) -> list[str]:
@@ -154,24 +126,6 @@ def run_notes(rows: list[Row]) -> list[str]:
     return notes
 
 
-def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
-    """Title and notes of the table, from its `config.json`."""
-    data, notes = config["data"], []
-    synthetic = data["name"] in SYNTHETIC_NAMES
-    if synthetic:
-        notes.append(
-            "Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same "
-            "test utterances, by the optimal rule of each metric."
-        )
-    if config["smoke"]:
-        notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
-    notes.append(
-        f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}`; {counted(len(config['folds']), 'fold')}, "
-        f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
-    )
-    return f"CM-ARR on {'synthetic data' if synthetic else data['name']}", notes
-
-
 def counted(number: int, noun: str) -> str:
     """`1 fold`, `2 folds`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
@@ -183,25 +137,8 @@ def stopping_text(statuses: list[str]) -> str:
     return ", ".join(f"{counts[status]} {status}" for status in STATUS if counts[status])
 
 
-def write_tables(folder: Path) -> str:
-    """Writes `results.jsonl`, `table.csv` and `table.md` from the runs of a folder and returns the Markdown.
-
-    Raises:
-      FileNotFoundError: if the folder holds no finished run.
-      ValueError: if a record cannot be read.
-    """
-    rows = read_rows(folder)
-    if not rows:
-        raise FileNotFoundError(f"{folder} holds no finished run; train some with experiments.reproduce --out {folder}")
-    write_rows(folder, rows)
-    title, notes = headings(json.loads((folder / CONFIG).read_text()))
-    (folder / "table.csv").write_text(to_csv(rows))
-    markdown = to_markdown(rows, title, notes, compare(folder, rows))
-    (folder / "table.md").write_text(markdown)
-    return markdown
-
-
-def _pooled(rows: list[Row]) -> dict[str, dict[str, tuple[float, float]]]:
+def pooled(rows: list[Row]) -> dict[str, dict[str, tuple[float, float]]]:
+    """WAR and UAR of one confusion matrix over all test folds and seeds, by method and condition."""
     pooled: dict[str, dict[str, np.ndarray]] = {}
     for row in (row for row in rows if row.method not in CEILINGS):
         cells = pooled.setdefault(row.method, {})
@@ -212,35 +149,6 @@ def _pooled(rows: list[Row]) -> dict[str, dict[str, tuple[float, float]]]:
     }
 
 
-def _of_metric(rows: list[Row], metric: str) -> list[Row]:
+def of_metric(rows: list[Row], metric: str) -> list[Row]:
+    """The rows of one metric: exact ceilings belong to one."""
     return [row for row in rows if CEILINGS.get(row.method, metric) == metric]
-
-
-def _table(cells: dict, text) -> str:
-    header = list(next(iter(cells.values())))
-    names = [name if name == AVERAGE else f"`{name}`" for name in header]
-    lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(header) + 1) + "|"]
-    lines += [
-        f"| {LABELS.get(method, method)} | " + " | ".join(map(text, row.values())) + " |"
-        for method, row in cells.items()
-    ]
-    return "\n".join(lines)
-
-
-def _cell(summary: Summary) -> str:
-    if summary.n == 0:
-        return ""
-    return f"{100 * summary.mean:.2f}" + ("" if np.isnan(summary.std) else f" ± {100 * summary.std:.2f}")
-
-
-def main(folder: tyro.conf.Positional[Path]) -> None:
-    """Writes the tables of a results folder again and prints them.
-
-    Args:
-      folder: What `python -m experiments.reproduce --out` wrote.
-    """
-    print(write_tables(folder))
-
-
-if __name__ == "__main__":
-    tyro.cli(main)

@@ -1,0 +1,264 @@
+"""Figures of the scores: conditions, differences, confusions, learning curves, missing rates."""
+
+import numpy as np
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from experiments.report.drawing import GRID, INK, MARKERS, MUTED, SERIES, Figure, canvas, to_svg
+from experiments.report.material import Material
+from experiments.report.rates import RATES, scores_by_rate
+from experiments.report.scores import AVERAGE, CEILINGS, collect, of_metric, summarize, with_interval
+from experiments.units import counts_by_speaker
+
+MOST_ROWS = 8  # that are told apart by colour and marker
+
+
+def chosen_rows(material: Material) -> list[str]:
+    """At most `MOST_ROWS` rows with outputs for a figure with a colour each: the main row and the first others."""
+    return sorted(material.runs, key=lambda name: name != material.main)[:MOST_ROWS]
+
+
+def conditions_figure(material: Material, metric: str = "uar") -> Figure:
+    """A panel per condition: each row's mean with its interval, and the ceilings as lines."""
+    scores = collect(of_metric(material.rows, metric), metric)
+    trained, exact = material.trained(), [name for name in scores if name in CEILINGS]
+    names = [*material.conditions[:-1], AVERAGE, material.conditions[-1]]
+    numbers = []
+    columns = 4
+    rows = -(-len(names) // columns)
+    with canvas(9.6, rows * (0.9 + 0.24 * len(trained)), rows, columns, sharey=True) as (figure, axes):
+        for place, name in enumerate(names):
+            axis = axes.flat[place]
+            for level, row in enumerate(trained):
+                found = with_interval(summarize(scores[row][name]), material.intervals.get((row, metric, name)))
+                colour = SERIES[0] if row == material.main else MUTED
+                if found.n:
+                    axis.plot(
+                        [100 * found.ci_low, 100 * found.ci_high], [level, level], color=colour, linewidth=2, alpha=0.7
+                    )
+                    axis.plot(100 * found.mean, level, MARKERS[0], color=colour, markersize=5)
+                numbers.append(
+                    [material.label(row), name, *_per_cent(found.mean, found.ci_low, found.ci_high), found.n]
+                )
+            for line, row in enumerate(exact):
+                mean = summarize(scores[row][name]).mean
+                axis.axvline(100 * mean, color=SERIES[2 + line], linestyle=("--", ":")[line % 2], linewidth=1.5)
+                numbers.append([material.label(row), name, *_per_cent(mean, np.nan, np.nan), ""])
+            axis.set_title(name)
+            axis.set_ylim(len(trained) - 0.4, -0.6)
+            axis.set_yticks(range(len(trained)), [material.label(row) for row in trained])
+            axis.tick_params(axis="y", length=0)
+        for axis in axes.flat[len(names) :]:
+            axis.set_axis_off()
+        figure.supxlabel(f"{metric.upper()}, per cent", fontsize=10, color=INK)
+        svg = to_svg(figure, f"conditions-{metric}")
+    lines = "; dashed line: Bayes ceiling; dotted line: late fusion of exact posteriors" if exact else ""
+    return Figure(
+        f"conditions-{metric}",
+        f"{metric.upper()} in each condition",
+        "A panel per condition, named by the modalities that are available. Dot: mean over folds of the mean over "
+        f"seeds; bar: 95 % interval of a bootstrap over speakers{lines}.",
+        f"Dot plot of the {metric.upper()} of {len(trained)} methods in {len(names)} conditions, with intervals. The "
+        "numbers follow as a table.",
+        svg,
+        ["method", "condition", metric.upper(), "low", "high", "runs"],
+        numbers,
+    )
+
+
+def differences_figure(material: Material) -> Figure | None:
+    """A forest plot: the main row minus each other one."""
+    if not material.comparisons:
+        return None
+    baselines = list(dict.fromkeys(one.baseline for one in material.comparisons))
+    numbers = []
+    with canvas(9.0, 1.1 + 0.32 * len(baselines), 1, 2, sharey=True) as (figure, axes):
+        for axis, metric in zip(axes[0], ("uar", "war"), strict=True):
+            for one in (one for one in material.comparisons if one.metric == metric):
+                level, (mean, low, high) = baselines.index(one.baseline), [100 * x for x in one.difference]
+                shown = one.difference.excludes_zero
+                colour = MUTED if not shown else SERIES[0] if mean > 0 else SERIES[1]
+                axis.plot([low, high], [level, level], color=colour, linewidth=2)
+                axis.plot(mean, level, MARKERS[1] if shown else MARKERS[0], color=colour,
+                          markerfacecolor=colour if shown else "none", markersize=6)  # fmt: skip
+                numbers.append([
+                    material.label(one.baseline), metric.upper(), f"{mean:+.2f}", f"{low:+.2f}", f"{high:+.2f}",
+                    f"{one.p:.3f}", "" if shown else "no difference shown",
+                ])  # fmt: skip
+            axis.axvline(0, color=INK, linewidth=1)
+            axis.set_title(metric.upper())
+            axis.set_ylim(len(baselines) - 0.4, -0.6)
+            axis.set_yticks(range(len(baselines)), [f"minus {material.label(name)}" for name in baselines])
+            axis.tick_params(axis="y", length=0)
+        figure.supxlabel("points; to the right: the method is better", fontsize=10, color=INK)
+        svg = to_svg(figure, "differences")
+    label = material.label(material.comparisons[0].method)
+    return Figure(
+        "differences",
+        f"{label} minus each other method",
+        "Average of the missing-modality conditions. Bar: 95 % interval of a bootstrap over speakers. Filled square: "
+        "the "
+        "interval leaves out zero; hollow circle: no difference is shown. p: permutation test over speakers, corrected "
+        "after Holm for the number of methods.",
+        f"Forest plot of the differences between {label} and {len(baselines)} other methods in UAR and WAR. The "
+        "numbers "
+        "follow as a table.",
+        svg,
+        ["minus", "metric", "difference", "low", "high", "p", ""],
+        numbers,
+    )
+
+
+def confusion_figure(material: Material) -> Figure | None:
+    """Confusion matrices of the main row, a panel per condition, rows in per cent."""
+    if material.main is None:
+        return None
+    counts = sum(
+        counts_by_speaker(run, np.unique(run.speaker)).sum(0)
+        for fold in material.outputs(material.main).values()
+        for run in fold
+    )
+    names, classes = material.conditions, material.class_names
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    numbers = []
+    with canvas(9.6, 2.5 * rows, rows, columns) as (figure, axes):
+        for place, name in enumerate(names):
+            axis, share = axes.flat[place], 100 * counts[place] / np.maximum(counts[place].sum(1, keepdims=True), 1)
+            axis.grid(False)
+            for true in range(len(classes)):
+                for predicted in range(len(classes)):
+                    value = share[true, predicted]
+                    axis.add_patch(_square(predicted, true, SERIES[0], value / 100))
+                    if len(classes) <= 6:
+                        axis.text(predicted, true, f"{value:.0f}", ha="center", va="center", fontsize=8, color=INK)
+                numbers.append(
+                    [name, classes[true], *(f"{x:.1f}" for x in share[true]), int(counts[place][true].sum())]
+                )
+            axis.set_xlim(-0.5, len(classes) - 0.5)
+            axis.set_ylim(len(classes) - 0.5, -0.5)
+            axis.set_aspect("equal")
+            short = [text[:7] for text in classes]
+            axis.set_xticks(range(len(classes)), short, rotation=45, ha="right", fontsize=8)
+            axis.set_yticks(range(len(classes)), short if place % columns == 0 else [""] * len(classes), fontsize=8)
+            axis.set_title(name)
+        for axis in axes.flat[len(names) :]:
+            axis.set_axis_off()
+        figure.supxlabel("predicted", fontsize=10, color=INK)
+        figure.supylabel("true", fontsize=10, color=INK)
+        svg = to_svg(figure, "confusions")
+    return Figure(
+        "confusions",
+        f"Confusions of {material.label(material.main)}",
+        "Of the utterances of a true class (row), per cent that were given each class (column); all test folds and "
+        "seeds "
+        "together. The diagonal is the recall of each class.",
+        f"Confusion matrices of {material.label(material.main)} in {len(names)} conditions. The numbers follow as a "
+        "table.",
+        svg,
+        ["condition", "true class", *classes, "decisions"],
+        numbers,
+    )
+
+
+def learning_figure(material: Material) -> Figure | None:
+    """Every loss of the main row by epoch, all runs, with the chosen epoch."""
+    main = material.main
+    records = [one for one in material.records if one["name"] == main and "history" in one]
+    if main is None or not records:
+        return None
+    names = [
+        name
+        for name in dict.fromkeys(key for one in records for stage in one["history"].values() for key in stage)
+        if name != "score" and any(len(stage.get(name, ())) for one in records for stage in one["history"].values())
+    ]
+    columns = 4
+    rows = -(-len(names) // columns)
+    numbers = []
+    with canvas(9.6, 1.9 * rows, rows, columns) as (figure, axes):
+        for place, name in enumerate(names):
+            axis = axes.flat[place]
+            for record in records:
+                curve, ends = _curve(record, name)
+                axis.plot(np.arange(1, len(curve) + 1), curve, color=SERIES[0], linewidth=0.8, alpha=0.45)
+                if len(ends) > 1:
+                    axis.axvline(ends[-2] + 0.5, color=GRID, linewidth=0.8)
+                at = (ends[-2] if len(ends) > 1 else 0) + record["best_epoch"]
+                if 0 <= at < len(curve):
+                    axis.plot(at + 1, curve[at], MARKERS[0], color=SERIES[1], markersize=3)
+                    numbers.append([name, record["fold"], record["seed"], at + 1, _number(curve[0]), _number(curve[at]),
+                                    _number(curve[-1])])  # fmt: skip
+            axis.set_title(name.replace("_", " "), fontsize=9)
+            axis.tick_params(labelsize=8)
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        for axis in axes.flat[len(names) :]:
+            axis.set_axis_off()
+        figure.supxlabel("epoch", fontsize=10, color=INK)
+        svg = to_svg(figure, "learning")
+    return Figure(
+        "learning",
+        f"Learning curves of {material.label(main)}",
+        "Each line is a run; the dot is the epoch that validation chose; vertical lines are where the last stage "
+        "begins. "
+        "Losses are means over the steps of an epoch, before their weights. A term jumps between the stages because "
+        "from "
+        "then on modalities are hidden.",
+        f"Learning curves of {len(names)} quantities over the epochs of {len(records)} runs. The numbers follow as a "
+        "table.",
+        svg,
+        ["quantity", "fold", "seed", "chosen epoch", "first", "at the chosen epoch", "last"],
+        numbers,
+    )
+
+
+def rates_figure(material: Material) -> Figure | None:
+    """Scores at random missing rates."""
+    names = chosen_rows(material)
+    if not names:
+        return None
+    numbers = []
+    with canvas(9.0, 3.6, 1, 2) as (figure, axes):
+        for number, row in enumerate(names):
+            scores = scores_by_rate(list(material.outputs(row).values()))
+            for axis, metric in zip(axes[0], ("uar", "war"), strict=True):
+                axis.plot(RATES, 100 * scores[metric], color=SERIES[number], marker=MARKERS[number], markersize=4,
+                          linewidth=1.5, label=material.label(row))  # fmt: skip
+                numbers.append([material.label(row), metric.upper(), *(f"{100 * x:.2f}" for x in scores[metric])])
+        for axis, metric in zip(axes[0], ("UAR", "WAR"), strict=True):
+            axis.set_title(f"{metric}, per cent")
+            axis.set_xlabel("missing rate")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(names)))
+        svg = to_svg(figure, "rates")
+    return Figure(
+        "rates",
+        "Scores against the missing rate",
+        "At rate r each modality of each utterance is missing with probability r, and at least one is there. Expected "
+        "scores, from the same logits as the tables.",
+        f"Line plot of UAR and WAR of {len(names)} methods at missing rates from 0 to 0.7. The numbers follow as a "
+        "table.",
+        svg,
+        ["method", "metric", *(f"{rate:.1f}" for rate in RATES)],
+        numbers,
+    )
+
+
+def _curve(record: dict, name: str) -> tuple[np.ndarray, list[int]]:
+    """A quantity over all epochs, nan where a stage does not log it, and where each stage ends."""
+    parts = []
+    for stage in record["history"].values():
+        length = max((len(values) for values in stage.values()), default=0)
+        values = [np.nan if value is None else value for value in stage.get(name, ())]
+        parts.append(np.array(values if values else [np.nan] * length, float))
+    return np.concatenate(parts), np.cumsum([len(part) for part in parts]).tolist()
+
+
+def _per_cent(*values: float) -> list[str]:
+    return ["" if np.isnan(value) else f"{100 * value:.2f}" for value in values]
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.4g}"
+
+
+def _square(x: float, y: float, colour: str, alpha: float):
+    return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, alpha=0.85 * alpha, linewidth=0)

@@ -1,0 +1,110 @@
+"""The tables as LaTeX with booktabs: `\\input{table.tex}` after `\\usepackage{booktabs}`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.comparison import Comparison
+from experiments.report.published import Published
+from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals, collect, of_metric, summarize, with_interval
+from experiments.results import METRICS, Row
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{sign: rf"\{sign}" for sign in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+}
+
+
+def escape(text: str) -> str:
+    """Text for LaTeX, with its special characters escaped."""
+    return "".join(SPECIAL.get(sign, sign) for sign in text)
+
+
+def to_latex(
+    rows: list[Row],
+    title: str,
+    intervals: Intervals,
+    comparisons: Sequence[Comparison] = (),
+    published: Sequence[Published] = (),
+) -> str:
+    """A table for each metric, and one of the differences."""
+    title = escape(title)
+    parts = ["% Needs \\usepackage{booktabs}. Made by: python -m experiments.report FOLDER"]
+    for metric in METRICS:
+        parts.append(_scores_table(rows, title, metric, intervals, [one for one in published if one.metric == metric]))
+    if comparisons:
+        parts.append(_differences_table(title, comparisons))
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores_table(
+    rows: list[Row], title: str, metric: str, intervals: Intervals, published: Sequence[Published]
+) -> str:
+    scores = collect(of_metric(rows, metric), metric)
+    header = list(next(iter(scores.values())))
+    best = {
+        name: max((np.nan_to_num(summarize(cells[name]).mean) for row, cells in scores.items() if row not in CEILINGS),
+                  default=0.0)
+        for name in header
+    }  # fmt: skip
+    lines = []
+    for place, (row, cells) in enumerate(scores.items()):
+        if place and row not in CEILINGS and list(scores)[place - 1] in CEILINGS:
+            lines.append("\\midrule")
+        texts = []
+        for name, values in cells.items():
+            found = with_interval(summarize(values), intervals.get((row, metric, name)))
+            text = "" if found.n == 0 else f"{100 * found.mean:.2f}"
+            if not np.isnan(found.ci_low):
+                text += f" {{\\tiny [{100 * found.ci_low:.1f}, {100 * found.ci_high:.1f}]}}"
+            is_best = found.n > 0 and row not in CEILINGS and np.isclose(found.mean, best[name])
+            texts.append(f"\\textbf{{{text}}}" if is_best and len(scores) > 1 else text)
+        lines.append(f"{escape(LABELS.get(row, row))} & " + " & ".join(texts) + r" \\")
+    if published:
+        lines.append("\\midrule")
+        for one in published:
+            given = ["" if score is None else f"{score:.2f}" for score in one.scores]
+            lines.append(f"{escape(one.method)} (published; {escape(one.source)}) & " + " & ".join(given) + r" \\")
+    caption = (
+        f"{title}: {metric.upper()} in per cent, mean over folds of the mean over seeds, with 95\\,\\% intervals of a "
+        "bootstrap over speakers."
+    )
+    names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]
+    return _table(caption, "l" + "r" * len(header), ["method", *names], lines)
+
+
+def _differences_table(title: str, comparisons: Sequence[Comparison]) -> str:
+    lines = []
+    for one in comparisons:
+        mean, low, high = (100 * value for value in one.difference)
+        shown = "" if one.difference.excludes_zero else "no difference shown"
+        around = "" if np.isnan(low) else f" & {low:+.2f} to {high:+.2f}"
+        label = escape(LABELS.get(one.baseline, one.baseline))
+        lines.append(f"{label} & {one.metric.upper()} & {mean:+.2f}{around or ' &'} & {one.p:.3f} & {shown} " + r"\\")
+    ours = escape(LABELS.get(comparisons[0].method, comparisons[0].method))
+    caption = (
+        f"{title}: {ours} minus each other row, average of the missing-modality conditions, points. Interval: 95\\,\\% "
+        "bootstrap over speakers. $p$: permutation test over speakers, corrected after Holm."
+    )
+    return _table(caption, "llrrrl", ["minus", "metric", "difference", "interval", "$p$", ""], lines)
+
+
+def _table(caption: str, columns: str, header: Sequence[str], lines: Sequence[str]) -> str:
+    return "\n".join(
+        [
+            "\\begin{table}",
+            "\\centering\\small",
+            f"\\caption{{{caption}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+            " & ".join(header) + r" \\",
+            "\\midrule",
+            *lines,
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+        ]
+    )

@@ -1,0 +1,107 @@
+"""What figures are drawn from: the results of a table's folder, read once."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.comparison import Comparison, cell_intervals, compare, runs_with_outputs
+from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals
+from experiments.results import Row
+from experiments.results_folder import CONFIG
+from experiments.units import Outputs, Unit, read_inspection, read_outputs, read_records, read_rows
+
+METHOD = "cm_arr"  # the row that others are compared with, if it is there
+
+
+class Material:
+    """The folder of a table; what is slow to read or compute is kept.
+
+    Attributes:
+      folder: Of the table.
+      config: Its `config.json`.
+      rows: Its results.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        self.rows: list[Row] = read_rows(folder)
+
+    @cached_property
+    def conditions(self) -> list[str]:
+        """Names of the conditions, complete data last."""
+        return list(dict.fromkeys(row.condition for row in self.rows))
+
+    @cached_property
+    def runs(self) -> dict[str, dict[str, list[int]]]:
+        """Seeds of each fold of each row that has kept outputs, in the order of the configuration."""
+        found = runs_with_outputs(self.folder, self.rows)
+        return {
+            name: {fold: sorted(seed for one, seed in runs if one == fold) for fold in sorted({f for f, _ in runs})}
+            for name, runs in found.items()
+        }
+
+    @cached_property
+    def main(self) -> str | None:
+        """The row that figures of a single row show: CM-ARR, or the last one with outputs."""
+        return METHOD if METHOD in self.runs else next(reversed(self.runs), None)
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all runs."""
+        return list(read_records(self.folder))
+
+    @cached_property
+    def comparisons(self) -> Sequence[Comparison]:
+        """CM-ARR with every other row."""
+        return compare(self.folder, self.rows, METHOD)
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """Of each cell."""
+        return cell_intervals(self.folder, self.rows, AVERAGE)
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """Names of the classes, or their numbers."""
+        num_classes = len(self.rows[0].counts)
+        return list(self.config["data"].get("class_names") or map(str, range(num_classes)))
+
+    @cached_property
+    def num_speakers(self) -> int:
+        """Speakers in all test folds."""
+        folds = next(iter(self.runs.values()), {})
+        row = next(iter(self.runs), "")
+        return len({s for fold, seeds in folds.items() for s in self.outputs(row)[fold][0].speaker} if folds else ())
+
+    def outputs(self, row: str, part: str = "test") -> Mapping[str, list[Outputs]]:
+        """Outputs of each fold of a row, one per seed."""
+        cache = self.__dict__.setdefault("_outputs", {})
+        if (row, part) not in cache:
+            cache[row, part] = {
+                fold: [read_outputs(self.folder, Unit(row, fold, seed), part) for seed in seeds]
+                for fold, seeds in self.runs[row].items()
+            }
+        return cache[row, part]
+
+    def inspections(self, row: str) -> list[tuple[Outputs, dict[str, np.ndarray]]]:
+        """Test outputs and inspection of the runs of a row that have one, first fold and seed first."""
+        found = []
+        for fold, seeds in self.runs[row].items():
+            for number, seed in enumerate(seeds):
+                inspection = read_inspection(self.folder, Unit(row, fold, seed))
+                if inspection is not None:
+                    found.append((self.outputs(row)[fold][number], inspection))
+        return found
+
+    def label(self, row: str) -> str:
+        """What a row is called."""
+        return LABELS.get(row, row)
+
+    def trained(self) -> list[str]:
+        """Rows that are not exact ceilings, in order."""
+        return [name for name in dict.fromkeys(row.method for row in self.rows) if name not in CEILINGS]

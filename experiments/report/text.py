@@ -1,0 +1,113 @@
+"""The tables as Markdown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.comparison import Comparison
+from experiments.datasets import SYNTHETIC_NAMES
+from experiments.report.drawing import Figure
+from experiments.report.published import CONDITIONS, Published
+from experiments.report.scores import (
+    AVERAGE,
+    LABELS,
+    Summary,
+    collect,
+    counted,
+    of_metric,
+    pooled,
+    run_notes,
+    summarize,
+)
+from experiments.results import METRICS, Row
+
+
+def to_markdown(
+    rows: list[Row],
+    title: str,
+    notes: list[str],
+    comparisons: Sequence[Comparison] = (),
+    published: Sequence[Published] = (),
+    rates: Figure | None = None,
+) -> str:
+    """Both metrics in per cent, the differences to the other rows, scores by missing rate, and pooled scores."""
+    parts = [f"# {title}", *notes, *run_notes(rows)]
+    for metric in METRICS:
+        scores = collect(of_metric(rows, metric), metric)
+        parts.append(f"## {metric.upper()}, per cent, mean ± standard deviation over folds and seeds")
+        parts.append(_table(scores, lambda values: _cell(summarize(values))))
+        if given := [one for one in published if one.metric == metric]:
+            parts += [f"### Published {metric.upper()}, not measured here", _published_table(given)]
+    if comparisons:
+        parts.append(differences_text(comparisons, len({row.condition for row in rows}) - 1))
+    if rates is not None:
+        parts += [f"## {rates.title}, per cent", rates.caption, plain_table(rates.header, rates.numbers)]
+    parts.append("## Pooled: one confusion matrix over all test folds and seeds, WAR / UAR, per cent")
+    parts.append(_table(pooled(rows), lambda pair: f"{100 * pair[0]:.2f} / {100 * pair[1]:.2f}"))
+    return "\n\n".join(parts) + "\n"
+
+
+def differences_text(comparisons: Sequence[Comparison], num_conditions: int) -> str:
+    """What a row gains over each other one, with intervals; a difference whose interval has zero in it is not shown."""
+    label = LABELS.get(comparisons[0].method, comparisons[0].method)
+    lines = [
+        f"## {label} minus each other row, average of the {num_conditions} missing-modality conditions, points",
+        "In brackets: 95 % interval of a bootstrap over speakers. p: paired permutation test over speakers, corrected "
+        "after Holm for the number of rows.",
+    ]
+    table = ["| minus | metric | difference | p | |", "|---|---|---|---|---|"]
+    for one in comparisons:
+        mean, low, high = (100 * value for value in one.difference)
+        shown = "" if one.difference.excludes_zero else "no difference shown"
+        around = "" if np.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
+        baseline = LABELS.get(one.baseline, one.baseline)
+        table.append(f"| {baseline} | {one.metric.upper()} | {mean:+.2f}{around} | {one.p:.3f} | {shown} |")
+    return "\n\n".join([*lines, "\n".join(table)])
+
+
+def plain_table(header: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in cells)])
+
+
+def _published_table(rows: Sequence[Published]) -> str:
+    score = lambda value: "" if value is None else f"{value:.2f}"
+    cells = [[one.method, *map(score, one.scores), one.source] for one in rows]
+    return plain_table(["method", *CONDITIONS, "source"], cells)
+
+
+def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
+    """Title and notes of the table, from its `config.json`."""
+    data, notes = config["data"], []
+    synthetic = data["name"] in SYNTHETIC_NAMES
+    if synthetic:
+        notes.append(
+            "Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same "
+            "test utterances, by the optimal rule of each metric."
+        )
+    if config["smoke"]:
+        notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
+    notes.append(
+        f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}`; {counted(len(config['folds']), 'fold')}, "
+        f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
+    )
+    return f"CM-ARR on {'synthetic data' if synthetic else data['name']}", notes
+
+
+def _table(cells: dict, text) -> str:
+    header = list(next(iter(cells.values())))
+    names = [name if name == AVERAGE else f"`{name}`" for name in header]
+    lines = ["| method | " + " | ".join(names) + " |", "|---" * (len(header) + 1) + "|"]
+    lines += [
+        f"| {LABELS.get(method, method)} | " + " | ".join(map(text, row.values())) + " |"
+        for method, row in cells.items()
+    ]
+    return "\n".join(lines)
+
+
+def _cell(summary: Summary) -> str:
+    if summary.n == 0:
+        return ""
+    return f"{100 * summary.mean:.2f}" + ("" if np.isnan(summary.std) else f" ± {100 * summary.std:.2f}")

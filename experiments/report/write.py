@@ -1,0 +1,45 @@
+"""From the folders of the runs of a table to all of its outputs."""
+
+from pathlib import Path
+
+from experiments.report.drawing import for_file
+from experiments.report.latex import to_latex
+from experiments.report.material import Material
+from experiments.report.page import make_figures, to_html
+from experiments.report.published import published_rows
+from experiments.report.scores import AVERAGE, to_csv
+from experiments.report.text import headings, to_markdown
+from experiments.results import FILE, write_rows
+
+OUTPUT_FILES = ("report.html", "table.md", "table.csv", "table.tex", FILE, "figures")
+
+
+def write_report(folder: Path) -> str:
+    """Writes tables, figures and the page from the runs of a folder and returns the tables as Markdown.
+
+    Raises:
+      FileNotFoundError: if the folder holds no finished run.
+      ValueError: if a record cannot be read.
+    """
+    material = Material(folder)
+    rows = material.rows
+    if not rows:
+        raise FileNotFoundError(f"{folder} holds no finished run; train some with experiments.reproduce --out {folder}")
+    title, notes = headings(material.config)
+    conditions = (*material.conditions[:-1], AVERAGE, material.conditions[-1])
+    published = published_rows(material.config["data"]["name"], len(rows[0].counts), conditions)
+    figures = make_figures(material)
+    markdown = to_markdown(rows, title, notes, material.comparisons, published, rates=_rates(figures))
+    write_rows(folder, rows)
+    (folder / "table.csv").write_text(to_csv(rows, material.intervals))
+    (folder / "table.md").write_text(markdown)
+    (folder / "table.tex").write_text(to_latex(rows, title, material.intervals, material.comparisons, published))
+    (folder / "report.html").write_text(to_html(material, figures))
+    (folder / "figures").mkdir(exist_ok=True)
+    for figure in figures:
+        (folder / "figures" / f"{figure.name}.svg").write_text(for_file(figure.svg))
+    return markdown
+
+
+def _rates(figures):
+    return next((figure for figure in figures if figure.name == "rates"), None)

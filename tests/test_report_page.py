@@ -1,0 +1,195 @@
+"""The page, the figures and the LaTeX of a smoke run: complete, self-contained, and with the numbers of the table."""
+
+import csv
+import html.parser
+import io
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from tiny import make_corpus
+
+from cmarr_jax.data.archive import write_archive
+from experiments import reproduce
+from experiments.presets import Changes
+from experiments.report.drawing import DARK, LIGHT, NAMES
+from experiments.report.latex import escape, to_latex
+from experiments.report.material import Material
+from experiments.report.page import make_figures
+from experiments.report.published import CONDITIONS, IEMOCAP
+from experiments.report.write import OUTPUT_FILES, write_report
+from experiments.results import Row
+from experiments.units import Unit, read_inspection
+
+ROWS = ("zero_fill", "late_fusion_lda", "impute_mean", "cm_arr")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A smoke run of four rows and two seeds, on vectors, some absent by nature."""
+    root = tmp_path_factory.mktemp("page")
+    write_archive(root / "toy & co.npz", make_corpus(sequences=(), absent=0.15, sessions=2))
+    reproduce.main(
+        reproduce.Arguments(
+            data=str(root / "toy & co.npz"), methods=ROWS, seeds=2, out=root / "out", smoke=True, changes=Changes()
+        )
+    )
+    return root / "out"
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects tags, ids and addresses, and checks that tags are closed."""
+
+    VOID = ("meta", "link", "br", "rect", "path", "use", "stop")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.addresses, self.labels, self.count = [], [], [], [], {}
+
+    def handle_starttag(self, tag, attributes):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "xlink:href", "action", "srcset"):
+                self.addresses.append(value)
+            if name == "aria-label":
+                self.labels.append(value)
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_every_output_is_there(folder):
+    assert all((folder / name).exists() for name in OUTPUT_FILES)
+    names = {path.stem for path in (folder / "figures").iterdir()}
+    assert names == {
+        "conditions-uar", "conditions-war", "differences", "rates", "confusions", "reliability", "coverage", "learning",
+        "reconstruction", "spread", "map",
+    }  # fmt: skip
+
+
+def test_the_page_is_one_file_without_requests(folder):
+    text = (folder / "report.html").read_text()
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert len(reader.ids) == len(set(reader.ids))
+    for address in reader.addresses:
+        assert address.startswith("#") or address == "data:,", address
+        assert address == "data:," or address[1:] in reader.ids
+    assert not re.search(r"url\((?!#)|@import|<script|<iframe|<img", text)
+    assert set(re.findall(r"https?://[^\s\"'<)]+", text)) <= {
+        "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink",
+    }  # fmt: skip
+    assert reader.count["figure"] == reader.count["details"] - 1 == len(reader.labels) == 11
+    assert "toy &amp; co" in text
+    assert "toy & co" not in text
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL).lower().replace("finance", "")
+
+
+def test_both_themes_define_every_colour(folder):
+    text = (folder / "report.html").read_text()
+    assert set(LIGHT) == set(DARK) == set(NAMES)
+    for name in NAMES.values():
+        assert text.count(f"--{name}:") == 2
+    assert not [colour for colour in NAMES if colour in text]
+    used = set(re.findall(r"var\(--([a-z0-9]+)\)", text))
+    assert used <= set(NAMES.values())
+    assert {"ink", "grid", "c0", "c1"} <= used
+
+
+def test_figures_are_files_of_their_own(folder):
+    for path in (folder / "figures").iterdir():
+        text = path.read_text()
+        ElementTree.fromstring(text)
+        assert "var(--" not in text
+        assert not [colour for colour in NAMES if colour in text]
+
+
+def test_the_page_has_the_numbers_of_the_table(folder):
+    text = (folder / "report.html").read_text()
+    for line in csv.DictReader(io.StringIO((folder / "table.csv").read_text())):
+        assert f"{100 * float(line['mean']):.2f}" in text
+        if line["ci_low"]:
+            assert f"{100 * float(line['ci_low']):.1f} to {100 * float(line['ci_high']):.1f}" in text
+    assert "4 methods compared in 6 missing-modality conditions and on complete data" in text
+    assert "tested on 4 speakers" in text
+    assert "--smoke" not in text or "pytest" in text  # the command is that of this process
+    assert "python -m experiments.report FOLDER" in text
+
+
+def test_the_report_can_be_made_again_with_the_same_bytes(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for name in OUTPUT_FILES:
+        shutil.rmtree(copy / name) if (copy / name).is_dir() else (copy / name).unlink()
+    write_report(copy)
+    for name in ("report.html", "table.csv", "table.md", "table.tex", "results.jsonl", "figures/map.svg"):
+        assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_inspections_hold_what_the_figures_show(folder):
+    material = Material(folder)
+    for fold, seeds in material.runs["cm_arr"].items():
+        for number, seed in enumerate(seeds):
+            found, outputs = (
+                read_inspection(folder, Unit("cm_arr", fold, seed)),
+                material.outputs("cm_arr")[fold][number],
+            )
+            assert found["error"].shape == (7, len(outputs.label), 3)
+            assert found["spread"].shape == (len(outputs.label), 3)
+            assert ("initial_point" in found) == (fold == "speaker0" and seed == 0)
+            available = np.array([[c in pattern for c in "avt"] for pattern in material.conditions])
+            given = available[:, None] & outputs.present[None]
+            assert not found["error"][given].any()
+            hidden = ~available[:, None] & outputs.present[None]
+            assert (found["error"][hidden] > 0).all()
+    assert read_inspection(folder, Unit("zero_fill", "speaker0", 0)) is None
+
+
+def test_a_folder_of_one_row_has_the_figures_that_it_allows(folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for name in ("cm_arr", "late_fusion_lda", "impute_mean"):
+        shutil.rmtree(copy / name)
+    assert {figure.name for figure in make_figures(Material(copy))} == {
+        "conditions-uar", "conditions-war", "rates", "confusions", "reliability", "coverage", "learning",
+    }  # fmt: skip
+    write_report(copy)
+    assert "No finished run" not in (copy / "report.html").read_text()
+
+
+def test_latex_escapes_and_keeps_published_rows_apart():
+    names = CONDITIONS[:6] + CONDITIONS[7:]
+    rows = [Row("cm_arr", "f1", 0, name, 0.5, 0.6, [[1, 1], [0, 2]]) for name in names]
+    text = to_latex(rows, "50 % of A_B & C", {}, (), IEMOCAP)
+    assert r"50 \% of A\_B \& C" in text
+    assert text.count("(published; ") == len(IEMOCAP)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert r"\textbf{59.00" not in text
+    assert escape("a\\b") == r"a\textbackslash{}b"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+def test_latex_compiles(folder, tmp_path):
+    text = (folder / "table.tex").read_text()
+    (tmp_path / "t.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text + "\\end{document}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
