@@ -17,7 +17,15 @@ import tyro
 from cmarr_jax.training.processes import abort_all_on_failure, start
 
 EVENTS = "/jax/compilation_cache/"
-QUICK_COMPILE = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}
+CPU_COMPILE = {  # XLA's options for a CPU: less time to compile, slower steps
+    "full": {},
+    "quick": {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True},
+    "quickest": {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    },
+}
 
 
 @dataclasses.dataclass(frozen=True)

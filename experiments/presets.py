@@ -37,7 +37,8 @@ class Preset:
       max_frames: Longer sequences are averaged down to this many frames; `None` keeps all.
       scale: Synthetic data only: number of utterances relative to IEMOCAP's 5,531.
       frame_scale: Synthetic data only: length of the sequences relative to IEMOCAP-like ones.
-      quick_compile: On CPUs, half the compile time for steps that take up to a tenth longer; pays for short runs.
+      cpu_compile: How a CPU's programs are compiled (`experiments.jax_setup.CPU_COMPILE`): `quick` takes half the time
+        for steps that take up to a tenth longer, which pays for short runs; `quickest` for runs of a few steps.
     """
 
     encoders: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -49,7 +50,7 @@ class Preset:
     max_frames: int | None = None
     scale: float = 1.0
     frame_scale: float = 1.0
-    quick_compile: bool = False
+    cpu_compile: str = "full"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict for JSON."""
@@ -143,7 +144,7 @@ SYNTHETIC = Preset(
     learning_rate=2e-3,
     dropout=0.3,
     max_frames=16,
-    quick_compile=True,
+    cpu_compile="quick",
 )
 
 SYNTHETIC_HARD = dataclasses.replace(SYNTHETIC, frame_scale=0.4)
@@ -174,10 +175,10 @@ SMOKE = Preset(
     train=dataclasses.replace(CONVERGED, complete_epochs=1, missing_epochs=2, batch_size=32, min_epoch_steps=0,
                               eval_batch_size=64),
     learning_rate=1e-3,
-    max_frames=8,
+    max_frames=3,
     scale=0.02,
     frame_scale=0.2,
-    quick_compile=True,
+    cpu_compile="quickest",
 )  # fmt: skip
 
 PRESETS = {

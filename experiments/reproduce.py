@@ -102,7 +102,7 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         tuned,
         arguments.seeds,
         preset.max_frames,
-        preset.quick_compile,
+        preset.cpu_compile,
         arguments.memory,
         arguments.only,
         arguments.folds_only,

@@ -30,7 +30,7 @@ class Table:
       tuned: Per row and fold, what `experiments.tune` chose, where it did.
       seeds: Seeds of each fold and row: 0 to `seeds` - 1.
       max_frames: Longer sequences are averaged down to this many frames.
-      quick_compile: Whether CPU programs are compiled in half the time, for slightly slower steps.
+      cpu_compile: Name in `experiments.jax_setup.CPU_COMPILE`.
       memory: GiB to plan for; `None`: what is free.
       only: Patterns of the runs to train, such as `cm_arr/01F_seed*`.
       folds_only: Names of the folds to train; all if empty.
@@ -43,7 +43,7 @@ class Table:
     tuned: Mapping[str, Mapping[str, Choice]]
     seeds: int = 1
     max_frames: int | None = None
-    quick_compile: bool = False
+    cpu_compile: str = "full"
     memory: float | None = None
     only: tuple[str, ...] = ("*",)
     folds_only: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from cmarr_jax.training.slots import Kept
 from cmarr_jax.training.sweep import Runs, stack_runs
 from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory, compile_sweep
 from experiments.inspection import Inspector, make_inspector
-from experiments.jax_setup import QUICK_COMPILE, StartUp
+from experiments.jax_setup import CPU_COMPILE, StartUp
 from experiments.report.scores import stopping_text
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import own_row
@@ -183,7 +183,7 @@ def compile_all(
         program = json.dumps(config.to_dict() | {"weights": None, "learning_rate": None, "dropout": None})
         if program not in compiling:
             compiling[program] = compiler.submit(
-                compile_method, config, data, folds, runs[name], memory, table.quick_compile, log
+                compile_method, config, data, folds, runs[name], memory, table.cpu_compile, log
             )
         compiling[name] = compiling[program]
     return {name: compiling[name] for name in runs}
@@ -195,7 +195,7 @@ def compile_method(
     folds: Fold,
     runs: Runs,
     memory: float,
-    quick: bool,
+    cpu_compile: str,
     log: Callable[[str], None],
 ) -> CompiledSweep:
     """The program of one configuration for runs of these shapes.
@@ -206,12 +206,12 @@ def compile_method(
       folds: All folds, which the batches are planned for.
       runs: The arguments of the runs.
       memory: Bytes to plan for.
-      quick: Whether a CPU's program is compiled in half the time, for slightly slower steps.
+      cpu_compile: Name in `CPU_COMPILE`.
       log: Called with one sentence if fewer runs than wanted fit into memory.
     """
     plan = plan_batches(data, folds, config.train)
     run = make_run(make_method(config), config.train, plan)
-    options = QUICK_COMPILE if quick and jax.local_devices()[0].platform == "cpu" else None
+    options = CPU_COMPILE[cpu_compile] if jax.local_devices()[0].platform == "cpu" else None
     return compile_sweep(run, data, runs, memory=memory, compiler_options=options, log=log)
 
 

@@ -190,7 +190,7 @@ def run_search(search: Search, data: DeviceCorpus, preset: Preset, arguments: Ar
             runs = stack_runs(search.folds, [number for number, *_ in asked], [0] * len(asked), hypers)
             if sweep is None:
                 sweep = compile_method(
-                    search.config, data, search.folds, runs, memory, preset.quick_compile, progress.print
+                    search.config, data, search.folds, runs, memory, preset.cpu_compile, progress.print
                 )
             for numbers, result in sweep.run(data, runs):
                 for row, place in enumerate(numbers):

@@ -24,7 +24,7 @@ from experiments import provenance, reproduce, score_saved
 from experiments import train_table as table_module
 from experiments.datasets import load_data
 from experiments.presets import PRESETS, SMOKE, Changes, Preset
-from experiments.report.write import write_report
+from experiments.report.__main__ import main as report_command
 from experiments.results import FILE
 from experiments.units import Unit, read_outputs, read_rows, write_counts
 
@@ -138,7 +138,7 @@ def test_markdown_of_a_run(table):
 
 def test_the_report_makes_the_same_tables_again(table, capsys):
     before = (table / "table.csv").read_text(), (table / "table.md").read_text()
-    write_report(table)
+    report_command(table)
     assert capsys.readouterr().out == before[1] + "\n"
     assert ((table / "table.csv").read_text(), (table / "table.md").read_text()) == before
 
