@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cmarr_jax.config import EncoderConfig, ModalityConfig, RunConfig, TrainConfig, check_choice
 from cmarr_jax.methods import make_method
+from data_prep.synthetic.hard import FRAME_SCALE
 from experiments.rows import CLASSICAL_ROWS, TABLE_ROWS
 
 if TYPE_CHECKING:  # it takes scikit-learn along
@@ -147,7 +148,7 @@ SYNTHETIC = Preset(
     cpu_compile="quick",
 )
 
-SYNTHETIC_HARD = dataclasses.replace(SYNTHETIC, frame_scale=0.4)
+SYNTHETIC_HARD = dataclasses.replace(SYNTHETIC, frame_scale=FRAME_SCALE)
 
 IEMOCAP = Preset(
     # Sequences: the sizes, batch and rate of the MMIN family (L), all frames kept, our stopping rule.

@@ -21,6 +21,7 @@ from data_prep.synthetic import generative
 from data_prep.synthetic.generative import MODALITIES, Parameters
 
 WIDTHS: Mapping[str, int] = MappingProxyType({"audio": 130, "video": 342, "text": 1024})
+FRAME_SCALE = 0.4  # of the lengths of the easy set, in the preset: a third of the memory
 SIGNS = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])  # the hidden signs of each component
 # Sign of each class in the interaction of audio and text, and of audio and video.
 CLASS_SIGNS = np.array([[1, 1], [-1, 1], [1, -1], [-1, -1]])
