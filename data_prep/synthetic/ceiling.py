@@ -1,8 +1,8 @@
 """Prints the exact ceilings of the synthetic corpora: `python -m data_prep.synthetic.ceiling [--hard]`.
 
 First on many draws of all ten speakers, for the easy set the height that `generative.py` was tuned to, then on the
-corpora of seed 0. Bayes' rule by the most probable or the likeliest class, and the product rule on exact posteriors of single
-modalities (late fusion).
+corpora of seed 0. Bayes' rule by the most probable or the likeliest class, and the product rule on exact posteriors of
+single modalities (late fusion).
 """
 
 import numpy as np
