@@ -129,7 +129,7 @@ def make_paths(run: Run, at_once: int) -> dict[str, Callable[[DeviceCorpus, Runs
 
     devices = jax.local_devices()
     together = f"one program, one device, {at_once} at once"
-    split = f"one program, {len(devices)} {'device' if len(devices) == 1 else 'devices'}, {at_once} on each in a call"
+    split = f"one program, {len(devices)} {'device' if len(devices) == 1 else 'devices'}, {at_once} on each at a time"
     return {
         LOOP: loop,
         together: jax.jit(make_sweep(run.whole, at_once=at_once)),

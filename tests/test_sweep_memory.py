@@ -1,4 +1,4 @@
-"""Sweeps cut to what the memory holds: the numbers of a loop, one program for all chunks, a sentence that says so."""
+"""Sweeps cut to what the memory holds: the numbers of a loop, one program for all slots, a sentence that says so."""
 
 import re
 from typing import NamedTuple
@@ -103,7 +103,7 @@ def run_all(plan, runs):
     ],
     ids=["one-each", "fewer-than-devices", "two-each", "all-on-one", "no-more-than-there-are", "one"],
 )
-def test_chunks_of_a_wanted_size(num, per_device, num_devices, sizes):
+def test_slots_of_a_wanted_number(num, per_device, num_devices, sizes):
     said, toy, runs = [], Toy(), toy_runs(num)
     devices = jax.local_devices()[:num_devices]
     plan = compile_sweep(
@@ -118,7 +118,7 @@ def test_chunks_of_a_wanted_size(num, per_device, num_devices, sizes):
     traces = toy.traces
     found, result = run_all(plan, runs)
     assert found == sizes
-    assert toy.traces == traces  # what was compiled served every chunk
+    assert toy.traces == traces  # what was compiled served every slot
     assert said == []
     chex.assert_trees_all_close(result, expected(runs), rtol=1e-6)
 
@@ -141,11 +141,11 @@ def test_a_sweep_that_does_not_fit_is_cut_and_says_so():
     chex.assert_trees_all_close(result, expected(runs), rtol=1e-6)
     assert said == [
         f"10 models at once need about {whole.num_bytes / GIB:.2f} GiB a device, which has {memory / GIB:.2f} GiB: "
-        "10 models are trained in chunks of 5."
+        "10 models are trained, 5 at a time."
     ]
 
 
-def test_a_cut_sweep_with_an_uneven_last_chunk():
+def test_a_cut_sweep_with_more_runs_than_slots_hold_evenly():
     runs, said = toy_runs(11), []
     devices = jax.local_devices()[:2]
     whole = compile_sweep(toy_run(), DATA, runs, per_device=6, devices=devices, memory=GIB)
@@ -157,18 +157,18 @@ def test_a_cut_sweep_with_an_uneven_last_chunk():
     assert sizes == [4, 4, 3]
     chex.assert_trees_all_close(result, expected(runs), rtol=1e-6)
     assert "12 models at once" in said[0]
-    assert said[0].endswith("11 models are trained in chunks of 4.")
+    assert said[0].endswith("11 models are trained, 4 at a time.")
 
 
 def test_too_little_memory_for_all_cores_uses_fewer():
     runs, said = toy_runs(8), []
     one = compile_sweep(toy_run(), DATA, runs, devices=jax.local_devices()[:1], memory=GIB)
     plan = compile_sweep(toy_run(), DATA, runs, memory=3.5 * one.num_bytes, log=said.append)
-    assert plan.layout.runs_per_call == 3
+    assert plan.layout.num_slots == 3
     sizes, result = run_all(plan, runs)
     assert sizes == [3, 3, 2]
     chex.assert_trees_all_close(result, expected(runs), rtol=1e-6)
-    assert said[0].endswith("8 models are trained in chunks of 3.")
+    assert said[0].endswith("8 models are trained, 3 at a time.")
 
 
 def test_a_model_too_large_alone_is_tried_all_the_same():
@@ -176,7 +176,7 @@ def test_a_model_too_large_alone_is_tried_all_the_same():
     plan = compile_sweep(toy_run(), DATA, runs, memory=1000.0, log=said.append)
     sizes, _ = run_all(plan, runs)
     assert sizes == [1, 1]
-    assert re.search(r"trained in chunks of 1, although even that needs 0.00 GiB\.$", said[0])
+    assert re.search(r"trained, 1 at a time, although even that needs 0.00 GiB\.$", said[0])
 
 
 def test_a_cut_sweep_of_training_runs_equals_a_loop(zero_fill_setup):

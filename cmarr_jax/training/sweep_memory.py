@@ -26,7 +26,7 @@ class Layout(NamedTuple):
     per_device: int
 
     @property
-    def runs_per_call(self) -> int:
+    def num_slots(self) -> int:
         """Over all processes."""
         return self.per_device * len(self.devices) * jax.process_count()
 
@@ -65,7 +65,7 @@ def compile_sweep(
     compiler_options: dict[str, Any] | None = None,
     log: Callable[[str], None] = print,
 ) -> CompiledSweep:
-    """Compiles a sweep over the devices of all processes, with as many runs in a call as wanted and the memory holds.
+    """Compiles a sweep over the devices of all processes, with as many slots for runs as wanted and the memory holds.
 
     Compiles for the wanted number. If XLA's estimate of the memory exceeds what there is, compiles for as many as
     should fit by this estimate, until it does not, and says so.
@@ -74,13 +74,13 @@ def compile_sweep(
       run: From `make_run`.
       data: The corpus.
       runs: The arguments of all runs, `[R, ...]`.
-      per_device: Runs of a device in a call, vmapped together. By default an accelerator, idle with one small model,
+      per_device: Slots of a device, vmapped together. By default an accelerator, idle with one small model,
         has all of its runs together, and a CPU one: more would cost as much each, and end later.
       memory: Bytes of one accelerator, or of the machine where the devices are CPUs, the same in all processes. By
         default `available_memory`, the least of all processes.
       devices: Of this process; by default all of them.
       compiler_options: XLA's, for this program.
-      log: Called with one sentence if there are fewer runs in a call than wanted.
+      log: Called with one sentence if there are fewer slots than wanted.
     """
     num_runs = len(runs.key)
     devices = tuple(devices or jax.local_devices())[: _ceil(num_runs, jax.process_count())]
@@ -97,8 +97,8 @@ def compile_sweep(
     if is_first() and first.num_bytes > wanted.share(memory):
         fits = plan.num_bytes <= layout.share(memory)
         log(
-            f"{wanted.runs_per_call} models at once need about {first.num_bytes / GIB:.2f} GiB a device, which has "
-            f"{wanted.share(memory) / GIB:.2f} GiB: {num_runs} models are trained in chunks of {layout.runs_per_call}"
+            f"{wanted.num_slots} models at once need about {first.num_bytes / GIB:.2f} GiB a device, which has "
+            f"{wanted.share(memory) / GIB:.2f} GiB: {num_runs} models are trained, {layout.num_slots} at a time"
             + ("." if fits else f", although even that needs {plan.num_bytes / GIB:.2f} GiB.")
         )
     return plan
