@@ -88,30 +88,11 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     folds = make_folds(source.corpus, num_folds=arguments.folds)
     for name in arguments.folds_only:
         check_choice("--folds-only", name, [fold.name for fold in folds])
-    modalities = modality_configs(source.corpus)
-    rows = dict.fromkeys(arguments.methods or TABLES[arguments.table])
-    configs = {name: preset.row_config(name, modalities, source.corpus.num_classes) for name in rows}
-    tuned = {}
-    if arguments.tuned is not None:
-        trained = [name for name, config in configs.items() if isinstance(config, RunConfig)]
-        tuned = read_tuned(arguments.tuned, source.digest, trained, [fold.name for fold in folds])
-    table = Table(
-        source.corpus,
-        folds,
-        configs,
-        tuned,
-        arguments.seeds,
-        preset.max_frames,
-        preset.cpu_compile,
-        arguments.memory,
-        arguments.only,
-        arguments.folds_only,
-        arguments.keep_every,
-    )
+    table = make_table(arguments, preset, source, folds)
     folder = None
     if is_first():
         folder = arguments.out or new_name(source.name)
-        open_folder(folder, settings(arguments, preset, source, folds, configs, tuned))
+        open_folder(folder, settings(arguments, preset, source, table))
         write_ceiling(folder, source, folds)
     text = f"{len(source.corpus)} utterances, {counted(len(folds), 'fold')}, {counted(arguments.seeds, 'seed')}"
     console.print(f"{source.name}: {text} -> {folder}", soft_wrap=True)
@@ -132,6 +113,30 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         raise SystemExit(130)
     if any(row.status == STATUS[DIVERGED] for row in finished):
         raise SystemExit(1)
+
+
+def make_table(arguments: Arguments, preset: Preset, source: Source, folds: list[FoldSplit]) -> Table:
+    """What the command line asks for. Raises ValueError for what is unknown."""
+    modalities = modality_configs(source.corpus)
+    rows = dict.fromkeys(arguments.methods or TABLES[arguments.table])
+    configs = {name: preset.row_config(name, modalities, source.corpus.num_classes) for name in rows}
+    tuned = {}
+    if arguments.tuned is not None:
+        trained = [name for name, config in configs.items() if isinstance(config, RunConfig)]
+        tuned = read_tuned(arguments.tuned, source.digest, trained, [fold.name for fold in folds])
+    return Table(
+        source.corpus,
+        folds,
+        configs,
+        tuned,
+        arguments.seeds,
+        preset.max_frames,
+        preset.cpu_compile,
+        arguments.memory,
+        arguments.only,
+        arguments.folds_only,
+        arguments.keep_every,
+    )
 
 
 def check(arguments: Arguments) -> None:
@@ -168,9 +173,7 @@ def write_ceiling(folder: Path, source: Source, folds: list[FoldSplit]) -> None:
                     write_counts(folder, unit, source.corpus.modalities, counts)
 
 
-def settings(
-    arguments: Arguments, preset: Preset, source: Source, folds: list[FoldSplit], configs: dict, tuned: dict[str, Any]
-) -> dict[str, Any]:
+def settings(arguments: Arguments, preset: Preset, source: Source, table: Table) -> dict[str, Any]:
     """How the numbers are made: command, data, folds, preset, configurations, versions, commit."""
     return {
         "command": [sys.executable, "-m", "experiments.reproduce", *sys.argv[1:]],
@@ -185,12 +188,12 @@ def settings(
             "modalities": list(source.corpus.modalities),
         },
         "folds": [
-            {"name": f.name, **{part: len(getattr(f, part)) for part in ("train", "val", "test")}} for f in folds
+            {"name": f.name, **{part: len(getattr(f, part)) for part in ("train", "val", "test")}} for f in table.folds
         ],
         "seeds": list(range(arguments.seeds)),
         "preset": preset.to_dict(),
-        "methods": {name: config.to_dict() for name, config in configs.items()},
-        "tuned": tuned,
+        "methods": {name: config.to_dict() for name, config in table.configs.items()},
+        "tuned": table.tuned,
         "versions": versions(),
         "devices": device_text(),
         "commit": commit(),

@@ -80,15 +80,10 @@ def loss(
         "alignment": mean(*align(model, params, embedding, shown, batch.where, axis_name)),
         "entropy": mean(floor, seen),
     }
-    latent, target = None, embedding.mean
-    if model.has_flow:
-        to_latent = lambda params, points: bind(model, params)(points, method="to_latent")
-        (latent, _), (fitted, log_det) = call_and_detached_copy(to_latent, params, points)
-        terms["nll"] = mean(losses.flow_nll_per_dim(fitted, log_det), seen)
-    elif model.recovers:
-        latent, _ = apply(points, method="to_latent")
-    if model.recovers and options.clean_target:
-        target = apply(batch, method="encode").mean
+    latent, nll = latents(model, params, points)
+    if nll is not None:
+        terms["nll"] = mean(nll, seen)
+    target = apply(batch, method="encode").mean if options.clean_target and model.recovers else embedding.mean
     # From here on, rows are patterns of utterances.
     (points, latent, log_std, target), rows, available = each_pattern(
         (points, latent, embedding.log_std, target), batch, available
@@ -102,14 +97,20 @@ def loss(
         terms["squared_error"] = mean(*losses.squared_error(completed, jax.lax.stop_gradient(target), hidden))
     # The points of available modalities are the same in all patterns, so each pattern is refined by itself.
     parts = [x.reshape(-1, len(batch.where), *x.shape[1:]) for x in (completed, usable)]
-    refined = [
-        mean(*refine(model, params, points, where, batch, hyper, axis_name))
-        for points, where in zip(*parts, strict=True)
-    ]
-    terms["refinement"] = jnp.mean(jnp.stack(refined))
+    refined = lambda points, where: mean(*refine(model, params, points, where, batch, hyper, axis_name))
+    terms["refinement"] = jnp.mean(jnp.stack([refined(*part) for part in zip(*parts, strict=True)]))
     logits = apply(completed, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="classify")
     classified = cross_entropy(logits, rows, axis_name)
     return classified + sum(weights[name] * terms[name] for name in terms), {"cross_entropy": classified, **terms}
+
+
+def latents(model: CmArr, params: Params, points: Array) -> tuple[Array | None, Array | None]:
+    """Latents of points `[B, M, D]`, and of a flow their negative log-likelihood per dimension, `[B, M]`."""
+    to_latent = lambda params, points: bind(model, params)(points, method="to_latent")
+    if not model.has_flow:
+        return (to_latent(params, points)[0] if model.recovers else None), None
+    (latent, _), (fitted, log_det) = call_and_detached_copy(to_latent, params, points)
+    return latent, losses.flow_nll_per_dim(fitted, log_det)
 
 
 def align(

@@ -1,6 +1,9 @@
 """Figures of the scores: conditions, differences, confusions, learning curves, missing rates."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -16,6 +19,12 @@ MOST_ROWS = 8  # that are told apart by colour and marker
 def chosen_rows(material: Material) -> list[str]:
     """At most `MOST_ROWS` rows with outputs for a figure with a colour each: the main row and the first others."""
     return sorted(material.runs, key=lambda name: name != material.main)[:MOST_ROWS]
+
+
+def hide_rest(axes: np.ndarray, used: int) -> None:
+    """Hides the panels after the first `used` ones."""
+    for axis in axes.flat[used:]:
+        axis.set_axis_off()
 
 
 def conditions_figure(material: Material, metric: str = "uar") -> Figure:
@@ -48,8 +57,7 @@ def conditions_figure(material: Material, metric: str = "uar") -> Figure:
             axis.set_ylim(len(trained) - 0.4, -0.6)
             axis.set_yticks(range(len(trained)), [material.label(row) for row in trained])
             axis.tick_params(axis="y", length=0)
-        for axis in axes.flat[len(names) :]:
-            axis.set_axis_off()
+        hide_rest(axes, len(names))
         figure.supxlabel(f"{metric.upper()}, per cent", fontsize=10, color=INK)
         svg = to_svg(figure, f"conditions-{metric}")
     lines = "; dashed line: Bayes ceiling; dotted line: late fusion of exact posteriors" if exact else ""
@@ -124,26 +132,14 @@ def confusion_figure(material: Material) -> Figure | None:
     numbers = []
     with canvas(9.6, 2.5 * rows, rows, columns) as (figure, axes):
         for place, name in enumerate(names):
-            axis, share = axes.flat[place], 100 * counts[place] / np.maximum(counts[place].sum(1, keepdims=True), 1)
-            axis.grid(False)
-            for true in range(len(classes)):
-                for predicted in range(len(classes)):
-                    value = share[true, predicted]
-                    axis.add_patch(_square(predicted, true, SERIES[0], value / 100))
-                    if len(classes) <= 6:
-                        axis.text(predicted, true, f"{value:.0f}", ha="center", va="center", fontsize=8, color=INK)
-                numbers.append(
-                    [name, classes[true], *(f"{x:.1f}" for x in share[true]), int(counts[place][true].sum())]
-                )
-            axis.set_xlim(-0.5, len(classes) - 0.5)
-            axis.set_ylim(len(classes) - 0.5, -0.5)
-            axis.set_aspect("equal")
-            short = [text[:7] for text in classes]
-            axis.set_xticks(range(len(classes)), short, rotation=45, ha="right", fontsize=8)
-            axis.set_yticks(range(len(classes)), short if place % columns == 0 else [""] * len(classes), fontsize=8)
-            axis.set_title(name)
-        for axis in axes.flat[len(names) :]:
-            axis.set_axis_off()
+            share = 100 * counts[place] / np.maximum(counts[place].sum(1, keepdims=True), 1)
+            _draw_matrix(axes.flat[place], share, classes, with_names=place % columns == 0)
+            axes.flat[place].set_title(name)
+            numbers += [
+                [name, classes[true], *(f"{x:.1f}" for x in share[true]), int(counts[place][true].sum())]
+                for true in range(len(classes))
+            ]
+        hide_rest(axes, len(names))
         figure.supxlabel("predicted", fontsize=10, color=INK)
         figure.supylabel("true", fontsize=10, color=INK)
         svg = to_svg(figure, "confusions")
@@ -159,6 +155,23 @@ def confusion_figure(material: Material) -> Figure | None:
         ["condition", "true class", *classes, "decisions"],
         numbers,
     )
+
+
+def _draw_matrix(axis: Axes, share: np.ndarray, classes: Sequence[str], *, with_names: bool) -> None:
+    """A confusion matrix in per cent."""
+    axis.grid(False)
+    for true in range(len(classes)):
+        for predicted in range(len(classes)):
+            value = share[true, predicted]
+            axis.add_patch(_square(predicted, true, SERIES[0], value / 100))
+            if len(classes) <= 6:
+                axis.text(predicted, true, f"{value:.0f}", ha="center", va="center", fontsize=8, color=INK)
+    axis.set_xlim(-0.5, len(classes) - 0.5)
+    axis.set_ylim(len(classes) - 0.5, -0.5)
+    axis.set_aspect("equal")
+    short = [text[:7] for text in classes]
+    axis.set_xticks(range(len(classes)), short, rotation=45, ha="right", fontsize=8)
+    axis.set_yticks(range(len(classes)), short if with_names else [""] * len(classes), fontsize=8)
 
 
 def learning_figure(material: Material) -> Figure | None:
@@ -179,20 +192,11 @@ def learning_figure(material: Material) -> Figure | None:
         for place, name in enumerate(names):
             axis = axes.flat[place]
             for record in records:
-                curve, ends = _curve(record, name)
-                axis.plot(np.arange(1, len(curve) + 1), curve, color=SERIES[0], linewidth=0.8, alpha=0.45)
-                if len(ends) > 1:
-                    axis.axvline(ends[-2] + 0.5, color=GRID, linewidth=0.8)
-                at = (ends[-2] if len(ends) > 1 else 0) + record["best_epoch"]
-                if 0 <= at < len(curve):
-                    axis.plot(at + 1, curve[at], MARKERS[0], color=SERIES[1], markersize=3)
-                    numbers.append([name, record["fold"], record["seed"], at + 1, _number(curve[0]), _number(curve[at]),
-                                    _number(curve[-1])])  # fmt: skip
+                numbers += _draw_curve(axis, record, name)
             axis.set_title(name.replace("_", " "), fontsize=9)
             axis.tick_params(labelsize=8)
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        for axis in axes.flat[len(names) :]:
-            axis.set_axis_off()
+        hide_rest(axes, len(names))
         figure.supxlabel("epoch", fontsize=10, color=INK)
         svg = to_svg(figure, "learning")
     return Figure(
@@ -209,6 +213,19 @@ def learning_figure(material: Material) -> Figure | None:
         ["quantity", "fold", "seed", "chosen epoch", "first", "at the chosen epoch", "last"],
         numbers,
     )
+
+
+def _draw_curve(axis: Axes, record: dict, name: str) -> list[list]:
+    """A quantity of one run with the chosen epoch, and its row of the numbers."""
+    curve, ends = _curve(record, name)
+    axis.plot(np.arange(1, len(curve) + 1), curve, color=SERIES[0], linewidth=0.8, alpha=0.45)
+    if len(ends) > 1:
+        axis.axvline(ends[-2] + 0.5, color=GRID, linewidth=0.8)
+    at = (ends[-2] if len(ends) > 1 else 0) + record["best_epoch"]
+    if not 0 <= at < len(curve):
+        return []
+    axis.plot(at + 1, curve[at], MARKERS[0], color=SERIES[1], markersize=3)
+    return [[name, record["fold"], record["seed"], at + 1, *map(_number, (curve[0], curve[at], curve[-1]))]]
 
 
 def rates_figure(material: Material) -> Figure | None:

@@ -1,6 +1,9 @@
 """Figures of how far a model can be trusted: calibration, coverage, spread of the Gaussians, reconstructions, maps."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.axes import Axes
 from sklearn.manifold import TSNE
 
 from cmarr_jax.data.availability import availability_patterns
@@ -44,30 +47,8 @@ def reliability_figure(material: Material) -> Figure | None:
     numbers = []
     with canvas(9.6, 2.8, 1, len(names), sharey=True) as (figure, axes):
         for axis, row in zip(axes[0], names, strict=True):
-            before, after, hits, temperatures = decisions_of(material, row)
-            axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1)
-            texts = []
-            for number, (name, confidence) in enumerate((("before", before), ("after", after))):
-                bins = reliability(confidence, hits)
-                axis.plot(
-                    bins.confidence,
-                    bins.accuracy,
-                    color=SERIES[1 - number],
-                    marker=MARKERS[number],
-                    markersize=4,
-                    linewidth=1.4,
-                    label=f"{name} scaling",
-                )
-                texts.append(f"{name} {100 * bins.error:.1f}")
-                numbers += [
-                    [material.label(row), name, f"{low:.3f}", f"{share:.3f}", int(count)]
-                    for low, share, count in zip(bins.confidence, bins.accuracy, bins.counts, strict=True)
-                    if count
-                ]
-                numbers.append([material.label(row), f"{name}: error, per cent", f"{100 * bins.error:.2f}",
-                                f"temperature {np.mean(temperatures) if number else 1:.2f}", len(hits)])  # fmt: skip
+            numbers += _draw_reliability(axis, material, row)
             axis.set_title(_short(material.label(row)), fontsize=9)
-            axis.text(0.03, 0.97, "error\n" + "\n".join(texts), va="top", fontsize=8, color=INK)
             axis.set_xlabel("confidence")
             axis.set_xlim(0, 1)
             axis.set_ylim(0, 1)
@@ -88,6 +69,26 @@ def reliability_figure(material: Material) -> Figure | None:
         ["method", "scaling", "mean confidence", "share right", "decisions"],
         numbers,
     )
+
+
+def _draw_reliability(axis: Axes, material: Material, row: str) -> list[list]:
+    """Both curves of a row, and their numbers."""
+    before, after, hits, temperatures = decisions_of(material, row)
+    axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1)
+    texts, numbers = [], []
+    for number, (name, confidence) in enumerate((("before", before), ("after", after))):
+        bins = reliability(confidence, hits)
+        style: dict[str, Any] = {"color": SERIES[1 - number], "marker": MARKERS[number], "label": f"{name} scaling"}
+        axis.plot(bins.confidence, bins.accuracy, markersize=4, linewidth=1.4, **style)
+        texts.append(f"{name} {100 * bins.error:.1f}")
+        for mean, share, count in zip(bins.confidence, bins.accuracy, bins.counts, strict=True):
+            if count:
+                numbers.append([material.label(row), name, f"{mean:.3f}", f"{share:.3f}", int(count)])
+        temperature = f"temperature {np.mean(temperatures) if number else 1:.2f}"
+        error = [f"{name}: error, per cent", f"{100 * bins.error:.2f}"]
+        numbers.append([material.label(row), *error, temperature, len(hits)])
+    axis.text(0.03, 0.97, "error\n" + "\n".join(texts), va="top", fontsize=8, color=INK)
+    return numbers
 
 
 def coverage_figure(material: Material) -> Figure | None:
@@ -237,10 +238,7 @@ def map_figure(material: Material) -> Figure | None:
     label, numbers = outputs.label[rows][at[:, 0]], []
     with canvas(8.4, 8.0, 2, 2) as (figure, axes):
         for line, (name, key) in enumerate((("before training", "initial_point"), ("after training", "point"))):
-            points = values[key][rows].astype(np.float64)[at[:, 0], at[:, 1]]
-            points = (points - points.mean(0)) / np.maximum(points.std(), 1e-9)
-            perplexity = min(30, (len(points) - 1) / 3)
-            flat = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
+            points, flat = _flattened(values[key][rows].astype(np.float64)[at[:, 0], at[:, 1]])
             for axis, groups, names in ((axes[line, 0], label, classes), (axes[line, 1], at[:, 1], modalities)):
                 for number, group in enumerate(names):
                     where = groups == number
@@ -270,6 +268,13 @@ def map_figure(material: Material) -> Figure | None:
         ["embeddings", "groups", "nearest neighbour of the same group"],
         numbers,
     )
+
+
+def _flattened(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points on a common scale, and their t-SNE in two dimensions."""
+    points = (points - points.mean(0)) / np.maximum(points.std(), 1e-9)
+    perplexity = min(30, (len(points) - 1) / 3)
+    return points, TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
 
 
 def _purity(points: np.ndarray, groups: np.ndarray) -> float:
