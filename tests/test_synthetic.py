@@ -140,7 +140,7 @@ def test_warp_round_trip(parameters, name):
 def test_log_likelihood_equals_the_density_of_all_frames(parameters):
     corpus = generative.sample(parameters, scale=0.001, frame_scale=0.1, seed=5)
     found = posterior.log_likelihood(corpus, parameters)
-    for row in range(0, len(corpus), 9):
+    for row in range(0, len(corpus), 9 if parameters.mean.shape[1] == 1 else 40):
         for column, pattern in enumerate(PATTERNS):
             expected = _brute_force(corpus, parameters, row, pattern)
             np.testing.assert_allclose(np.diff(found[row, column]), np.diff(expected), rtol=1e-6, atol=1e-7)

@@ -12,9 +12,9 @@ from data_prep.synthetic.load import load
 
 @pytest.fixture(scope="module")
 def hard():
-    """Five draws of all ten speakers of the hard set, with few features, which change no ceiling."""
+    """Two draws of all ten speakers of the hard set, with few features, which change no ceiling."""
     parameters = make_hard_parameters({"audio": 36, "video": 66, "text": 126})
-    corpus = generative.sample(parameters, seed=1, repeats=5, frame_scale=0.4)
+    corpus = generative.sample(parameters, seed=1, repeats=2, frame_scale=0.4)
     return corpus, posterior.log_likelihood(corpus, parameters)
 
 

@@ -15,7 +15,10 @@ MODULES = sorted(
     for path in (ROOT / "cmarr_jax").rglob("*.py")
 )
 # Of what the extra `experiments` installs, by import name. Not `rich`, which flax imports itself.
-EXTRA = ["orbax", "tensorflow_datasets", "grain", "importlib_resources", "tyro", "scipy", "psutil"]
+EXTRA = [
+    "orbax", "tensorflow_datasets", "grain", "importlib_resources", "tyro", "scipy", "psutil", "sklearn", "optuna",
+    "matplotlib",
+]  # fmt: skip
 BASE = ("types", "config", "metrics", "losses", "nn", "methods")  # what a base install has to import
 IMPORT = """
 import importlib, pathlib, sys
@@ -80,5 +83,9 @@ def test_base_dependencies_suffice_for_losses_networks_and_methods(installed):
 def test_the_extra_holds_what_is_blocked_above():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = {line.split(">=")[0] for line in project["optional-dependencies"]["experiments"]}
-    import_names = {"orbax-checkpoint": "orbax", "tensorflow-datasets": "tensorflow_datasets"}
+    import_names = {
+        "orbax-checkpoint": "orbax",
+        "tensorflow-datasets": "tensorflow_datasets",
+        "scikit-learn": "sklearn",
+    }
     assert {import_names.get(name, name) for name in extra} == {*EXTRA, "rich", "filelock"}
