@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import scipy.special
-from sklearn.metrics import brier_score_loss, log_loss
+from sklearn.metrics import log_loss
 from test_comparison import make_outputs
 
 from cmarr_jax.data.availability import availability_patterns
-from cmarr_jax.metrics import uar, war
+from cmarr_jax.metrics import uar
 from experiments.report.confidence import (
     NUM_BINS,
     Decisions,
@@ -73,7 +73,7 @@ def test_rate_zero_is_complete_data_and_scores_fall():
 
 
 def test_expected_counts_are_the_mean_of_drawn_ones():
-    outputs, rate, rng = outputs_of(num=40), 0.5, np.random.default_rng(0)
+    outputs, rate, rng = outputs_of(num=40, absent=-1.0), 0.5, np.random.default_rng(0)
     patterns = availability_patterns(3)
     drawn = np.zeros((4, 4))
     for _ in range(4000):
@@ -84,13 +84,9 @@ def test_expected_counts_are_the_mean_of_drawn_ones():
             seen[again] = (rng.random((again.sum(), 3)) > rate) & outputs.present[again]
             again = ~seen.any(1)
         condition = (seen[:, None] == patterns[None]).all(-1).argmax(1)
-        # The logits of an utterance that lacks a modality by nature are those of the condition without it here.
         np.add.at(drawn, (outputs.label, outputs.logits[condition, np.arange(40)].argmax(-1)), 1 / 4000)
-    whole = outputs._replace(present=np.ones_like(outputs.present))
-    if outputs.present.all():
-        np.testing.assert_allclose(expected_counts(whole, rate), drawn, atol=0.3)
-    assert expected_counts(outputs, rate).sum() == pytest.approx(40)
-    assert abs(war(expected_counts(outputs, rate)) - war(drawn)) < 0.08
+    assert outputs.present.all()
+    np.testing.assert_allclose(expected_counts(outputs, rate), drawn, atol=0.1)
 
 
 def test_the_temperature_is_the_likeliest():
@@ -115,7 +111,6 @@ def test_calibration_error_by_hand():
     p = rng.random(20000) / 2 + 0.5
     calibrated = reliability(p, rng.random(20000) < p)
     assert calibrated.error < 0.02
-    assert brier_score_loss(rng.random(20000) < p, p) < 0.25
 
 
 def test_risk_by_coverage_by_hand():

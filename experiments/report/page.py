@@ -25,7 +25,7 @@ from experiments.report.figures_trust import (
     spread_figure,
 )
 from experiments.report.material import Material
-from experiments.report.published import CONDITIONS, published_rows
+from experiments.report.published import published_rows
 from experiments.report.scores import (
     AVERAGE,
     CEILINGS,
@@ -235,6 +235,3 @@ def _inline(text: str) -> str:
         parts = text.split(mark)
         text = "".join(part if place % 2 == 0 else f"<{tag}>{part}</{tag}>" for place, part in enumerate(parts))
     return text
-
-
-assert CONDITIONS[-2] == AVERAGE
