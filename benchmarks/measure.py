@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmarr_jax.training.parallel import num_cores
 from experiments.provenance import commit, device_text
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -102,11 +103,6 @@ def use_all_cores() -> None:
         import torch
 
         torch.set_num_threads(num_cores())
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine_text() -> str:

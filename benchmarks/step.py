@@ -10,7 +10,6 @@ Markdown for RESULTS.md. Without PyTorch (`pip install -e '.[bench]'`) the twin'
 import dataclasses
 import itertools
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,6 +33,7 @@ from benchmarks.workload import (
 from cmarr_jax.config import RunConfig
 from cmarr_jax.data.device import DeviceCorpus, to_device
 from cmarr_jax.methods import hyperparameters_of
+from cmarr_jax.training.parallel import num_cores
 from cmarr_jax.types import Batch
 
 SPLIT, MODELS = "ours, the batch split over a device a core", "ours, a model on each of these, per model"
@@ -65,7 +65,7 @@ class Options:
 def main(options: Options) -> None:
     """Runs the parts and prints each as it is done."""
     measure.use_all_cores()
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    jax.config.update("jax_num_cpu_devices", num_cores())
     print(f"{measure.machine_text()}\n", flush=True)
     print_matmul_rates(options)
     config, batch = mmin_sized_config(), fixed_batch(options.batch_size)

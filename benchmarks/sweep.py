@@ -25,6 +25,7 @@ from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
 from cmarr_jax.data.folds import make_folds, stack_folds
 from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.training.parallel import num_cores
 from cmarr_jax.training.run import Run, RunResult, make_run
 from cmarr_jax.training.sweep import Runs, make_sweep, stack_runs
 from cmarr_jax.training.sweep_memory import CompiledSweep, compile_sweep
@@ -59,11 +60,9 @@ class Options:
 def main(options: Options) -> None:
     """Compiles, times and compares the paths and prints the table."""
     jax.config.update("jax_enable_compilation_cache", False)  # compile times are measured
-    jax.config.update("jax_num_cpu_devices", measure.num_cores())  # before the first use of a device
     print(f"{measure.machine_text()}\n", flush=True)
     data, runs, run = make_work(options)
-    at_once = options.at_once or (1 if jax.default_backend() == "cpu" else options.models)
-    paths = make_paths(run, at_once)
+    paths = make_paths(run, options.at_once, options.models)
     first, results = {}, {}
     for name, path in paths.items():
         start = time.perf_counter()
@@ -111,8 +110,10 @@ def make_work(options: Options) -> tuple[DeviceCorpus, Runs, Run]:
     return data, runs, make_run(make_method(config), train, plan)
 
 
-def make_paths(run: Run, at_once: int) -> dict[str, Callable[[DeviceCorpus, Runs], RunResult]]:
+def make_paths(run: Run, at_once: int, num_models: int) -> dict[str, Callable[[DeviceCorpus, Runs], RunResult]]:
     """Functions that train all runs, by name; results have a leading axis."""
+    on_cpu, devices = jax.default_backend() == "cpu", jax.local_devices()
+    vmapped = at_once or (1 if on_cpu else num_models)
     one = jax.jit(run.whole)
 
     def loop(data: DeviceCorpus, runs: Runs) -> RunResult:
@@ -124,15 +125,17 @@ def make_paths(run: Run, at_once: int) -> dict[str, Callable[[DeviceCorpus, Runs
 
     def split_over_devices(data: DeviceCorpus, runs: Runs) -> RunResult:
         if not compiled:
-            compiled.append(compile_sweep(run, data, runs, per_device=at_once, log=to_stderr))
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *[part for _, part in compiled[0].run(data, runs)])
+            compiled.append(compile_sweep(run, data, runs, per_device=at_once or None, log=to_stderr))
+        numbers, parts = zip(*compiled[0].run(data, runs), strict=True)
+        order = np.argsort(np.concatenate(numbers))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *parts)
 
-    devices = jax.local_devices()
-    together = f"one program, one device, {at_once} at once"
-    split = f"one program, {len(devices)} {'device' if len(devices) == 1 else 'devices'}, {at_once} on each at a time"
+    together = f"one program, one device, {vmapped} at once"
+    places = f"{num_cores()} threads" if on_cpu and not at_once else f"{len(devices)} x {devices[0].platform}"
+    split = f"one program, {places}, {vmapped} on each at a time"
     return {
         LOOP: loop,
-        together: jax.jit(make_sweep(run.whole, at_once=at_once)),
+        together: jax.jit(make_sweep(run.whole, at_once=vmapped)),
         split: split_over_devices,
     }
 

@@ -14,6 +14,7 @@ import jax
 import psutil
 import tyro
 
+from cmarr_jax.training.parallel import num_cores
 from cmarr_jax.training.processes import abort_all_on_failure, start
 
 EVENTS = "/jax/compilation_cache/"
@@ -47,16 +48,24 @@ class StartOptions:
 
 
 def set_up_jax(options: StartOptions, *, one_cpu_device_per_core: bool) -> None:
-    """Settings of JAX, before its first use. Raises ValueError if other processes or a folder cannot be reached."""
-    if one_cpu_device_per_core and "JAX_NUM_CPU_DEVICES" not in os.environ:
-        mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        jax.config.update("jax_num_cpu_devices", mine or 1)
+    """Settings of JAX, before its first use.
+
+    Args:
+      options: Of the command.
+      one_cpu_device_per_core: With several processes on CPUs; one process has threads instead.
+
+    Raises:
+      ValueError: if other processes or a folder cannot be reached.
+    """
+    where = (options.coordinator_address, options.num_processes, options.process_id)
+    joins = options.distributed or any(part is not None for part in where)
+    if joins and one_cpu_device_per_core and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", num_cores())
     if options.compilation_cache:
         keep_compiled_programs(options.cache_folder)
     else:
         jax.config.update("jax_enable_compilation_cache", False)
-    where = (options.coordinator_address, options.num_processes, options.process_id)
-    if options.distributed or any(part is not None for part in where):
+    if joins:
         start(*where)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import jax
 
+from cmarr_jax.training.parallel import num_cores
+
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -37,6 +39,8 @@ def versions() -> dict[str, str]:
 
 
 def device_text() -> str:
-    """Kind and number of devices, for example `2 x cpu`, and of processes if there are several."""
+    """Kind and number of devices, or of a CPU's cores: `2 x cpu`; and of processes if there are several."""
+    threaded = jax.device_count() == 1 and jax.default_backend() == "cpu"
+    count = num_cores() if threaded else jax.device_count()
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return f"{jax.device_count()} x {jax.local_devices()[0].device_kind}{processes}"
+    return f"{count} x {jax.local_devices()[0].device_kind}{processes}"

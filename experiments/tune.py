@@ -249,7 +249,7 @@ def run_command() -> None:
     arguments = tyro.cli(Arguments, prog="python -m experiments.tune")
     try:
         with user_errors_as_messages(ArchiveError, FoldError, OSError, ImportError, ValueError):
-            set_up_jax(arguments.start, one_cpu_device_per_core=True)
+            set_up_jax(arguments.start, one_cpu_device_per_core=False)
             main(arguments)
     except KeyboardInterrupt:
         sys.exit(130)

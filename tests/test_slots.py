@@ -1,5 +1,7 @@
 """Slots: runs of different lengths keep the devices busy, and go on from what was kept of them."""
 
+import threading
+
 import chex
 import jax
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from test_sweep_memory import DATA, expected, toy_run, toy_runs
 from tiny import in_order
 
-from cmarr_jax.training import slots
+from cmarr_jax.training import slots, sweep_memory
 from cmarr_jax.training.checkpoint import load_state, save_state
 from cmarr_jax.training.slots import Kept
 from cmarr_jax.training.sweep import stack_runs
@@ -44,6 +46,51 @@ def test_the_length_of_a_stretch_changes_no_bit(two_slots, monkeypatch):
         monkeypatch.setattr(slots, "STRETCH", seconds)
         results.append(in_order(plan.run(DATA, runs)))
     chex.assert_trees_all_equal(*results)
+
+
+@pytest.fixture
+def three_threads(monkeypatch):
+    monkeypatch.setattr(sweep_memory, "num_cores", lambda: 3)
+    runs = toy_runs(9)
+    plan = compile_sweep(toy_run(LENGTHS), DATA, runs, devices=jax.local_devices()[:1], memory=GIB)
+    assert plan.layout.threads == plan.layout.num_slots == 3
+    return plan, runs
+
+
+def test_threads_share_the_runs(three_threads, monkeypatch):
+    one_epoch_at_a_time(monkeypatch)
+    plan, runs = three_threads
+    before, seen = threading.active_count(), set()
+    chunks = []
+    for chunk in plan.run(DATA, runs, Kept(lambda *_: None, lambda *_: seen.add(threading.get_ident()), every=0.0)):
+        chunks.append(chunk)
+    assert sorted(numbers for numbers, _ in chunks) == [[number] for number in range(9)]
+    assert len(seen) > 1
+    assert threading.active_count() == before
+    chex.assert_trees_all_close(in_order(chunks), expected(runs, LENGTHS), rtol=1e-6)
+
+
+def test_a_fault_in_one_thread_ends_the_others(three_threads, monkeypatch):
+    one_epoch_at_a_time(monkeypatch)
+    plan, runs = three_threads
+    before = threading.active_count()
+
+    def save(number, state):
+        if number == 5:
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        list(plan.run(DATA, runs, Kept(lambda *_: None, save, every=0.0)))
+    assert threading.active_count() == before
+
+
+def test_a_caller_that_stops_ends_the_threads(three_threads):
+    plan, runs = three_threads
+    before = threading.active_count()
+    found = plan.run(DATA, runs)
+    next(found)
+    found.close()
+    assert threading.active_count() == before
 
 
 def test_a_stopped_sweep_goes_on_from_what_was_kept(two_slots, monkeypatch, tmp_path):

@@ -12,6 +12,7 @@ from tiny import assert_same_runs, in_order, loop
 
 from cmarr_jax.config import Hyperparameters
 from cmarr_jax.data.folds import Fold
+from cmarr_jax.training import sweep_memory
 from cmarr_jax.training.parallel import share_read_only
 from cmarr_jax.training.run import Run
 from cmarr_jax.training.schedule import CONVERGED, RUNNING
@@ -168,6 +169,20 @@ def test_too_little_memory_for_all_cores_uses_fewer():
     sizes, result = run_all(plan, runs)
     assert sizes == [3, 3, 2]
     chex.assert_trees_all_close(result, expected(runs), rtol=1e-6)
+    assert said[0].endswith("8 models are trained, 3 at a time.")
+
+
+def test_too_little_memory_for_all_threads_uses_fewer(monkeypatch):
+    monkeypatch.setattr(sweep_memory, "num_cores", lambda: 6)
+    toy, runs, said, one = Toy(), toy_runs(8), [], jax.local_devices()[:1]
+    run = Run(toy.init, toy.epochs, toy.finish)
+    whole = compile_sweep(run, DATA, runs, devices=one, memory=GIB)
+    assert whole.layout.num_slots == 6
+    traces = toy.traces
+    plan = compile_sweep(run, DATA, runs, devices=one, memory=3.5 * whole.num_bytes, log=said.append)
+    assert toy.traces == 2 * traces  # one program, whatever the number of threads
+    assert plan.layout.num_slots == 3
+    chex.assert_trees_all_close(run_all(plan, runs)[1], expected(runs), rtol=1e-6)
     assert said[0].endswith("8 models are trained, 3 at a time.")
 
 

@@ -4,6 +4,7 @@ Two forms. Data parallel: one model, the batch split over the devices of all pro
 from all of them. Sweep parallel: the runs of a sweep split over processes and their devices; nothing is exchanged.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,7 +107,7 @@ def share_read_only(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 
 def map_runs(function, num_arguments: int, at_once: int, devices, *, donate: tuple[int, ...] = ()):
-    """`function(data, *arguments of one run)`, pmapped over arguments `[devices, runs of a device, ...]`.
+    """`function(data, *arguments of one run)`, mapped over arguments `[devices, runs of a device, ...]`.
 
     Args:
       function: Of the corpus, which all runs share, and of one run.
@@ -117,6 +118,24 @@ def map_runs(function, num_arguments: int, at_once: int, devices, *, donate: tup
     """
 
     def on_device(data, *arguments):
-        return jax.lax.map(lambda one: function(data, *one), arguments, batch_size=at_once if at_once > 1 else None)
+        if len(jax.tree.leaves(arguments)[0]) > 1:
+            return jax.lax.map(lambda one: function(data, *one), arguments, batch_size=at_once if at_once > 1 else None)
+        return _add_axis(function(data, *_drop_axis(arguments)))  # a loop of one turn takes longer to compile
 
+    if len(devices) == 1:  # without the device axis, which takes longer to compile
+        one = lambda data, *arguments: _add_axis(on_device(data, *_drop_axis(arguments)))
+        return jax.jit(one, donate_argnums=donate)
     return jax.pmap(on_device, in_axes=(None,) + (0,) * num_arguments, devices=devices, donate_argnums=donate)
+
+
+def num_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _add_axis(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[None], tree)
+
+
+def _drop_axis(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], tree)

@@ -7,7 +7,7 @@ validation rows choose the epoch and end the stages, nothing else.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ from cmarr_jax.training.schedule import (
     step_hyper,
 )
 from cmarr_jax.training.step import ModelState, first_state, make_train_step
-from cmarr_jax.types import Array
+from cmarr_jax.types import Array, Batch
 
 
 class RunResult(NamedTuple):
@@ -91,7 +91,7 @@ TrainRun = Callable[[DeviceCorpus, Fold, Array, Hyperparameters], RunResult]
 
 
 def make_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None) -> Run:
-    """The three functions of a run, to be jitted by the caller.
+    """The three functions of a run, jitted.
 
     Args:
       method: From `make_method`.
@@ -100,47 +100,51 @@ def make_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None)
         longest utterance. A fold with longer utterances than planned ends at once with the status MISMATCH. Without a
         plan every sequence is padded, and batches are drawn from all rows.
     """
-    bound = lambda function: partial(function, method, config, plan)
-    return Run(bound(_init), bound(_epochs), bound(_finish))
+    parts = _Parts(
+        method,
+        config,
+        plan,
+        jax.jit(make_train_step(method, config)),
+        jax.jit(partial(_validate, method, config, plan)),
+    )
+    return Run(*(jax.jit(partial(function, parts)) for function in (_init, _epochs, _finish)))
 
 
-def _init(
-    method: Method,
-    config: TrainConfig,
-    plan: BatchPlan | None,
-    data: DeviceCorpus,
-    fold: Fold,
-    key: Array,
-    hyper: Hyperparameters,
-) -> RunState:
+class _Parts(NamedTuple):
+    """What the three functions of a run share. Step and validation are jitted, so that they are traced once."""
+
+    method: Method
+    config: TrainConfig
+    plan: BatchPlan | None
+    step: Any
+    validate: Any
+
+
+def _init(parts: _Parts, data: DeviceCorpus, fold: Fold, key: Array, hyper: Hyperparameters) -> RunState:
+    method, config, plan, step, validate = parts
     plans = plan or plain_plan(fold, config)
     init_key, epochs_key = jax.random.split(key)
     normalizer = fit_normalizer(data, fold.train, fold.train_where)
-    batch = normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2]))
-    params = method.init(init_key, batch)
-    model = first_state(method, config, params)
-    losses = jax.eval_shape(make_train_step(method, config), model, batch, key, jnp.array(True), hyper)[1]
-    evaluation, diagnostics = jax.eval_shape(lambda: _validate(method, plans, data, fold, params, normalizer))
+    params = method.init(init_key, normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2])))
+    hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper)
+    # What a step and a validation give: their shapes only, nothing of this is computed.
+    (rows, where), _ = arrange(data.length, fold.train, fold.train_where, plans.train)
+    batch = _batch(data, normalizer, (rows[0], where[0]), plans.train)
+    losses = jax.eval_shape(step, first_state(method, config, params), batch, key, jnp.array(True), hyper)[1]
+    evaluation, diagnostics = jax.eval_shape(validate, data, fold, params, normalizer)
     state = first_run_state(method, config, params, normalizer, epochs_key, hyper, evaluation, losses | diagnostics)
     fits = fold_matches_plan(data.length, fold, plans)
     return state._replace(status=jnp.where(fits, RUNNING, MISMATCH).astype(jnp.int32))
 
 
-def _epochs(
-    method: Method,
-    config: TrainConfig,
-    plan: BatchPlan | None,
-    data: DeviceCorpus,
-    fold: Fold,
-    state: RunState,
-    until: Array,
-) -> RunState:
+def _epochs(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState, until: Array) -> RunState:
+    method, config, plan, _, validate = parts
     plans = plan or plain_plan(fold, config)
     batches, _ = arrange(data.length, fold.train, fold.train_where, plans.train)
 
     def epoch(state: RunState) -> RunState:
-        model, losses = _steps(method, config, plans.train, data, batches, state)
-        evaluation, diagnostics = _validate(method, plans, data, fold, model.chosen, state.normalizer)
+        model, losses = _steps(parts, plans.train, data, batches, state)
+        evaluation, diagnostics = validate(data, fold, model.chosen, state.normalizer)
         return end_epoch(method, config, state._replace(model=model), losses | diagnostics, evaluation)
 
     goes_on = lambda state: (state.status == RUNNING) & (state.done < until)
@@ -148,15 +152,10 @@ def _epochs(
 
 
 def _steps(
-    method: Method,
-    config: TrainConfig,
-    plan: PartPlan,
-    data: DeviceCorpus,
-    batches: tuple[Array, Array],
-    state: RunState,
+    parts: _Parts, plan: PartPlan, data: DeviceCorpus, batches: tuple[Array, Array], state: RunState
 ) -> tuple[ModelState, dict[str, Array]]:
     """The steps of one epoch, and its mean losses."""
-    train_step, now = make_train_step(method, config), epoch_inputs(method, state)
+    config, now = parts.config, epoch_inputs(parts.method, state)
     num_batches = len(batches[0])
     num_steps = num_batches * config.passes(num_batches)
     shuffle_key, steps_key = epoch_keys(state)
@@ -167,29 +166,39 @@ def _steps(
 
     def step(model: ModelState, inputs: tuple[Array, tuple[Array, Array]]):
         index, rows = inputs
-        batch = normalize(state.normalizer, take(data, *rows, plan))
+        batch = _batch(data, state.normalizer, rows, plan)
         hyper = step_hyper(now, state.epoch + index / num_steps)
-        return train_step(model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper)
+        return parts.step(model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper)
 
     model, losses = jax.lax.scan(step, state.model, (jnp.arange(num_steps), drawn))
     return model, jax.tree.map(jnp.mean, losses)
 
 
+def _batch(data: DeviceCorpus, normalizer: Normalizer, rows: tuple[Array, Array], plan: PartPlan) -> Batch:
+    return normalize(normalizer, take(data, *rows, plan))
+
+
 def _validate(
-    method: Method, plans: BatchPlan, data: DeviceCorpus, fold: Fold, params: Params, normalizer: Normalizer
+    method: Method,
+    config: TrainConfig,
+    plan: BatchPlan | None,
+    data: DeviceCorpus,
+    fold: Fold,
+    params: Params,
+    normalizer: Normalizer,
 ) -> tuple[Evaluation, dict[str, Array]]:
+    plans = plan or plain_plan(fold, config)
     return evaluate(method, params, normalizer, data, fold.val, fold.val_where, plans.val)
 
 
-def _finish(
-    method: Method, config: TrainConfig, plan: BatchPlan | None, data: DeviceCorpus, fold: Fold, state: RunState
-) -> RunResult:
+def _finish(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState) -> RunResult:
+    method, config, plan, _, validate = parts
     plans = plan or plain_plan(fold, config)
     best = state.best
     if method.calibrate is not None:
         label, present, logits = data.label[fold.val], data.present[fold.val], best.evaluation.logits
         params = method.calibrate(best.params, logits, label, present, fold.val_where)  # type: ignore[arg-type]
-        evaluation, _ = _validate(method, plans, data, fold, params, state.normalizer)
+        evaluation, _ = validate(data, fold, params, state.normalizer)
         best = best._replace(params=params, evaluation=evaluation)
     evaluation, _ = evaluate(method, best.params, state.normalizer, data, fold.test, fold.test_where, plans.test)
     has_result = (state.status != DIVERGED) & (state.status != MISMATCH)

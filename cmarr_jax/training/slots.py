@@ -2,8 +2,12 @@
 
 Runs end after different numbers of epochs. All slots are advanced together by a few epochs, a stretch, and are looked
 at in between: no slot waits longer than a stretch for the others, and a long run can be kept on disk on its way.
+
+On an accelerator all slots are one program. On a CPU each core has a slot, and a thread that calls the program for it.
 """
 
+import queue
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +17,7 @@ import jax
 import numpy as np
 
 from cmarr_jax.data.device import DeviceCorpus
+from cmarr_jax.data.folds import Fold
 from cmarr_jax.training.processes import gather
 from cmarr_jax.training.run import RunResult
 from cmarr_jax.training.schedule import RUNNING, RunState
@@ -51,9 +56,18 @@ class Kept(NamedTuple):
     every: float
 
 
+Ended = tuple[list[int], RunResult]
+"""Which runs have ended, and their results as numpy arrays `[len(numbers), ...]`."""
+
+
 def train_in_slots(
-    programs: Programs, shape: tuple[int, int], data: DeviceCorpus, runs: Runs, kept: Kept | None = None
-) -> Iterator[tuple[list[int], RunResult]]:
+    programs: Programs,
+    shape: tuple[int, int],
+    data: DeviceCorpus,
+    runs: Runs,
+    kept: Kept | None = None,
+    threads: int = 1,
+) -> Iterator[Ended]:
     """Trains all runs; each of several processes does its part of them, and gets the results of all.
 
     Args:
@@ -62,20 +76,64 @@ def train_in_slots(
       data: The corpus, on the devices.
       runs: The arguments of all runs, `[R, ...]`.
       kept: States of earlier calls, with one process only.
+      threads: How many threads have such slots, with one process only.
 
     Yields:
-      Which runs have ended, and their results as numpy arrays `[len(numbers), ...]`. The devices go on meanwhile.
+      What has ended. The devices go on meanwhile.
     """
     waiting = deque(range(jax.process_index(), len(runs.key), jax.process_count()))
+    stopped = threading.Event()
+    parts = [_train(programs, shape, data, runs, waiting, stopped, kept) for _ in range(threads)]
+    yield from parts[0] if threads == 1 else _together(parts, stopped)
+
+
+def _together(parts: list[Iterator[Ended]], stopped: threading.Event) -> Iterator[Ended]:
+    """The items of several iterators as they come, each computed in a thread of its own."""
+    found: queue.SimpleQueue[Ended | BaseException | None] = queue.SimpleQueue()
+
+    def compute(part: Iterator[Ended]) -> None:
+        try:
+            for item in part:
+                found.put(item)
+            found.put(None)
+        except BaseException as error:
+            found.put(error)
+
+    threads = [threading.Thread(target=compute, args=(part,), daemon=True) for part in parts]
+    for thread in threads:
+        thread.start()
+    try:
+        left = len(threads)
+        while left:
+            item = found.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield item
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def _train(
+    programs: Programs,
+    shape: tuple[int, int],
+    data: DeviceCorpus,
+    runs: Runs,
+    waiting: deque[int],
+    stopped: threading.Event,
+    kept: Kept | None,
+) -> Iterator[Ended]:
+    """Trains runs that wait, which other threads take from too, until there are none or it is to stop."""
     slots = np.full(shape[0] * shape[1], -1)  # the run in each slot
     arguments = lambda: jax.tree.map(lambda x: x[np.maximum(slots, 0).reshape(shape)], runs)
-    flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
     states, ended = None, None
     done, stretch, saved = np.zeros(len(slots), int), 1, time.monotonic()
-    while True:
-        fresh = np.zeros(len(slots), bool)
-        for slot in np.flatnonzero(slots < 0)[: len(waiting)]:
-            slots[slot], fresh[slot], done[slot] = waiting.popleft(), True, 0
+    while not stopped.is_set():
+        fresh = _fill(slots, done, waiting)
         if states is None or fresh.any():
             own = arguments()
             new = programs.init(data, own)
@@ -93,12 +151,8 @@ def train_in_slots(
             stretch = max(1, round(STRETCH * most / (time.monotonic() - began)))
         done = now_done
         over = (slots >= 0) & (status != RUNNING)
-        numbers = gather(np.where(over, slots, -1))
-        if (numbers >= 0).any():
-            results = flat(gather(programs.finish(data, own.fold, states)))
-            places = np.flatnonzero(numbers >= 0)
-            ended = numbers[places].tolist(), jax.tree.map(lambda x, places=places: x[places], results)
-            slots[over] = -1
+        ended = _results(programs, data, own.fold, states, np.where(over, slots, -1))
+        slots[over] = -1
         if not gather(np.array([(slots >= 0).any() or bool(waiting)])).any():
             break
         if kept is not None and time.monotonic() - saved >= kept.every:
@@ -107,6 +161,28 @@ def train_in_slots(
             saved = time.monotonic()
     if ended is not None:
         yield ended
+
+
+def _fill(slots: np.ndarray, done: np.ndarray, waiting: deque[int]) -> np.ndarray:
+    """Gives free slots the next runs, and returns which slots these are; `slots` and `done` are changed."""
+    fresh = np.zeros(len(slots), bool)
+    for slot in np.flatnonzero(slots < 0):
+        try:
+            slots[slot] = waiting.popleft()
+        except IndexError:  # another thread may have taken the last one just now
+            break
+        fresh[slot], done[slot] = True, 0
+    return fresh
+
+
+def _results(programs: Programs, data: DeviceCorpus, fold: Fold, states: RunState, own: np.ndarray) -> Ended | None:
+    """The results of the runs that have ended in any process; `own` are this one's by slot, -1 for none."""
+    numbers = gather(own)
+    places = np.flatnonzero(numbers >= 0)
+    if not len(places):
+        return None
+    results = gather(programs.finish(data, fold, states))
+    return numbers[places].tolist(), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[places], results)
 
 
 def _on_host(states: RunState, slots: np.ndarray) -> Iterator[tuple[int, RunState]]:

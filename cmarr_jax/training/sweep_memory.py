@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from cmarr_jax.data.device import DeviceCorpus
-from cmarr_jax.training.parallel import map_runs, share_read_only
+from cmarr_jax.training.parallel import map_runs, num_cores, share_read_only
 from cmarr_jax.training.processes import is_first, smallest
 from cmarr_jax.training.run import Run, RunResult
 from cmarr_jax.training.slots import Kept, Programs, train_in_slots
@@ -20,19 +20,26 @@ GIB = 2**30
 
 
 class Layout(NamedTuple):
-    """The devices of this process that take part, and how many runs each has in one call."""
+    """Where runs are trained.
+
+    Attributes:
+      devices: Of this process, those that take part.
+      per_device: Runs of a device in one call.
+      threads: That make such calls at the same time; more than one on the one device of a CPU only.
+    """
 
     devices: tuple[jax.Device, ...]
     per_device: int
+    threads: int
 
     @property
     def num_slots(self) -> int:
         """Over all processes."""
-        return self.per_device * len(self.devices) * jax.process_count()
+        return self.per_device * len(self.devices) * self.threads * jax.process_count()
 
     def share(self, memory: float) -> float:
-        """What one device has of the memory: the devices of a CPU share it, an accelerator has its own."""
-        return memory / len(self.devices) if _on_cpu(self.devices) else memory
+        """What one call has of the memory on a device: on a CPU all share it, an accelerator has its own."""
+        return memory / (len(self.devices) * self.threads) if _on_cpu(self.devices) else memory
 
 
 class CompiledSweep(NamedTuple):
@@ -50,8 +57,9 @@ class CompiledSweep(NamedTuple):
 
     def run(self, data: DeviceCorpus, runs: Runs, kept: Kept | None = None) -> Iterator[tuple[list[int], RunResult]]:
         """`train_in_slots` with data and runs of the shapes that the sweep was planned with."""
-        shape = len(self.layout.devices), self.layout.per_device
-        return train_in_slots(self.programs, shape, share_read_only(data, self.layout.devices), runs, kept)
+        devices, per_device, threads = self.layout
+        shape = len(devices), per_device
+        return train_in_slots(self.programs, shape, share_read_only(data, devices), runs, kept, threads)
 
 
 def compile_sweep(
@@ -75,7 +83,8 @@ def compile_sweep(
       data: The corpus.
       runs: The arguments of all runs, `[R, ...]`.
       per_device: Slots of a device, vmapped together. By default an accelerator, idle with one small model,
-        has all of its runs together, and a CPU one: more would cost as much each, and end later.
+        has all of its runs together. On a CPU they would cost as much each, and end later: there each device has one,
+        or, if there is one device only, each core.
       memory: Bytes of one accelerator, or of the machine where the devices are CPUs, the same in all processes. By
         default `available_memory`, the least of all processes.
       devices: Of this process; by default all of them.
@@ -86,14 +95,20 @@ def compile_sweep(
     devices = tuple(devices or jax.local_devices())[: _ceil(num_runs, jax.process_count())]
     most = _ceil(num_runs, len(devices) * jax.process_count())
     memory = smallest(available_memory(devices[0])) if memory is None else memory
-    layout = wanted = Layout(devices, min(per_device or (1 if _on_cpu(devices) else most), most))
+    threaded = per_device is None and _on_cpu(devices) and len(devices) == jax.process_count() == 1
+    layout = wanted = Layout(
+        devices,
+        min(per_device or (1 if _on_cpu(devices) else most), most),
+        min(num_cores(), num_runs) if threaded else 1,
+    )
     plan = first = _compile(run, data, runs, layout, compiler_options)
     while plan.num_bytes > layout.share(memory):
         smaller = _smaller(plan, data, num_runs, memory)
         if smaller is None:
             break
+        same_program = smaller._replace(threads=1) == layout._replace(threads=1)
         layout = smaller
-        plan = _compile(run, data, runs, layout, compiler_options)
+        plan = plan._replace(layout=layout) if same_program else _compile(run, data, runs, layout, compiler_options)
     if is_first() and first.num_bytes > wanted.share(memory):
         fits = plan.num_bytes <= layout.share(memory)
         log(
@@ -111,18 +126,17 @@ def available_memory(device: jax.Device) -> float:
 
 
 def _compile(run: Run, data: DeviceCorpus, runs: Runs, layout: Layout, options: dict[str, Any] | None) -> CompiledSweep:
-    devices, per_device = layout
+    devices, per_device, _ = layout
     data = share_read_only(data, devices)
     shape = len(devices), per_device
     own = jax.tree.map(lambda x: x[np.zeros(shape, int)], runs)
     each = lambda function, num, **donated: map_runs(function, num, per_device, devices, **donated)
-    init = each(lambda data, run_: run.init(data, *run_), 1)
-    state = jax.eval_shape(lambda data, run_: run.init(data, *run_), data, jax.tree.map(lambda x: x[0], runs))
-    states = jax.tree.map(lambda x: _zeros(shape + x.shape, x.dtype), state)
+    init = each(lambda data, run_: run.init(data, *run_), 1).lower(data, own)
+    states = jax.tree.map(lambda x: _zeros(x.shape, x.dtype), init.out_info)
     until, fresh = np.zeros(shape, np.int32), np.zeros(shape, bool)
     choose = each(lambda _, fresh, new, old: jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, old), 3)
     lowered = (
-        init.lower(data, own),
+        init,
         each(run.epochs, 3, donate=(2,)).lower(data, own.fold, states, until),
         each(run.finish, 2).lower(data, own.fold, states),
         choose.lower(np.zeros(()), fresh, states, states),
@@ -145,16 +159,19 @@ def _num_bytes(program: Any) -> int:
 
 
 def _smaller(plan: CompiledSweep, data: DeviceCorpus, num_runs: int, memory: float) -> Layout | None:
-    """What should fit: fewer runs a device, evenly over the calls, or fewer devices of a CPU; None: nothing is less."""
-    devices, per_device = plan.layout
+    """What should fit: fewer runs a device, evenly over the calls, or less of a CPU at once; None: nothing is less."""
+    devices, per_device, threads = plan.layout
     if per_device > 1:
         fixed = sum(x.nbytes for x in jax.tree.leaves(data))
         each = (plan.num_bytes - fixed) / per_device
         fitting = min(max(int((plan.layout.share(memory) - fixed) / each), 1), per_device - 1)
         of_device = _ceil(num_runs, len(devices) * jax.process_count())
-        return Layout(devices, _ceil(of_device, _ceil(of_device, fitting)))
+        return Layout(devices, _ceil(of_device, _ceil(of_device, fitting)), threads)
+    fitting = max(int(memory / plan.num_bytes), 1)
+    if threads > 1:
+        return Layout(devices, 1, min(fitting, threads - 1))
     if _on_cpu(devices) and len(devices) > 1:
-        return Layout(devices[: min(max(int(memory / plan.num_bytes), 1), len(devices) - 1)], 1)
+        return Layout(devices[: min(fitting, len(devices) - 1)], 1, 1)
     return None
 
 
