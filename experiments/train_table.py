@@ -1,9 +1,8 @@
 """Trains what a table lacks, every method, fold and seed, and writes each run as it is finished."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,19 +12,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cmarr_jax.config import RunConfig
-from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.device import DeviceCorpus, to_device
 from cmarr_jax.data.folds import Fold, stack_folds
-from cmarr_jax.methods import hyperparameters_of, make_method
+from cmarr_jax.methods import hyperparameters_of
 from cmarr_jax.training.checkpoint import delete_partial, load_state, save_state
-from cmarr_jax.training.processes import gather, smallest
-from cmarr_jax.training.run import RunResult, make_run
+from cmarr_jax.training.processes import gather
+from cmarr_jax.training.run import RunResult
 from cmarr_jax.training.schedule import DIVERGED, MISMATCH, STATUS, RunState
 from cmarr_jax.training.slots import Kept
 from cmarr_jax.training.sweep import Runs, stack_runs
-from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory, compile_sweep
-from experiments.inspection import Inspector, make_inspector
-from experiments.jax_setup import CPU_COMPILE, StartUp
+from experiments.compile_rows import Programs, compile_all
+from experiments.inspection import inspect_run
+from experiments.jax_setup import StartUp
 from experiments.report.scores import stopping_text
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import own_row
@@ -36,6 +34,7 @@ if TYPE_CHECKING:  # it takes scikit-learn along
     from experiments.classical import ClassicalResult
 
 T = TypeVar("T")
+Inspector = Callable[[int, RunResult], dict[str, np.ndarray]]
 
 
 def train_table(folder: Path | None, table: Table, console: Console, start_up: StartUp) -> None:
@@ -76,12 +75,12 @@ def train_table(folder: Path | None, table: Table, console: Console, start_up: S
             compiling = compile_all(compiler, data, stacked, table, runs, log)
             for name in runs:
                 progress.update(task, description=name)
-                sweep = compiling[name].result()
+                programs = compiling[name].result()
                 if start_up.parts.get("compiling") is None:
                     start_up.lap("compiling")
                     log(start_up.text())
                 done = 0
-                for count in train_row(folder, table, name, sweep, data, runs[name], runner, log):
+                for count in train_row(folder, table, name, programs, data, runs[name], runner, log):
                     progress.advance(task, count)
                     done += count
                 progress.advance(task, missing[name] - done)  # another command has trained them meanwhile
@@ -125,7 +124,7 @@ def train_row(
     folder: Path | None,
     table: Table,
     name: str,
-    sweep: CompiledSweep,
+    programs: Programs,
     data: DeviceCorpus,
     runs: Runs,
     runner: Executor,
@@ -142,15 +141,30 @@ def train_row(
         rows: list[Row] = []
         if len(numbers):
             chosen = jax.tree.map(lambda x: x[numbers], runs)
-            inspect = make_inspector(table, name, data) if folder is not None else None
+            inspector = make_inspector(table, programs, data, runs) if folder is not None else None
             kept = None if folder is None or jax.process_count() > 1 else kept_states(folder, table, name, numbers, log)
-            for places, result in _in_thread(runner, sweep.run(data, chosen, kept)):
+            for places, result in _in_thread(runner, programs.sweep.run(data, chosen, kept)):
                 for row, place in enumerate(places):
                     one = jax.tree.map(lambda x, row=row: x[row], result)
-                    rows += write_run(folder, table, name, int(numbers[place]), one, inspect)
+                    rows += write_run(folder, table, name, int(numbers[place]), one, inspector)
                 yield len(places)
         if rows:
             log(f"{name}: {_row_text(rows)}")
+
+
+def make_inspector(table: Table, programs: Programs, data: DeviceCorpus, runs: Runs) -> Inspector | None:
+    """`(number of the run, result) -> arrays` of a row; the first run has the embeddings before training, too."""
+    sweep, inspect = programs
+    if inspect is None:
+        return None
+
+    def of_run(number: int, result: RunResult) -> dict[str, np.ndarray]:
+        fold = jax.tree.map(lambda x: x[number], runs.fold)
+        initial = sweep.initial_params(data, runs, number) if number == 0 else None
+        num_rows = len(table.folds[table.units[number][0]].test)
+        return inspect_run(inspect, result.params, result.normalizer, fold, num_rows, initial)
+
+    return of_run
 
 
 def kept_states(folder: Path, table: Table, name: str, numbers: np.ndarray, log: Callable[[str], None]) -> Kept:
@@ -167,61 +181,13 @@ def kept_states(folder: Path, table: Table, name: str, numbers: np.ndarray, log:
     return Kept(load, lambda place, state: save_state(path(place), state), table.keep_every)
 
 
-def compile_all(
-    compiler: Executor,
-    data: DeviceCorpus,
-    folds: Fold,
-    table: Table,
-    runs: dict[str, Runs],
-    log: Callable[[str], None],
-) -> dict[str, Future[CompiledSweep]]:
-    """The compiled program of each row, in the background. Rows that differ in numbers only share one."""
-    memory = table.memory * GIB if table.memory else smallest(available_memory(jax.local_devices()[0]))
-    compiling: dict[str, Future[CompiledSweep]] = {}
-    for name in runs:
-        config = table.config(name, 0)
-        program = json.dumps(config.to_dict() | {"weights": None, "learning_rate": None, "dropout": None})
-        if program not in compiling:
-            compiling[program] = compiler.submit(
-                compile_method, config, data, folds, runs[name], memory, table.cpu_compile, log
-            )
-        compiling[name] = compiling[program]
-    return {name: compiling[name] for name in runs}
-
-
-def compile_method(
-    config: RunConfig,
-    data: DeviceCorpus,
-    folds: Fold,
-    runs: Runs,
-    memory: float,
-    cpu_compile: str,
-    log: Callable[[str], None],
-) -> CompiledSweep:
-    """The program of one configuration for runs of these shapes.
-
-    Args:
-      config: Its numbers may be others in a run.
-      data: The corpus.
-      folds: All folds, which the batches are planned for.
-      runs: The arguments of the runs.
-      memory: Bytes to plan for.
-      cpu_compile: Name in `CPU_COMPILE`.
-      log: Called with one sentence if fewer runs than wanted fit into memory.
-    """
-    plan = plan_batches(data, folds, config.train)
-    run = make_run(make_method(config), config.train, plan)
-    options = CPU_COMPILE[cpu_compile] if jax.local_devices()[0].platform == "cpu" else None
-    return compile_sweep(run, data, runs, memory=memory, compiler_options=options, log=log)
-
-
 def write_run(
     folder: Path | None,
     table: Table,
     name: str,
     number: int,
     result: RunResult,
-    inspect: Inspector | None = None,
+    inspector: Inspector | None = None,
 ) -> list[Row]:
     """Writes one finished run, and returns its rows.
 
@@ -231,7 +197,7 @@ def write_run(
       name: Row of the table.
       number: Of the run, in `Table.units`.
       result: Of this run, numpy arrays.
-      inspect: From `make_inspector`.
+      inspector: From `make_inspector`.
 
     Raises:
       ValueError: if the fold has longer utterances than the batches were planned for.
@@ -240,7 +206,7 @@ def write_run(
     if result.status == MISMATCH:
         raise ValueError(f"fold {unit.fold} {STATUS[MISMATCH]}; plan the batches with this fold")
     if folder is not None:
-        inspection = inspect(number, result) if inspect and result.status != DIVERGED else None
+        inspection = inspector(number, result) if inspector and result.status != DIVERGED else None
         write_unit(folder, unit, config, result, table.corpus, fold, inspection)
         state_path(folder, unit).unlink(missing_ok=True)
     status = STATUS[int(result.status)]

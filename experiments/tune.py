@@ -27,6 +27,7 @@ from cmarr_jax.training.run import RunResult
 from cmarr_jax.training.schedule import DIVERGED, STATUS
 from cmarr_jax.training.sweep import stack_runs
 from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory
+from experiments.compile_rows import compile_method
 from experiments.datasets import SYNTHETIC_NAME, load_data
 from experiments.jax_setup import StartOptions, set_up_jax, user_errors_as_messages
 from experiments.presets import Changes, Preset
@@ -34,7 +35,6 @@ from experiments.provenance import commit, versions
 from experiments.results_folder import first_difference
 from experiments.rows import TABLE_ROWS, TABLES
 from experiments.search_space import as_parameters, suggest
-from experiments.train_table import compile_method
 from experiments.tuned import FILE, Choice, tuned_config
 
 SETTINGS, JOURNAL, TRIALS = "tune.json", "trials.log", "trials.jsonl"

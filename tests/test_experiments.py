@@ -20,8 +20,7 @@ from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.folds import FoldError
-from experiments import provenance, reproduce, score_saved
-from experiments import train_table as table_module
+from experiments import compile_rows, provenance, reproduce, score_saved
 from experiments.datasets import load_data
 from experiments.presets import PRESETS, SMOKE, Changes, Preset
 from experiments.report.__main__ import main as report_command
@@ -210,10 +209,10 @@ def test_ctrl_c_keeps_what_was_finished(archive, tmp_path, monkeypatch, capsys):
 def test_ctrl_c_is_answered_while_compiling(archive, tmp_path):
     # In a process of its own, whose compilation never ends: a sleep stands for XLA, which cannot be interrupted either.
     code = (
-        "import signal, time, experiments.train_table as table, experiments.reproduce as r\n"
+        "import signal, time, experiments.compile_rows as rows, experiments.reproduce as r\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores it
         "def compile_sweep(*_, **__):\n    print('compiling', flush=True)\n    time.sleep(60)\n"
-        "table.compile_sweep = compile_sweep\n"
+        "rows.compile_sweep = compile_sweep\n"
         "r.run_command()"
     )
     options = ["--smoke", "--data", str(archive), "--out", str(tmp_path / "out"), "--methods", "zero_fill"]
@@ -238,8 +237,8 @@ def test_memory_is_given_in_gib(archive, tmp_path, monkeypatch):
     def compile_sweep(*_, memory, **__):
         raise MemoryError(memory)
 
-    monkeypatch.setattr(table_module, "compile_sweep", compile_sweep)
-    monkeypatch.setattr(table_module, "available_memory", lambda device: 2.0**34)
+    monkeypatch.setattr(compile_rows, "compile_sweep", compile_sweep)
+    monkeypatch.setattr(compile_rows, "available_memory", lambda device: 2.0**34)
     for number, (given, expected) in enumerate([(1.5, 1.5 * 2**30), (None, 2.0**34)]):
         with pytest.raises(MemoryError) as error:
             reproduce.main(arguments(data=str(archive), out=tmp_path / str(number), memory=given))

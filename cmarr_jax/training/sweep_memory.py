@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 
 from cmarr_jax.data.device import DeviceCorpus
+from cmarr_jax.methods.base import Params
 from cmarr_jax.training.parallel import map_runs, num_cores, share_read_only
 from cmarr_jax.training.processes import is_first, smallest
 from cmarr_jax.training.run import Run, RunResult
@@ -60,6 +61,13 @@ class CompiledSweep(NamedTuple):
         devices, per_device, threads = self.layout
         shape = len(devices), per_device
         return train_in_slots(self.programs, shape, share_read_only(data, devices), runs, kept, threads)
+
+    def initial_params(self, data: DeviceCorpus, runs: Runs, number: int) -> Params:
+        """The parameters that a run begins with, as numpy arrays."""
+        devices, per_device, _ = self.layout
+        own = jax.tree.map(lambda x: x[np.full((len(devices), per_device), number)], runs)
+        states = self.programs.init(share_read_only(data, devices), own)
+        return jax.tree.map(lambda x: np.asarray(x[0, 0]), states.model.params)
 
 
 def compile_sweep(
