@@ -57,6 +57,39 @@ CLASSICAL_ROWS = {  # label and kind; fitted by scikit-learn (`experiments.class
 LABELS = {name: row.label for name, row in TABLE_ROWS.items()} | {
     name: label for name, (label, _) in CLASSICAL_ROWS.items()
 }
+ABOUT = {  # for readers of a page who know none of the methods
+    "zero_fill": "the embedding of a missing modality is zeros; in training, modalities are hidden at random",
+    "zero_fill_told": "zero-fill that is told what is missing, sees each utterance with two patterns in a step and "
+    "adds the logits of each modality by itself",
+    "dedicated": "a network for each condition, trained on the modalities of that condition only",
+    "late_fusion": "a network for each modality; log-posteriors are added, and the log class shares that were counted "
+    "twice subtracted",
+    "late_fusion_lda": "late fusion of a shrinkage LDA of scikit-learn for each modality",
+    "late_fusion_logistic": "late fusion of a logistic regression of scikit-learn for each modality",
+    "impute_mean": "the embedding of a missing modality is its mean over the training utterances",
+    "impute_ridge": "the embedding of a missing modality is predicted from the available ones by ridge regression",
+    "mmin": "missing modality imagination network: cascaded residual autoencoders imagine the missing embedding (Zhao "
+    "2021)",
+    "cif_mmin": "MMIN with features that the modalities share (Liu 2024)",
+    "dicmor": "after DiCMoR (Wang 2023): flows take each modality to a common Gaussian, and the missing one back",
+    "cm_arr": "each modality of an utterance is a Gaussian; Gaussians of one utterance are aligned (2-Wasserstein "
+    "distance), flows recover missing ones, and points of one class are drawn together",
+    "cm_arr_cross_entropy": "the network of CM-ARR and as many passes, without its other losses",
+    "cm_arr_told": "CM-ARR with what zero-fill, told has",
+    "cm_arr_no_alignment": "CM-ARR without its alignment",
+    "cm_arr_cosine": "CM-ARR that aligns points by their cosine",
+    "cm_arr_kl": "CM-ARR that aligns by the symmetric Kullback-Leibler divergence",
+    "cm_arr_mean_only": "CM-ARR that aligns by the distance of the means",
+    "cm_arr_no_flow": "CM-ARR whose missing points are zeros",
+    "cm_arr_autoencoder": "CM-ARR with an autoencoder in place of its flows",
+    "cm_arr_no_refinement": "CM-ARR without its refinement",
+    "cm_arr_unsupervised": "CM-ARR whose refinement draws the points of one utterance together, not of one class",
+    "cm_arr_clean_target": "CM-ARR whose target of the reconstruction is encoded without dropout",
+    "bayes": "what a classifier reaches that knows the formula the data were drawn from; no method is better on "
+    "average, but on a finite test set one can be, by chance",
+    "late_fusion_exact": "each modality judged exactly, then combined as if they were independent given the class; a "
+    "method that uses how they depend on each other can be better",
+}
 TABLES = {  # rows of `--table`, the full method last
     "main": ("zero_fill", "late_fusion", "mmin", "cm_arr"),
     "conditions": (

@@ -9,6 +9,7 @@ CONFIG = {
     "command": ["/somewhere/python", "-m", "experiments.reproduce", "--data", "a file.npz"],
     "started": "2026-01-01T00:00:00+00:00",
     "data": {
+        "path": "toy.npz",
         "name": "toy",
         "sha256": "0" * 64,
         "utterances": 8,

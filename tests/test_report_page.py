@@ -1,6 +1,7 @@
 """The page, the figures and the LaTeX of a smoke run: complete, self-contained, and with the numbers of the table."""
 
 import csv
+import html
 import html.parser
 import io
 import re
@@ -18,10 +19,11 @@ from experiments.presets import Changes
 from experiments.report.drawing import DARK, LIGHT, NAMES
 from experiments.report.latex import escape, to_latex
 from experiments.report.material import Material
-from experiments.report.page import make_figures
+from experiments.report.page import make_figures, speakers_apart
 from experiments.report.published import CONDITIONS, IEMOCAP
 from experiments.report.write import OUTPUT_FILES, write_report
 from experiments.results import Row
+from experiments.rows import ABOUT, LABELS
 from experiments.units import Unit, read_inspection
 
 ROWS = ("zero_fill", "late_fusion_lda", "cm_arr")
@@ -125,6 +127,40 @@ def test_the_page_has_the_numbers_of_the_table(folder):
     assert "3 methods compared in 6 missing-modality conditions and on complete data" in text
     assert "tested on 4 speakers" in text
     assert "python -m experiments.report FOLDER" in text
+
+
+def test_the_page_explains_what_it_compares(folder):
+    text = (folder / "report.html").read_text()
+    terms = re.findall(r"<dt>(.*?)</dt><dd>(.*?)\.</dd>", text)
+    assert [term for term, _ in terms][:5] == ["Task", "Conditions", "UAR", "WAR", "Fold"]
+    assert [term for term, _ in terms][5:] == [html.escape(LABELS[row]) for row in ROWS]
+    assert "not trained on that speaker" in dict(terms)["Fold"]
+    order = [name for name in re.findall(r"<section id='([a-z-]+)'", text) if not name.startswith("conditions")]
+    assert order[:4] == ["words", "differences", "table-uar", "table-war"]
+    assert order[-1] == "how"
+
+
+def test_every_row_is_explained():
+    assert set(ABOUT) == set(LABELS) | {"bayes", "late_fusion_exact"}
+
+
+def test_an_own_split_promises_nothing_of_speakers():
+    assert "may be in several" in speakers_apart({"folds": [{"name": "split"}]})
+    assert "not trained on that speaker" in speakers_apart({"folds": [{"name": "speaker0"}, {"name": "speaker1"}]})
+
+
+def test_alternative_texts_say_the_result(folder):
+    reader = Reader()
+    reader.feed((folder / "report.html").read_text())
+    numbers = [label for label in reader.labels if re.search(r"\d", label)]
+    assert len(numbers) == len(reader.labels)
+    lines = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
+    (mean,) = [
+        float(line["mean"])
+        for line in lines
+        if (line["method"], line["metric"], line["condition"]) == ("cm_arr", "uar", "average")
+    ]
+    assert any(f"{LABELS['cm_arr']} {100 * mean:.1f}" in label for label in reader.labels)
 
 
 def test_the_report_can_be_made_again_with_the_same_bytes(folder, tmp_path):

@@ -161,10 +161,12 @@ def test_a_cut_sweep_with_more_runs_than_slots_hold_evenly():
     assert said[0].endswith("11 models are trained, 4 at a time.")
 
 
-def test_too_little_memory_for_all_cores_uses_fewer():
+def test_too_little_memory_for_all_devices_of_a_cpu_uses_fewer():
     runs, said = toy_runs(8), []
     one = compile_sweep(toy_run(), DATA, runs, devices=jax.local_devices()[:1], memory=GIB)
-    plan = compile_sweep(toy_run(), DATA, runs, memory=3.5 * one.num_bytes, log=said.append)
+    plan = compile_sweep(
+        toy_run(), DATA, runs, devices=jax.local_devices(), memory=3.5 * one.num_bytes, log=said.append
+    )
     assert plan.layout.num_slots == 3
     sizes, result = run_all(plan, runs)
     assert sizes == [3, 3, 2]

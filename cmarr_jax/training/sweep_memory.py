@@ -92,23 +92,22 @@ def compile_sweep(
       runs: The arguments of all runs, `[R, ...]`.
       per_device: Slots of a device, vmapped together. By default an accelerator, idle with one small model,
         has all of its runs together. On a CPU they would cost as much each, and end later: there each device has one,
-        or, if there is one device only, each core.
+        or, if it is the only device, each core.
       memory: Bytes of one accelerator, or of the machine where the devices are CPUs, the same in all processes. By
         default `available_memory`, the least of all processes.
-      devices: Of this process; by default all of them.
+      devices: Of this process; by default all of them, but one if a single process has CPUs and `per_device` is not
+        given: a thread per core needs no other.
       compiler_options: XLA's, for this program.
       log: Called with one sentence if there are fewer slots than wanted.
     """
     num_runs = len(runs.key)
-    devices = tuple(devices or jax.local_devices())[: _ceil(num_runs, jax.process_count())]
+    by_core = per_device is None and jax.process_count() == 1  # where the devices are CPUs
+    devices = tuple(devices or jax.local_devices()[: 1 if by_core and jax.default_backend() == "cpu" else None])
+    devices = devices[: _ceil(num_runs, jax.process_count())]
     most = _ceil(num_runs, len(devices) * jax.process_count())
     memory = smallest(available_memory(devices[0])) if memory is None else memory
-    threaded = per_device is None and _on_cpu(devices) and len(devices) == jax.process_count() == 1
-    layout = wanted = Layout(
-        devices,
-        min(per_device or (1 if _on_cpu(devices) else most), most),
-        min(num_cores(), num_runs) if threaded else 1,
-    )
+    threads = min(num_cores(), num_runs) if by_core and _on_cpu(devices) and len(devices) == 1 else 1
+    layout = wanted = Layout(devices, min(per_device or (1 if _on_cpu(devices) else most), most), threads)
     plan = first = _compile(run, data, runs, layout, compiler_options)
     while plan.num_bytes > layout.share(memory):
         smaller = _smaller(plan, data, num_runs, memory)

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from experiments.report.drawing import GRID, INK, MARKERS, MUTED, SERIES, Figure, canvas, to_svg
+from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canvas, to_svg
 from experiments.report.material import Material
 from experiments.report.rates import RATES, scores_by_rate
-from experiments.report.scores import AVERAGE, CEILINGS, collect, of_metric, summarize, with_interval
+from experiments.report.scores import AVERAGE, CEILINGS, Summary, collect, counted, of_metric, summarize, with_interval
 from experiments.units import counts_by_speaker
 
 MOST_ROWS = 8  # that are told apart by colour and marker
@@ -40,18 +40,13 @@ def conditions_figure(material: Material, metric: str = "uar") -> Figure:
             axis = axes.flat[place]
             for level, row in enumerate(trained):
                 found = with_interval(summarize(scores[row][name]), material.intervals.get((row, metric, name)))
-                colour = SERIES[0] if row == material.main else MUTED
-                if found.n:
-                    axis.plot(
-                        [100 * found.ci_low, 100 * found.ci_high], [level, level], color=colour, linewidth=2, alpha=0.7
-                    )
-                    axis.plot(100 * found.mean, level, MARKERS[0], color=colour, markersize=5)
+                _draw_interval(axis, level, found, SERIES[0] if row == material.main else MUTED)
                 numbers.append(
                     [material.label(row), name, *_per_cent(found.mean, found.ci_low, found.ci_high), found.n]
                 )
             for line, row in enumerate(exact):
                 mean = summarize(scores[row][name]).mean
-                axis.axvline(100 * mean, color=SERIES[2 + line], linestyle=("--", ":")[line % 2], linewidth=1.5)
+                axis.axvline(100 * mean, color=INK, linestyle=("--", ":")[line % 2], linewidth=1.2)
                 numbers.append([material.label(row), name, *_per_cent(mean, np.nan, np.nan), ""])
             axis.set_title(name)
             axis.set_ylim(len(trained) - 0.4, -0.6)
@@ -60,18 +55,28 @@ def conditions_figure(material: Material, metric: str = "uar") -> Figure:
         hide_rest(axes, len(names))
         figure.supxlabel(f"{metric.upper()}, per cent", fontsize=10, color=INK)
         svg = to_svg(figure, f"conditions-{metric}")
+    on_average = ", ".join(
+        [f"{material.label(row)} {100 * summarize(scores[row][AVERAGE]).mean:.1f}" for row in trained]
+    )
     lines = "; dashed line: Bayes ceiling; dotted line: late fusion of exact posteriors" if exact else ""
     return Figure(
         f"conditions-{metric}",
         f"{metric.upper()} in each condition",
         "A panel per condition, named by the modalities that are available. Dot: mean over folds of the mean over "
-        f"seeds; bar: 95 % interval of a bootstrap over speakers{lines}.",
-        f"Dot plot of the {metric.upper()} of {len(trained)} methods in {len(names)} conditions, with intervals. The "
-        "numbers follow as a table.",
+        f"seeds; bar: 95 % interval of a bootstrap over speakers{lines}. Each panel has a scale of its own.",
+        f"{metric.upper()} of {len(trained)} methods in {len(names) - 1} conditions and on average, with intervals. On "
+        f"average, per cent: {on_average}.",
         svg,
         ["method", "condition", metric.upper(), "low", "high", "runs"],
         numbers,
     )
+
+
+def _draw_interval(axis: Axes, level: int, found: Summary, colour: str) -> None:
+    """A mean with its interval, per cent."""
+    if found.n:
+        axis.plot([100 * found.ci_low, 100 * found.ci_high], [level, level], color=colour, linewidth=2, alpha=0.7)
+        axis.plot(100 * found.mean, level, MARKERS[0], color=colour, markersize=5)
 
 
 def differences_figure(material: Material) -> Figure | None:
@@ -79,7 +84,7 @@ def differences_figure(material: Material) -> Figure | None:
     if not material.comparisons:
         return None
     baselines = list(dict.fromkeys(one.baseline for one in material.comparisons))
-    numbers = []
+    label, numbers = material.label(material.comparisons[0].method), []
     with canvas(9.0, 1.1 + 0.32 * len(baselines), 1, 2, sharey=True) as (figure, axes):
         for axis, metric in zip(axes[0], ("uar", "war"), strict=True):
             for one in (one for one in material.comparisons if one.metric == metric):
@@ -98,19 +103,18 @@ def differences_figure(material: Material) -> Figure | None:
             axis.set_ylim(len(baselines) - 0.4, -0.6)
             axis.set_yticks(range(len(baselines)), [f"minus {material.label(name)}" for name in baselines])
             axis.tick_params(axis="y", length=0)
-        figure.supxlabel("points; to the right: the method is better", fontsize=10, color=INK)
+        figure.supxlabel(f"percentage points; to the right of zero {label} is better", fontsize=10, color=INK)
         svg = to_svg(figure, "differences")
-    label = material.label(material.comparisons[0].method)
+    num_shown = sum(one.difference.excludes_zero for one in material.comparisons)
     return Figure(
         "differences",
         f"{label} minus each other method",
-        "Average of the missing-modality conditions. Bar: 95 % interval of a bootstrap over speakers. Filled square: "
-        "the "
-        "interval leaves out zero; hollow circle: no difference is shown. p: permutation test over speakers, corrected "
-        "after Holm for the number of methods.",
-        f"Forest plot of the differences between {label} and {len(baselines)} other methods in UAR and WAR. The "
-        "numbers "
-        "follow as a table.",
+        "Average of the missing-modality conditions; single conditions are not tested. Bar: 95 % interval of a "
+        "bootstrap over speakers. Filled square: the interval leaves out zero; hollow circle: it does not, so no "
+        "difference is shown, which does not show that there is none. The p values under Numbers are of a permutation "
+        "test over speakers, corrected after Holm for the number of methods, each metric by itself.",
+        f"{label} minus {counted(len(baselines), 'other method')}, in UAR and WAR: {num_shown} of "
+        f"{len(material.comparisons)} intervals leave out zero.",
         svg,
         ["minus", "metric", "difference", "low", "high", "p", ""],
         numbers,
@@ -129,12 +133,15 @@ def confusion_figure(material: Material) -> Figure | None:
     names, classes = material.conditions, material.class_names
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
-    numbers = []
+    numbers: list[list] = []
+    lowest: list[str] = []
     with canvas(9.6, 2.5 * rows, rows, columns) as (figure, axes):
         for place, name in enumerate(names):
             share = 100 * counts[place] / np.maximum(counts[place].sum(1, keepdims=True), 1)
             _draw_matrix(axes.flat[place], share, classes, with_names=place % columns == 0)
             axes.flat[place].set_title(name)
+            at = int(share.diagonal().argmin())
+            lowest.append(f"{classes[at]} {share[at, at]:.0f} per cent with {name}")
             numbers += [
                 [name, classes[true], *(f"{x:.1f}" for x in share[true]), int(counts[place][true].sum())]
                 for true in range(len(classes))
@@ -147,10 +154,10 @@ def confusion_figure(material: Material) -> Figure | None:
         "confusions",
         f"Confusions of {material.label(material.main)}",
         "Of the utterances of a true class (row), per cent that were given each class (column); all test folds and "
-        "seeds "
-        "together. The diagonal is the recall of each class.",
-        f"Confusion matrices of {material.label(material.main)} in {len(names)} conditions. The numbers follow as a "
-        "table.",
+        "seeds together, so recalls differ a little from the tables, which average folds. The diagonal is the recall "
+        "of each class.",
+        f"Confusion matrices of {material.label(material.main)} in {len(names)} conditions. Smallest recalls: "
+        f"{', '.join(lowest)}.",
         svg,
         ["condition", "true class", *classes, "decisions"],
         numbers,
@@ -202,13 +209,11 @@ def learning_figure(material: Material) -> Figure | None:
     return Figure(
         "learning",
         f"Learning curves of {material.label(main)}",
-        "Each line is a run; the dot is the epoch that validation chose; vertical lines are where the last stage "
-        "begins. "
-        "Losses are means over the steps of an epoch, before their weights. A term jumps between the stages because "
-        "from "
-        "then on modalities are hidden.",
-        f"Learning curves of {len(names)} quantities over the epochs of {len(records)} runs. The numbers follow as a "
-        "table.",
+        "Each line is a run. Vertical lines are where its last stage begins, from which on modalities are hidden, so "
+        "values jump there: val uar (a share) is of complete data before, of the missing-modality conditions after. "
+        "The dot is the epoch that validation chose, in the last stage. Losses are means over the steps of an epoch, "
+        "before their weights; temperature is that of the contrastive loss.",
+        f"Learning curves of {len(names)} quantities over the epochs of {len(records)} runs. {_chosen_text(numbers)}",
         svg,
         ["quantity", "fold", "seed", "chosen epoch", "first", "at the chosen epoch", "last"],
         numbers,
@@ -220,7 +225,7 @@ def _draw_curve(axis: Axes, record: dict, name: str) -> list[list]:
     curve, ends = _curve(record, name)
     axis.plot(np.arange(1, len(curve) + 1), curve, color=SERIES[0], linewidth=0.8, alpha=0.45)
     if len(ends) > 1:
-        axis.axvline(ends[-2] + 0.5, color=GRID, linewidth=0.8)
+        axis.axvline(ends[-2] + 0.5, color=MUTED, linewidth=0.6, alpha=0.5)
     at = (ends[-2] if len(ends) > 1 else 0) + record["best_epoch"]
     if not 0 <= at < len(curve):
         return []
@@ -246,17 +251,23 @@ def rates_figure(material: Material) -> Figure | None:
             axis.set_xlabel("missing rate")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(names)))
         svg = to_svg(figure, "rates")
+    ends = ", ".join(f"{name} {first} and {last}" for name, metric, first, *_, last in numbers if metric == "UAR")
     return Figure(
         "rates",
         "Scores against the missing rate",
-        "At rate r each modality of each utterance is missing with probability r, and at least one is there. Expected "
-        "scores, from the same logits as the tables.",
-        f"Line plot of UAR and WAR of {len(names)} methods at missing rates from 0 to 0.7. The numbers follow as a "
-        "table.",
+        "At rate r each modality of each utterance is missing with probability r, and at least one is there. Nothing "
+        "is trained again: the decisions of each condition count as often as it occurs.",
+        f"UAR and WAR of {len(names)} methods at missing rates from 0 to 0.7. UAR, per cent, at both ends: {ends}.",
         svg,
         ["method", "metric", *(f"{rate:.1f}" for rate in RATES)],
         numbers,
     )
+
+
+def _chosen_text(numbers: list[list]) -> str:
+    """Which epochs were chosen, from the numbers of the curves."""
+    chosen = [line[3] for line in numbers]
+    return f"Chosen epochs: {min(chosen)} to {max(chosen)}." if chosen else "No epoch was chosen."
 
 
 def _curve(record: dict, name: str) -> tuple[np.ndarray, list[int]]:

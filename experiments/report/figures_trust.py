@@ -1,10 +1,9 @@
-"""Figures of how far a model can be trusted: calibration, coverage, spread of the Gaussians, reconstructions, maps."""
+"""Figures of how far a model can be trusted: calibration, coverage, spread of the Gaussians, reconstructions."""
 
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from sklearn.manifold import TSNE
 
 from cmarr_jax.data.availability import availability_patterns
 from experiments.report.confidence import (
@@ -14,12 +13,12 @@ from experiments.report.confidence import (
     reliability,
     risk_by_coverage,
 )
-from experiments.report.drawing import GRID, INK, MARKERS, MUTED, PAPER, SERIES, Figure, canvas, to_svg
+from experiments.report.drawing import INK, MARKERS, MUTED, PAPER, SERIES, Figure, canvas, to_svg
 from experiments.report.figures import chosen_rows
 from experiments.report.material import Material
 
 COVERAGE = tuple(np.linspace(0.1, 1.0, 19).round(2).tolist())
-MOST_POINTS = 300  # utterances in a map
+LEAST = 0.005  # share of the decisions that a group of a reliability diagram has, to be drawn
 
 
 def decisions_of(material: Material, row: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
@@ -55,16 +54,19 @@ def reliability_figure(material: Material) -> Figure | None:
         axes[0, 0].set_ylabel("share of right decisions")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         svg = to_svg(figure, "reliability")
+    found = {(row, name): error for row, name, error, *_ in numbers}
+    errors = [
+        f"{label} {' and '.join(found[label, f'{name}: error, per cent'] for name in ('before', 'after'))}"
+        for label in map(material.label, names)
+    ]
     return Figure(
         "reliability",
         "Reliability of the probabilities",
         "Decisions in the missing-modality conditions by confidence, the largest probability. On the diagonal, a "
-        "confidence of 70 per cent is "
-        "right "
-        "in 70 per cent. Error: expected calibration error, per cent, before and after temperature scaling; the "
-        "temperature of each run is fitted to its validation part.",
-        f"Reliability diagrams of {len(names)} methods before and after temperature scaling. The numbers follow as a "
-        "table.",
+        "confidence of 70 per cent is right in 70 per cent. Error: expected calibration error, per cent, before and "
+        "after temperature scaling; the temperature of each run is fitted to its validation part. Groups of less "
+        "than 1 in 200 decisions are not drawn.",
+        f"Expected calibration error, per cent, before and after temperature scaling: {'; '.join(errors)}.",
         svg,
         ["method", "scaling", "mean confidence", "share right", "decisions"],
         numbers,
@@ -79,8 +81,9 @@ def _draw_reliability(axis: Axes, material: Material, row: str) -> list[list]:
     for number, (name, confidence) in enumerate((("before", before), ("after", after))):
         bins = reliability(confidence, hits)
         style: dict[str, Any] = {"color": SERIES[1 - number], "marker": MARKERS[number], "label": f"{name} scaling"}
-        axis.plot(bins.confidence, bins.accuracy, markersize=4, linewidth=1.4, **style)
-        texts.append(f"{name} {100 * bins.error:.1f}")
+        drawn = bins.counts >= LEAST * len(hits)
+        axis.plot(bins.confidence[drawn], bins.accuracy[drawn], markersize=4, linewidth=1.4, **style)
+        texts.append(f"{name} {100 * bins.error:.2f}")
         for mean, share, count in zip(bins.confidence, bins.accuracy, bins.counts, strict=True):
             if count:
                 numbers.append([material.label(row), name, f"{mean:.3f}", f"{share:.3f}", int(count)])
@@ -109,13 +112,13 @@ def coverage_figure(material: Material) -> Figure | None:
         axis.set_ylabel("wrong, per cent")
         axis.legend()
         svg = to_svg(figure, "coverage")
+    ends = ", ".join(f"{name} {first} and {last}" for name, first, *_, last in numbers)
     return Figure(
         "coverage",
         "Risk against coverage",
-        "If the least confident decisions are left to a person, how many of the others are wrong. Missing-modality "
+        "If the least confident decisions are left to a person, what share of the others is wrong. Missing-modality "
         "conditions, all folds and seeds together, after temperature scaling.",
-        f"Line plot of the share of wrong decisions of {len(names)} methods against coverage. The numbers follow as "
-        "a table.",
+        f"Per cent of wrong decisions if a tenth is kept, and if all are: {ends}.",
         svg,
         ["method", *(f"{share:.2f}" for share in COVERAGE)],
         numbers,
@@ -154,13 +157,16 @@ def spread_figure(material: Material) -> Figure | None:
             axis.set_xlim(-0.6, 1.6)
         axes[0, 0].set_ylabel("mean log standard deviation")
         svg = to_svg(figure, "spread")
+    median = {(name, decision): float(middle) for name, decision, _, _, middle, *_ in numbers}
+    wider = [name for name in modalities if median.get((name, "wrong"), -np.inf) > median.get((name, "right"), np.inf)]
+    answer = f"Wrong decisions have the larger median in {len(wider)} of {len(modalities)} modalities."
     return Figure(
         "spread",
         f"Spread of the Gaussians of {material.label(main)}",
-        "Does a wide Gaussian mean a wrong decision? Mean log standard deviation of an utterance's embedding, for "
-        "decisions "
-        "from that modality alone. Dot: median; thick: quartiles; thin: 5 to 95 per cent.",
-        "Box plots of the spread of right and of wrong decisions for each modality. The numbers follow as a table.",
+        "Does a wide Gaussian mean a wrong decision? Mean natural log of the standard deviations of an utterance's "
+        f"embedding, for decisions from that modality alone. {answer} Dot: median; thick: quartiles; thin: 5 to 95 per "
+        "cent.",
+        f"Spread of the Gaussians of right and of wrong decisions. {answer}",
         svg,
         ["modality", "decision", "5 %", "25 %", "median", "75 %", "95 %", "decisions"],
         numbers,
@@ -196,17 +202,18 @@ def reconstruction_figure(material: Material) -> Figure | None:
         if len(rows) > 1:
             axis.legend()
         svg = to_svg(figure, "reconstruction")
+    below = [
+        f"{label}: below 1 in {sum(float(line[2]) < 1 for line in numbers if line[0] == label)} of {len(missing)} cases"
+        for label in map(material.label, rows)
+    ]
     return Figure(
         "reconstruction",
         "Error of the recovered embeddings",
         "Squared error between the recovered and the true embedding of a missing modality, divided by that of "
-        "predicting "
-        "the mean embedding of the test utterances. Below 1: something of the utterance was recovered. Each method "
-        "has an "
-        "embedding space of its own. Mean over the runs.",
-        f"Dot plot of the relative reconstruction error of {len(rows)} methods in {len(missing)} cases. The numbers "
-        "follow "
-        "as a table.",
+        "predicting the mean embedding of the test utterances. Below 1: something of the utterance was recovered; "
+        "above 1: worse than the mean. Mean over the runs. Methods that recover no embeddings are left out, and those "
+        "shown have embedding spaces of their own, so their errors do not compare.",
+        f"Relative error of recovered embeddings. {'; '.join(below)}.",
         svg,
         ["method", "case", "relative error", "standard deviation over runs"],
         numbers,
@@ -222,67 +229,6 @@ def relative_errors(outputs, values: dict[str, np.ndarray], missing: list[tuple[
         variance = np.mean(np.var(point[where, m], axis=0)) if where.sum() > 1 else np.nan
         errors.append(float(np.mean(values["error"][p, where, m]) / variance) if variance else np.nan)
     return errors
-
-
-def map_figure(material: Material) -> Figure | None:
-    """A t-SNE map of the embeddings of one fold before training and after it, by class and by modality."""
-    main = material.main
-    found = material.inspections(main) if main else []
-    found = [(outputs, values) for outputs, values in found if "initial_point" in values]
-    if main is None or not found:
-        return None
-    outputs, values = found[0]
-    modalities, classes = material.config["data"]["modalities"], material.class_names
-    rows = np.random.default_rng(0).permutation(len(outputs.label))[:MOST_POINTS]
-    at = np.argwhere(outputs.present[rows])
-    label, numbers = outputs.label[rows][at[:, 0]], []
-    with canvas(8.4, 8.0, 2, 2) as (figure, axes):
-        for line, (name, key) in enumerate((("before training", "initial_point"), ("after training", "point"))):
-            points, flat = _flattened(values[key][rows].astype(np.float64)[at[:, 0], at[:, 1]])
-            for axis, groups, names in ((axes[line, 0], label, classes), (axes[line, 1], at[:, 1], modalities)):
-                for number, group in enumerate(names):
-                    where = groups == number
-                    axis.plot(*flat[where].T, MARKERS[number % 8], color=SERIES[number % 8], markersize=3, alpha=0.75,
-                              linestyle="none", label=group)  # fmt: skip
-                axis.set_xticks([])
-                axis.set_yticks([])
-                axis.set_title(f"{name}, by {'class' if names is classes else 'modality'}")
-                axis.spines[:].set_color(GRID)
-                if line:
-                    axis.legend(
-                        loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(4, len(names)), markerscale=1.6
-                    )
-                numbers.append([name, "class" if names is classes else "modality", f"{_purity(points, groups):.3f}"])
-        svg = to_svg(figure, "map")
-    return Figure(
-        "map",
-        f"Map of the embeddings of {material.label(main)}",
-        f"t-SNE of {len(rows)} test utterances of one fold, a point for each modality of each. Aligned embeddings "
-        "mix the "
-        "modalities (right); refined ones gather by class (left). Distances on such a map mean little; the table "
-        "says how "
-        "often the nearest neighbour in the embedding space is of the same group.",
-        "Four scatter plots: embeddings before and after training, coloured by class and by modality. The shares of "
-        "neighbours of the same group follow as a table.",
-        svg,
-        ["embeddings", "groups", "nearest neighbour of the same group"],
-        numbers,
-    )
-
-
-def _flattened(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points on a common scale, and their t-SNE in two dimensions."""
-    points = (points - points.mean(0)) / np.maximum(points.std(), 1e-9)
-    perplexity = min(30, (len(points) - 1) / 3)
-    return points, TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
-
-
-def _purity(points: np.ndarray, groups: np.ndarray) -> float:
-    """Share of points whose nearest other point is of the same group."""
-    squared = (points**2).sum(1)
-    distance = squared[:, None] + squared[None] - 2 * points @ points.T
-    np.fill_diagonal(distance, np.inf)
-    return float(np.mean(groups[distance.argmin(1)] == groups))
 
 
 def _short(text: str, most: int = 34) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.datasets import SYNTHETIC_NAMES
 from experiments.report.drawing import DARK, LIGHT, NAMES, Figure, for_page
 from experiments.report.figures import (
     conditions_figure,
@@ -17,9 +18,9 @@ from experiments.report.figures import (
     learning_figure,
     rates_figure,
 )
+from experiments.report.figures_map import map_figure
 from experiments.report.figures_trust import (
     coverage_figure,
-    map_figure,
     reconstruction_figure,
     reliability_figure,
     spread_figure,
@@ -38,9 +39,12 @@ from experiments.report.scores import (
 )
 from experiments.report.text import headings
 from experiments.results import METRICS
+from experiments.rows import ABOUT
 
 STYLE = (Path(__file__).parent / "page.css").read_text()
 Cells = Sequence[Sequence[Any]]
+PAGE_METRICS = ("uar", "war")  # the one that epochs are chosen by first
+OWN_SPLIT = "split"  # name of the fold that an archive brings itself (`cmarr_jax.data.folds`)
 
 
 def make_figures(material: Material) -> list[Figure]:
@@ -64,6 +68,8 @@ def make_figures(material: Material) -> list[Figure]:
 def to_html(material: Material, figures: Sequence[Figure]) -> str:
     """The page."""
     title, notes = headings(material.config)
+    scores = {metric: _scores_section(material, metric) for metric in METRICS}
+    drawn = {figure.name: _figure_section(figure) for figure in figures}
     sections = [
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p class='lead'>{text}</p>" for text in summary(material)),
@@ -71,10 +77,12 @@ def to_html(material: Material, figures: Sequence[Figure]) -> str:
         "<nav>"
         + " ".join(f"<a href='#{name}'>{html.escape(text)}</a>" for name, text in _contents(figures))
         + "</nav>",
-        *(_scores_section(material, metric) for metric in METRICS),
+        _words_section(material),
+        drawn.pop("differences", ""),
     ]
-    for figure in figures:
-        sections.append(_figure_section(figure))
+    for metric in PAGE_METRICS:
+        sections += [scores[metric], drawn.pop(f"conditions-{metric}", "")]
+    sections += drawn.values()
     sections.append(_how_section(material))
     variables = lambda theme: "".join(f"--{NAMES[key]}:{value};" for key, value in theme.items())
     theme = f":root{{{variables(LIGHT)}}}@media(prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}"
@@ -100,11 +108,17 @@ def summary(material: Material) -> list[str]:
     )
     speakers = f", tested on {counted(material.num_speakers, 'speaker')}" if material.num_speakers else ""
     sentences.append(
-        f"Data: {html.escape(config['data']['name'])}, {config['data']['utterances']} utterances{speakers} that no "
-        "model "
-        f"was trained on in its fold ({folds}, {seeds})."
+        f"Data: {html.escape(config['data']['name'])}, {config['data']['utterances']} utterances{speakers} in {folds}, "
+        f"{seeds}; {speakers_apart(config)}."
     )
     return sentences
+
+
+def speakers_apart(config: dict[str, Any]) -> str:
+    """What the folds say of speakers: an archive's own split promises nothing."""
+    if [fold["name"] for fold in config["folds"]] == [OWN_SPLIT]:
+        return "the parts are those of the data set's own split, in which a speaker may be in several"
+    return "a speaker's utterances are tested by models that were not trained on that speaker"
 
 
 def _result(material: Material) -> str:
@@ -114,13 +128,13 @@ def _result(material: Material) -> str:
     scores = collect(of_metric(material.rows, "uar"), "uar")
     found = summarize(scores[material.main][AVERAGE])
     low, high = material.intervals[material.main, "uar", AVERAGE][1:]
-    around = "" if np.isnan(low) else f" (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    around = "" if np.isnan(low) else f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
     label = html.escape(material.label(material.main))
-    score = f"<strong>{label} has a mean UAR of {100 * found.mean:.1f} %{around}</strong>"
+    score = f"<strong>{label} has a mean UAR of {100 * found.mean:.2f} %{around}</strong>"
     text = f"{score} over the missing-modality conditions"
     groups: dict[str, list[str]] = {"better than": [], "worse than": [], "no difference shown to": []}
     for one in (one for one in material.comparisons if one.metric == "uar"):
-        mean, *_ = one.difference
+        mean, low, high = one.difference
         key = (
             "no difference shown to"
             if not one.difference.excludes_zero
@@ -128,18 +142,52 @@ def _result(material: Material) -> str:
             if mean > 0
             else "worse than"
         )
-        gain = "" if key.startswith("no") else f" ({100 * mean:+.1f})"
-        groups[key].append(f"{html.escape(material.label(one.baseline))}{gain}")
+        around = "" if np.isnan(low) else f", {100 * low:+.2f} to {100 * high:+.2f}"
+        groups[key].append(f"{html.escape(material.label(one.baseline))} ({100 * mean:+.2f}{around})")
     told = [f"{key} {', '.join(names)}" for key, names in groups.items() if names]
-    return text + (": " + "; ".join(told) if told else "") + "."
+    limits = " In brackets: points of difference, with the 95 % interval." if told else ""
+    if told and len(material.config["seeds"]) == 1:
+        limits += " With one seed, the variation between trainings is not in these intervals."
+    return text + (": " + "; ".join(told) if told else "") + "." + limits
 
 
 def _contents(figures: Sequence[Figure]) -> list[tuple[str, str]]:
+    titles = {figure.name: figure.title for figure in figures}
+    first = [("differences", titles.pop("differences"))] if "differences" in titles else []
+    for metric in PAGE_METRICS:
+        first.append((f"table-{metric}", f"Table of {metric.upper()}"))
+        if title := titles.pop(f"conditions-{metric}", None):
+            first.append((f"conditions-{metric}", title))
     return [
-        *((f"table-{metric}", f"Table of {metric.upper()}") for metric in METRICS),
-        *((figure.name, figure.title) for figure in figures),
+        ("words", "What is compared"),
+        *first,
+        *titles.items(),
         ("how", "How to repeat it"),
     ]
+
+
+def _words_section(material: Material) -> str:
+    """Task, conditions, metrics and rows, for a reader who knows none of them."""
+    modalities = material.config["data"]["modalities"]
+    classes = ", ".join(map(html.escape, material.class_names))
+    letters = ", ".join(
+        f"{html.escape(condition)}: {html.escape(name)}"
+        for condition, name in zip(material.conditions, modalities, strict=False)
+    )
+    items = [
+        ("Task", f"which of {len(material.class_names)} classes ({classes}) an utterance has"),
+        ("Conditions", f"named by what is available ({letters}); the last one, {material.conditions[-1]}, is complete"),
+        ("UAR", "unweighted average recall: the mean of the recalls of the classes; per cent"),
+        ("WAR", "weighted average recall: the share of right decisions; per cent"),
+        ("Fold", f"a partition into training, validation and test utterances; {speakers_apart(material.config)}"),
+    ]  # fmt: skip
+    rows = dict.fromkeys(row.method for row in material.rows)
+    for name in rows:
+        about = ABOUT.get(name.removesuffix("_war").removesuffix("_uar") if name in CEILINGS else name)
+        if about is not None:
+            items.append((html.escape(material.label(name)), html.escape(about)))
+    listed = "".join(f"<dt>{term}</dt><dd>{text}.</dd>" for term, text in dict(items).items())
+    return f"<section id='words'><h2>What is compared</h2><dl>{listed}</dl></section>"
 
 
 def _scores_section(material: Material, metric: str) -> str:
@@ -203,20 +251,27 @@ def _how_section(material: Material) -> str:
             ", ".join(f"{fold['name']} ({fold['train']} / {fold['val']} / {fold['test']})" for fold in config["folds"]),
         ),
         ("seeds", ", ".join(map(str, config["seeds"]))),
-        ("tuned", ", ".join(config.get("tuned", {})) or "no: all rows have the preset's values"),
+        (
+            "tuned on validation",
+            ", ".join(map(material.label, config.get("tuned", {}))) or "nothing: values under Configuration",
+        ),
         *sorted(config["versions"].items()),
     ]
+    made_here = config["data"]["name"] in SYNTHETIC_NAMES
+    source = "data that the command makes itself" if made_here else f"the data in {html.escape(config['data']['path'])}"
     command = " ".join(shlex.quote(word) for word in ["python", *config["command"][1:]])
     settings = json.dumps(
         {"preset": config["preset"], "methods": config["methods"], "tuned": config.get("tuned", {})}, indent=1
     )
     return (
-        "<section id='how'><h2>How to repeat it</h2><p>The command that made it, with the data at the same place:</p>"
-        f"<pre>{html.escape(command)}</pre><p>This page, from the folder of the results:</p>"
-        "<pre>python -m experiments.report FOLDER</pre><p>An utterance of a fold is in its training, validation or "
-        "test "
-        "part (their sizes follow in brackets). The epoch is chosen on the validation part by the UAR of the "
-        "missing-modality conditions pooled; test parts are scored once.</p>"
+        "<section id='how'><h2>How to repeat it</h2><p>In a checkout of cmarr_jax at commit "
+        f"{html.escape(config['commit'])}, with {source}; the first three commands make the environment, the "
+        "last one makes this page again:</p><pre>python3 -m venv .venv\n. .venv/bin/activate\n"
+        "pip install --constraint constraints.txt --editable '.[experiments]'\n"
+        f"{html.escape(command)}\npython -m experiments.report FOLDER</pre><p>The second to last command prints the "
+        "folder that it writes to. The epoch of a model is chosen on the validation part of its fold by the UAR of the "
+        "missing-modality conditions pooled; the test part is scored once. Behind each fold below: the numbers of "
+        "training, validation and test utterances.</p>"
         f"<div class='facts'>{_table(['', ''], facts)}</div><details><summary>Configuration</summary>"
         f"<pre>{html.escape(settings)}</pre></details></section>"
     )

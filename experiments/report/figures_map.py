@@ -1,0 +1,82 @@
+"""A map of the embeddings before training and after it."""
+
+import numpy as np
+from sklearn.manifold import TSNE
+
+from experiments.report.drawing import GRID, MARKERS, SERIES, Figure, canvas, to_svg
+from experiments.report.material import Material
+
+MOST_POINTS = 300  # utterances in a map
+
+
+def map_figure(material: Material) -> Figure | None:
+    """A t-SNE map of the embeddings of one fold before training and after it, by class and by modality."""
+    main = material.main
+    found = material.inspections(main) if main else []
+    found = [(outputs, values) for outputs, values in found if "initial_point" in values]
+    if main is None or not found:
+        return None
+    outputs, values = found[0]
+    modalities, classes = material.config["data"]["modalities"], material.class_names
+    rows = np.random.default_rng(0).permutation(len(outputs.label))[:MOST_POINTS]
+    at = np.argwhere(outputs.present[rows])
+    label, numbers = outputs.label[rows][at[:, 0]], []
+    with canvas(8.4, 8.0, 2, 2) as (figure, axes):
+        for line, (name, key) in enumerate((("before training", "initial_point"), ("after training", "point"))):
+            points, flat = _flattened(values[key][rows].astype(np.float64)[at[:, 0], at[:, 1]])
+            for axis, groups, names in ((axes[line, 0], label, classes), (axes[line, 1], at[:, 1], modalities)):
+                for number, group in enumerate(names):
+                    where = groups == number
+                    axis.plot(*flat[where].T, MARKERS[number % 8], color=SERIES[number % 8], markersize=3, alpha=0.75,
+                              linestyle="none", label=group)  # fmt: skip
+                axis.set_xticks([])
+                axis.set_yticks([])
+                axis.set_title(f"{name}, by {'class' if names is classes else 'modality'}")
+                axis.spines[:].set_color(GRID)
+                if line:
+                    axis.legend(
+                        loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(4, len(names)), markerscale=1.6
+                    )
+                numbers.append(
+                    [name, "class" if names is classes else "modality", *(f"{x:.3f}" for x in _purity(points, groups))]
+                )
+        svg = to_svg(figure, "map")
+    found_text = _neighbours_text(numbers)
+    return Figure(
+        "map",
+        f"Map of the embeddings of {material.label(main)}",
+        f"t-SNE of {len(rows)} test utterances of one fold, a point for each modality of each. Where alignment works, "
+        f"modalities mix (right); where refinement works, classes gather (left). {found_text} Distances on such a map "
+        "mean little.",
+        f"Four scatter plots of embeddings before and after training, by class and by modality. {found_text}",
+        svg,
+        ["embeddings", "groups", "nearest neighbour of the same group", "by chance"],
+        numbers,
+    )
+
+
+def _flattened(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points on a common scale, and their t-SNE in two dimensions."""
+    points = (points - points.mean(0)) / np.maximum(points.std(), 1e-9)
+    perplexity = min(30, (len(points) - 1) / 3)
+    return points, TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
+
+
+def _purity(points: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Share of points whose nearest other point is of the same group, and the share if any other point were."""
+    squared = (points**2).sum(1)
+    distance = squared[:, None] + squared[None] - 2 * points @ points.T
+    np.fill_diagonal(distance, np.inf)
+    by_chance = ((groups[:, None] == groups[None]).sum(1) - 1).mean() / (len(groups) - 1)
+    return float(np.mean(groups[distance.argmin(1)] == groups)), float(by_chance)
+
+
+def _neighbours_text(numbers: list[list]) -> str:
+    """What the numbers of the map say, in sentences."""
+    share = {(name, kind): f"{100 * float(value):.0f}" for name, kind, value, _ in numbers}
+    by_chance = {kind: f"{100 * float(value):.0f}" for _, kind, _, value in numbers}
+    return " ".join(
+        f"The nearest neighbour in the embedding space is of the same {kind} in {share['after training', kind]} per "
+        f"cent after training, {share['before training', kind]} before, {by_chance[kind]} by chance."
+        for kind in ("class", "modality")
+    )
