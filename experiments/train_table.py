@@ -40,8 +40,9 @@ Inspector = Callable[[int, RunResult], dict[str, np.ndarray]]
 def train_table(folder: Path | None, table: Table, console: Console, start_up: StartUp) -> None:
     """Trains what the folder lacks, row by row, and writes each run once it is finished.
 
-    Compilations, two at a time, go on in the background while earlier rows are trained. Both are waited for outside of
-    the main thread, so that Ctrl-C is answered at once. A row that another command is training is left to it.
+    Compilations, two at a time, go on in the background while classical models are fitted and earlier rows are trained.
+    They are waited for outside of the main thread, so that Ctrl-C is answered at once. A row that another command is
+    training is left to it.
 
     Args:
       folder: Where to write; `None` in processes that do not write.
@@ -53,12 +54,8 @@ def train_table(folder: Path | None, table: Table, console: Console, start_up: S
     if not sum(missing.values()):
         console.print("Nothing is left to train.")
         return
-    log: Callable[[str], None] = lambda text: console.print(text, soft_wrap=True, markup=False)
-    for name, config in table.configs.items():
-        if not isinstance(config, RunConfig) and missing.pop(name):
-            write_classical_row(folder, table, name, log)
-    if not sum(missing.values()):
-        return
+    classical = [name for name, config in table.configs.items() if not isinstance(config, RunConfig)]
+    left = {name: count for name in classical if (count := missing.pop(name))}
     data = to_device(table.corpus, max_frames=table.max_frames)
     start_up.lap("data")
     stacked = stack_folds(table.folds)
@@ -69,10 +66,15 @@ def train_table(folder: Path | None, table: Table, console: Console, start_up: S
     compiler, runner = ThreadPoolExecutor(2), ThreadPoolExecutor(1)
     try:
         with Progress(*columns, console=console) as progress:
-            log = lambda text: progress.print(text, soft_wrap=True)
-            task = progress.add_task("", total=sum(missing.values()))
+            log: Callable[[str], None] = lambda text: progress.print(text, soft_wrap=True)
+            task = progress.add_task("", total=sum(missing.values()) + sum(left.values()))
             runs = {name: runs_of(table, stacked, name) for name, count in missing.items() if count}
             compiling = compile_all(compiler, data, stacked, table, runs, log)
+            for name, count in left.items():
+                progress.update(task, description=name)
+                write_classical_row(folder, table, name, log)
+                progress.advance(task, count)
+                start_up.lap("classical models")
             for name in runs:
                 progress.update(task, description=name)
                 programs = compiling[name].result()
