@@ -38,30 +38,19 @@ def compile_all(
 ) -> dict[str, Future[Programs]]:
     """The programs of each row, compiled in the background. Rows that differ in numbers only share them."""
     memory = table.memory * GIB if table.memory else smallest(available_memory(jax.local_devices()[0]))
+
+    def compile_row(config: RunConfig, runs: Runs) -> Programs:
+        sweep = compile_method(config, data, folds, runs, memory, table.cpu_compile, log)
+        return Programs(sweep, make_inspect(config, data, folds, compiler_options(table.cpu_compile)))
+
     compiling: dict[str, Future[Programs]] = {}
     for name in runs:
         config = table.config(name, 0)
         program = json.dumps(config.to_dict() | {"weights": None, "learning_rate": None, "dropout": None})
         if program not in compiling:
-            compiling[program] = compiler.submit(
-                compile_row, config, data, folds, runs[name], memory, table.cpu_compile, log
-            )
+            compiling[program] = compiler.submit(compile_row, config, runs[name])
         compiling[name] = compiling[program]
     return {name: compiling[name] for name in runs}
-
-
-def compile_row(
-    config: RunConfig,
-    data: DeviceCorpus,
-    folds: Fold,
-    runs: Runs,
-    memory: float,
-    cpu_compile: str,
-    log: Callable[[str], None],
-) -> Programs:
-    """As `compile_method`, with what is read from the embeddings, which is compiled when it is first used."""
-    sweep = compile_method(config, data, folds, runs, memory, cpu_compile, log)
-    return Programs(sweep, make_inspect(config, data, folds, compiler_options(cpu_compile)))
 
 
 def compiler_options(cpu_compile: str) -> dict[str, Any] | None:

@@ -62,8 +62,8 @@ ABOUT = {  # for readers of a page who know none of the methods
     "zero_fill_told": "zero-fill that is told what is missing, sees each utterance with two patterns in a step and "
     "adds the logits of each modality by itself",
     "dedicated": "a network for each condition, trained on the modalities of that condition only",
-    "late_fusion": "a network for each modality; log-posteriors are added, and the log class shares that were counted "
-    "twice subtracted",
+    "late_fusion": "a network for each modality; their log-posteriors are added, less the log class shares for every "
+    "modality but one",
     "late_fusion_lda": "late fusion of a shrinkage LDA of scikit-learn for each modality",
     "late_fusion_logistic": "late fusion of a logistic regression of scikit-learn for each modality",
     "impute_mean": "the embedding of a missing modality is its mean over the training utterances",
@@ -75,7 +75,8 @@ ABOUT = {  # for readers of a page who know none of the methods
     "cm_arr": "each modality of an utterance is a Gaussian; Gaussians of one utterance are aligned (2-Wasserstein "
     "distance), flows recover missing ones, and points of one class are drawn together",
     "cm_arr_cross_entropy": "the network of CM-ARR and as many passes, without its other losses",
-    "cm_arr_told": "CM-ARR with what zero-fill, told has",
+    "cm_arr_told": "CM-ARR that is told what is missing, sees each utterance with two patterns in a step and adds the "
+    "logits of each modality by itself",
     "cm_arr_no_alignment": "CM-ARR without its alignment",
     "cm_arr_cosine": "CM-ARR that aligns points by their cosine",
     "cm_arr_kl": "CM-ARR that aligns by the symmetric Kullback-Leibler divergence",

@@ -107,7 +107,9 @@ def share_read_only(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 
 def map_runs(function, num_arguments: int, at_once: int, devices, *, donate: tuple[int, ...] = ()):
-    """`function(data, *arguments of one run)`, mapped over arguments `[devices, runs of a device, ...]`.
+    """`function(data, *arguments of one run)`, compiled for arguments `[devices, runs of a device, ...]`.
+
+    Several devices are pmapped; for one there is no device axis.
 
     Args:
       function: Of the corpus, which all runs share, and of one run.

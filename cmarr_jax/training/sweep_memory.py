@@ -102,8 +102,10 @@ def compile_sweep(
     """
     num_runs = len(runs.key)
     by_core = per_device is None and jax.process_count() == 1  # where the devices are CPUs
-    devices = tuple(devices or jax.local_devices()[: 1 if by_core and jax.default_backend() == "cpu" else None])
-    devices = devices[: _ceil(num_runs, jax.process_count())]
+    if devices is None:
+        one_is_enough = by_core and jax.default_backend() == "cpu"
+        devices = jax.local_devices()[:1] if one_is_enough else jax.local_devices()
+    devices = tuple(devices)[: _ceil(num_runs, jax.process_count())]
     most = _ceil(num_runs, len(devices) * jax.process_count())
     memory = smallest(available_memory(devices[0])) if memory is None else memory
     threads = min(num_cores(), num_runs) if by_core and _on_cpu(devices) and len(devices) == 1 else 1
