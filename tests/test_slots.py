@@ -60,12 +60,16 @@ def three_threads(monkeypatch):
 def test_threads_share_the_runs(three_threads, monkeypatch):
     one_epoch_at_a_time(monkeypatch)
     plan, runs = three_threads
-    before, seen = threading.active_count(), set()
-    chunks = []
-    for chunk in plan.run(DATA, runs, Kept(lambda *_: None, lambda *_: seen.add(threading.get_ident()), every=0.0)):
-        chunks.append(chunk)
+    before, seen, all_begin = threading.active_count(), set(), threading.Barrier(3, timeout=60)
+
+    def load(*_):
+        if threading.get_ident() not in seen:  # its first run: each thread has one before any has a second one
+            seen.add(threading.get_ident())
+            all_begin.wait()
+
+    chunks = list(plan.run(DATA, runs, Kept(load, lambda *_: None, every=1e9)))
     assert sorted(numbers for numbers, _ in chunks) == [[number] for number in range(9)]
-    assert len(seen) > 1
+    assert len(seen) == 3
     assert threading.active_count() == before
     chex.assert_trees_all_close(in_order(chunks), expected(runs, LENGTHS), rtol=1e-6)
 
