@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests import fault_cases
+from tests.fault_case import run
 
 PAGE = (Path(__file__).parent.parent / "docs/faults.md").read_text()
 
@@ -12,7 +13,7 @@ PAGE = (Path(__file__).parent.parent / "docs/faults.md").read_text()
 @pytest.mark.parametrize("case", fault_cases.CASES, ids=lambda case: case.text)
 def test_fault_gives_one_sentence(tmp_path, case):
     may_be_there = {"out.npz", "out_details.npz"} if case.command == "tfds_corpus" or "already" in case.text else set()
-    outcome = fault_cases.run(case, tmp_path)
+    outcome = run(case, tmp_path)
     assert outcome.sentence
     if case.says:
         assert (outcome.code, outcome.stderr) == (0, "")

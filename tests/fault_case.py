@@ -1,0 +1,46 @@
+"""One fault of a user's files: how it is made, and what a command says to it."""
+
+import contextlib
+import importlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """One fault.
+
+    Attributes:
+      text: What is wrong.
+      command: Module of `data_prep`.
+      argv: Makes the files in a folder and returns the command line.
+      says: Start of the line on stdout, for a case that goes on; empty for one that stops.
+    """
+
+    text: str
+    command: str
+    argv: Callable[[Path], list[str]]
+    says: str = ""
+
+
+class Outcome(NamedTuple):
+    """Exit code, what was printed, and the sentence (without the folder) that the table shows."""
+
+    code: int
+    stdout: str
+    stderr: str
+    sentence: str
+
+
+def run(case: Case, folder: Path) -> Outcome:
+    """Runs a case in an empty folder."""
+    argv = case.argv(folder)
+    out, err = io.StringIO(), io.StringIO()
+    module = importlib.import_module(f"data_prep.{case.command}")
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = module.main(argv)
+    stdout, stderr = out.getvalue(), err.getvalue()
+    lines = [line for line in stdout.splitlines() if line.startswith(case.says)] if case.says else [stderr.strip()]
+    sentence = lines[0] if lines else ""
+    return Outcome(code, stdout, stderr, sentence.replace(f"{folder}/", "").replace(str(folder), "DIR"))
