@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cmarr_jax.data.corpus import RESERVED as ARCHIVE_KEYS
 from cmarr_jax.data.corpus import ArchiveError
 
 TEXT = ("dialogue", "sex", "transcript")
 NUMBERS = ("valence", "arousal", "dominance", "start", "end")
+EXTRA = "extra_columns"  # key with the names of further columns; their values are under names made of it
+RESERVED = ("transcript", "record", EXTRA, *ARCHIVE_KEYS)  # no further column may have such a name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class Details:
       start: Second of the dialogue's recording where the utterance starts, `[N]`, float32.
       end: Second where it ends, `[N]`, float32.
       record: How the features were made, a dict for JSON.
+      extra: Further columns of a manifest, each `[N]`, str.
     """
 
     utterance_id: np.ndarray
@@ -43,6 +47,7 @@ class Details:
     start: np.ndarray
     end: np.ndarray
     record: dict
+    extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def details_path(archive: Path) -> Path:
@@ -59,7 +64,9 @@ def write_details(path: Path, details: Details) -> None:
     arrays = {key: getattr(details, key) for key in ("utterance_id", *TEXT, *NUMBERS)}
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
     try:
-        np.savez(temporary, record=np.array(json.dumps(details.record)), **arrays)
+        extra = {f"{EXTRA}_{index}": column for index, column in enumerate(details.extra.values())}
+        extra |= {EXTRA: np.array(list(details.extra), str)} if extra else {}
+        np.savez(temporary, **arrays | extra | {"record": np.array(json.dumps(details.record))})
         os.replace(temporary, path)
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
@@ -77,9 +84,11 @@ def read_details(path: Path) -> Details:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("utterance_id", *TEXT, *NUMBERS)}
             record = json.loads(str(file["record"]))
+            names = file[EXTRA].tolist() if EXTRA in file else []
+            extra = {name: file[f"{EXTRA}_{index}"] for index, name in enumerate(names)}
     except OSError as error:
         reason = error.strerror or error
         raise ArchiveError(f"{path}: cannot be read ({reason}); it is written beside the archive") from error
     except Exception as error:  # damaged bytes make numpy, zipfile, zlib and json raise many types
         raise ArchiveError(f"{path}: is not a details file ({error}); write the archive again") from error
-    return Details(**arrays, record=record)
+    return Details(**arrays, record=record, extra=extra)

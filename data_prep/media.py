@@ -11,12 +11,14 @@ class Media:
 
     Attributes:
       utterance_id: Name in the corpus.
-      audio: Sound file of this utterance alone; `None` if there is none.
+      audio: Sound file, or a video whose sound track it is; `None` if there is none.
       video: Video file; `None` if there is none.
       start: Second of `video` where the utterance starts; `None`: at its beginning.
       end: Second of `video` where it ends; `None`: at its end.
       half: Half of the picture with the speaker, if the video shows two people side by side; `None`: the whole picture.
       text: Transcript; `None` if there is none.
+      audio_start: Second of `audio` where the utterance starts; `None`: at its beginning.
+      audio_end: Second of `audio` where it ends; `None`: at its end.
     """
 
     utterance_id: str
@@ -26,3 +28,5 @@ class Media:
     end: float | None = None
     half: Literal["left", "right"] | None = None
     text: str | None = None
+    audio_start: float | None = None
+    audio_end: float | None = None

@@ -123,7 +123,7 @@ def to_corpus(
     unknown = np.full(len(ids), np.nan, np.float32)
     text = {"dialogue": np.array([name.dialogue for name in names]), "sex": np.array([name.sex for name in names])}
     text["transcript"] = np.full(len(ids), "", "U1")
-    return corpus, Details(ids, **text, **dict.fromkeys(NUMBERS, unknown), record=record)
+    return corpus, Details(ids, **text, **dict.fromkeys(NUMBERS, unknown), record=record, extra={})
 
 
 def fold_differences(folds: Sequence[FileFold], names: dict[str, Name]) -> Iterator[str]:

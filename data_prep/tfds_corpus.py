@@ -1,4 +1,4 @@
-"""Licensed corpora as tfds data sets, written from an archive and its details file and read back without loss.
+"""Corpora as tfds data sets, written from an archive and its details file and read back without loss.
 
     python -m data_prep.tfds_corpus DATA_SET OUT.npz
 
@@ -22,11 +22,12 @@ import tyro
 from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
 from data_prep.convert import Flag, Out, run_command
-from data_prep.details import NUMBERS, TEXT, Details, details_path, read_details, write_details
+from data_prep.details import EXTRA, NUMBERS, TEXT, Details, details_path, read_details, write_details
 from data_prep.known_counts import CLASS_NAMES
 from data_prep.quiet_tfds import quiet_tfds
 
 SPLIT = "utterances"  # one split, since folds are made from the speakers
+_TEXTS = ("utterance_id", "speaker", "session", "split", *TEXT, EXTRA)
 DataSet = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DATA_SET")]
 
 
@@ -54,7 +55,7 @@ class CorpusConfig(tfds.core.BuilderConfig):
 
 
 class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Base class of the builders of licensed corpora. A subclass adds description, citation and licence."""
+    """Base class of the builders. A subclass adds description, citation and licence."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012  (an attribute that tfds reads)
@@ -75,7 +76,10 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             homepage=self.HOMEPAGE,
             features=tfds.features.FeaturesDict(
                 {
-                    **{key: tfds.features.Text() for key in ("utterance_id", "speaker", "session", "split", *TEXT)},
+                    **{
+                        key: tfds.features.Text()
+                        for key in ("utterance_id", "speaker", "session", "split", *TEXT, EXTRA)
+                    },
                     **dict.fromkeys(NUMBERS, np.float32),
                     "label": tfds.features.ClassLabel(names=list(config.class_names)),
                     **tensors,
@@ -109,11 +113,19 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
                 example[key] = str(getattr(corpus, key)[row])
             example |= {key: str(getattr(details, key)[row]) for key in TEXT}
             example |= {key: getattr(details, key)[row] for key in NUMBERS}
+            example[EXTRA] = json.dumps({key: str(column[row]) for key, column in details.extra.items()})
             for column, (name, features) in enumerate(corpus.features.items()):
                 first = ends[name][row] - corpus.length[name][row] if name in ends else row
                 example[name] = features[first : ends[name][row]] if name in ends else features[row]
                 example[f"{name}_present"] = bool(corpus.present[row, column])
             yield row, example
+
+
+class Recordings(CorpusBuilder):
+    """What `python -m data_prep.manifest` wrote: `recordings.npz` and `recordings_details.npz`."""
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "write it with python -m data_prep.manifest"
+    DESCRIPTION = "Utterances of a manifest: features of each, its label, speaker and further columns."
 
 
 def shapes_of(corpus: Corpus) -> dict[str, tuple[int | None, ...]]:
@@ -218,8 +230,12 @@ def _from_examples(
         split=split if np.any(split != "") else None,
     )
     numbers = {key: np.array([example[key] for example in examples], np.float32) for key in NUMBERS}
+    rows = [json.loads(example[EXTRA]) for example in examples]
+    extra = {key: np.array([row[key] for row in rows], str) for key in rows[0]}
     record = json.loads(json.dumps(record))
-    return corpus, Details(corpus.utterance_id, **{key: text(key) for key in TEXT}, **numbers, record=record)
+    return corpus, Details(
+        corpus.utterance_id, **{key: text(key) for key in TEXT}, **numbers, record=record, extra=extra
+    )
 
 
 def _config_name(archive: Path) -> str:

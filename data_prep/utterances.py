@@ -1,51 +1,56 @@
-"""Parsed utterances of a raw corpus, before features are extracted."""
+"""Utterances of a corpus before features are extracted: what a manifest holds, and what the parsers find."""
 
 import dataclasses
+import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
-from cmarr_jax.data.corpus import ArchiveError
+from rich.console import Console
+from rich.markup import escape
+
 from data_prep.media import Media
+
+MOST_PRINTED = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """One utterance with label, ratings and times from the files of the corpus.
+    """One utterance with its label, ratings and media.
 
     Attributes:
       media: Its id, sound, video and transcript.
-      speaker: As in `01F`.
-      session: As in `01`.
-      dialogue: Its conversation.
+      speaker: Who speaks, as in `01F`.
+      session: Recording session, as in `01`.
+      label: As the corpus writes it (`ang`, `xxx`; `A`, `X`); empty: nobody labelled it.
+      split: `train`, `val`, `test`, or empty.
+      dialogue: Its conversation; empty where unknown, as the next one.
       sex: `F` or `M`.
-      emotion: The majority label as the corpus writes it (`ang`, `xxx`; `A`, `X`).
-      valence: Mean rating; NaN where unknown, as in the next four.
+      valence: Mean rating; NaN where unknown, as in the next two.
       arousal: Mean rating (activation).
       dominance: Mean rating.
-      start: Second of the dialogue.
-      end: Second of the dialogue.
+      extra: Further columns of a manifest, as text.
     """
 
     media: Media
     speaker: str
     session: str
-    dialogue: str
-    sex: str
-    emotion: str
-    valence: float
-    arousal: float
-    dominance: float
-    start: float
-    end: float
+    label: str
+    split: str = ""
+    dialogue: str = ""
+    sex: str = ""
+    valence: float = math.nan
+    arousal: float = math.nan
+    dominance: float = math.nan
+    extra: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-    """All utterances of a raw corpus, and notes on irregular files.
+    """All utterances of a corpus, and notes on irregular files.
 
     Attributes:
-      utterances: Sorted by name.
+      utterances: In the order of the archive.
       notes: Sentences to print, without transcripts.
     """
 
@@ -54,35 +59,38 @@ class Parsed:
 
 
 def choose(utterances: Iterable[Utterance], classes: Mapping[str, str]) -> tuple[list[Utterance], Counter[str]]:
-    """The utterances whose emotion is in `classes`, and the number of utterances of each other label."""
+    """The utterances whose label is in `classes`, and the number of utterances of each other label."""
     chosen, left_out = [], Counter[str]()
     for utterance in utterances:
-        if utterance.emotion in classes:
+        if utterance.label in classes:
             chosen.append(utterance)
         else:
-            left_out[utterance.emotion] += 1
+            left_out[utterance.label] += 1
     return chosen, left_out
 
 
-def read_lines(path: Path) -> list[str]:
-    """Lines of a text file: any line ends, with or without a byte-order mark, UTF-8 or Latin-1.
-
-    Raises:
-      ArchiveError: if it cannot be read or is not text.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be read ({error.strerror}); copy the corpus again") from error
-    if b"\0" in data:
-        raise ArchiveError(f"{path}: is not a text file (it has zero bytes); copy the corpus again")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+def note_missing(utterances: Sequence[Utterance]) -> list[str]:
+    """Sentences on utterances that lack a medium or ratings where others have them."""
+    notes = []
+    for key, what in (("audio", "a wav"), ("video", "a video"), ("text", "a transcript")):
+        names = [item.media.utterance_id for item in utterances if getattr(item.media, key) is None]
+        if names:
+            notes.append(f"utterances without {what}: {examples(names)}")
+    unrated = [item.media.utterance_id for item in utterances if math.isnan(item.valence)]
+    if unrated:
+        notes.append(f"utterances without ratings: {examples(unrated)}")
+    return notes
 
 
 def examples(names: Sequence[str]) -> str:
     """Number of names and the first one, for messages."""
     return f"{len(names)} ({min(names)!r} first)"
+
+
+def print_missing(name: str, reasons: Mapping[str, str], console: Console) -> None:
+    """Prints the first few utterances that lack a modality, and why; all of them are in the record of the archive."""
+    for key, reason in itertools.islice(reasons.items(), MOST_PRINTED):
+        console.print(escape(f"{name} of {key} taken as missing: {reason}"))
+    if len(reasons) > MOST_PRINTED:
+        rest = len(reasons) - MOST_PRINTED
+        console.print(f"{name} of {rest} more taken as missing; the details file names them (key record, failures)")

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.corpus import PARTS, Corpus, frame_where
-from cmarr_jax.data.folds import FoldSplit, make_folds
+from cmarr_jax.data.folds import FoldSplit, make_folds, unpaired_sessions
 from data_prep.convert import run_command
 
 File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
@@ -62,6 +62,7 @@ def tables(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[Table]:
 
 def warnings_of(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[str]:
     """Yields one sentence for each property that is allowed, and often a mistake."""
+    yield from unpaired_sessions(corpus)
     for part in ("val", "train"):
         for fold in folds:
             shared = np.intersect1d(corpus.speaker[getattr(fold, part)], corpus.speaker[fold.test])

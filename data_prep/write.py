@@ -1,4 +1,4 @@
-"""Writes archive, details file and tfds data set of a licensed corpus."""
+"""Writes archive, details file and tfds data set of a corpus."""
 
 import sys
 from pathlib import Path
@@ -24,10 +24,15 @@ def check_out(out: Path, *, force: bool) -> None:
     """
     if out.suffix != ".npz":
         raise ArchiveError(f"{out}: the archive is an .npz; give a path that ends in .npz")
-    if out.exists() and not force:
-        raise ArchiveError(f"{out}: is there already; give --force to replace it")
-    if not out.parent.is_dir():
-        raise ArchiveError(f"{out}: there is no folder {out.parent}; make it first")
+    check_new(out, force=force)
+
+
+def check_new(path: Path, *, force: bool) -> None:
+    """Checks that a file can be written. Raises ArchiveError if it exists (without `force`) or its folder does not."""
+    if path.exists() and not force:
+        raise ArchiveError(f"{path}: is there already; give --force to replace it")
+    if not path.parent.is_dir():
+        raise ArchiveError(f"{path}: there is no folder {path.parent}; make it first")
 
 
 def write_all(
@@ -43,7 +48,7 @@ def write_all(
     """Writes the archive, its details file and the tfds data set, and prints where they are.
 
     Args:
-      name: `iemocap` or `msp_improv`.
+      name: `iemocap` or `msp_improv`; another one is called recordings in the tfds data set.
       out: The archive.
       corpus: The corpus.
       details: Its details, in the same order.
@@ -66,9 +71,9 @@ def write_all(
     if not without_tfds:
         from data_prep.iemocap.iemocap_dataset_builder import Builder as Iemocap  # tfds takes a second to import
         from data_prep.msp_improv.msp_improv_dataset_builder import Builder as MspImprov
-        from data_prep.tfds_corpus import write_dataset
+        from data_prep.tfds_corpus import Recordings, write_dataset
 
-        builder = {"iemocap": Iemocap, "msp_improv": MspImprov}[name]
+        builder = {"iemocap": Iemocap, "msp_improv": MspImprov}.get(name, Recordings)
         path = write_dataset(builder, out, tfds_dir or out.parent / "tfds", corpus=read_archive(out))
         console.print(f"wrote {path}: the same as a tfds data set")
     console.print(f"Next: python -m data_prep.validate {out}")

@@ -11,10 +11,10 @@ import re
 import tempfile
 from pathlib import Path
 
-from tests import faults_mmin, faults_raw
+from tests import faults_manifest, faults_mmin, faults_raw
 from tests.fault_case import Case, Outcome, run
 
-CASES = (*faults_mmin.CASES, *faults_raw.CASES)
+CASES = (*faults_mmin.CASES, *faults_raw.CASES, *faults_manifest.CASES)
 
 
 def row(case: Case, outcome: Outcome) -> str:

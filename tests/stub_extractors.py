@@ -67,6 +67,6 @@ class Letters(Extractor):
         return np.array([[len(word)] for word in media.text.split()])
 
 
-def make(modality, name, values):
-    """What stands in for `data_prep.from_media._make_extractor`."""
-    return {"audio": Loudness, "video": Colour, "text": Letters}[modality](**values)
+def make(spec):
+    """What stands in for `data_prep.sources.make_extractor`."""
+    return {"compare_2016": Loudness, "face_onnx": Colour, "text_transformer": Letters}[spec.kind](**spec.values)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cmarr_jax.data.archive import read_archive
-from data_prep import from_media, known_counts, validate
+from data_prep import known_counts, sources, validate
 from data_prep.details import details_path, read_details
 from data_prep.msp_improv import __main__ as command
 from data_prep.msp_improv.parse import parse
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def stubs(monkeypatch):
-    monkeypatch.setattr(from_media, "_make_extractor", stub_extractors.make)
+    monkeypatch.setattr(sources, "make_extractor", stub_extractors.make)
 
 
 def convert(root, out, *argv):
@@ -34,7 +34,7 @@ def test_labels_ratings_and_media(root):
     of = {item.media.utterance_id: item for item in parsed.utterances}
     item = of["MSP-IMPROV-S01N-M02-S-FM02"]
     assert (item.speaker, item.session, item.dialogue, item.sex) == ("02M", "02", "session2-S01N", "M")
-    assert (item.emotion, item.valence, item.arousal, item.dominance) == ("N", 3.0, 2.6, 2.5)
+    assert (item.label, item.valence, item.arousal, item.dominance) == ("N", 3.0, 2.6, 2.5)
     assert item.media.audio == root / "session2/S01N/S/MSP-IMPROV-S01N-M02-S-FM02.wav"
     assert item.media.half is None
     assert item.media.text == miniature.SENTENCES[2]

@@ -97,6 +97,22 @@ def stack_folds(folds: list[FoldSplit]) -> Fold:
     return Fold(**{name: jnp.asarray(part) for name, part in stacked.items()})
 
 
+def unpaired_sessions(corpus: Corpus) -> list[str]:
+    """Sentences on sessions that keep folds from leaving one speaker out, where most sessions have two speakers.
+
+    A corpus of pairs that lost one speaker gets folds of another kind, and so other numbers.
+    """
+    if corpus.split is not None or _has_speaker_pairs(corpus):
+        return []
+    speakers = {name: np.unique(corpus.speaker[corpus.session == name]) for name in np.unique(corpus.session)}
+    others = [name for name, found in speakers.items() if len(found) != 2]
+    if not others or 2 * len(others) >= len(speakers):
+        return []
+    listed = ", ".join(f"{name} {' '.join(speakers[name])}" for name in others)
+    text = "folds leave no single speaker out, but are groups of speakers, since not every session has two speakers"
+    return [f"{text}: {listed}; add the missing speakers or take these sessions out"]
+
+
 def _has_speaker_pairs(corpus: Corpus) -> bool:
     """Whether there are two or more sessions, each with two speakers of its own."""
     pairs = sorted(set(zip(corpus.session.tolist(), corpus.speaker.tolist(), strict=True)))

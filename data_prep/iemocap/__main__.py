@@ -10,14 +10,15 @@ from typing import Annotated, Literal
 import tyro
 
 from data_prep.convert import Out, run_command
-from data_prep.from_media import DEFAULTS, Options, Root, check_options, convert_media
 from data_prep.iemocap.parse import CLASSES, parse
+from data_prep.prepare import Root, check_options
+from data_prep.raw_corpus import DEFAULTS, CorpusOptions, convert_raw
 
 
 def convert(
     root: Root,
     out: Out,
-    options: Annotated[Options, tyro.conf.arg(name="")] = DEFAULTS,
+    options: Annotated[CorpusOptions, tyro.conf.arg(name="")] = DEFAULTS,
     marked_half: Literal["left", "right"] = "left",
 ) -> None:
     """Writes raw IEMOCAP as a feature archive and a tfds data set.
@@ -36,7 +37,7 @@ def convert(
     parsed = parse(root, marked_half=marked_half)
     halves = {f"{item.dialogue}_{item.sex}": item.media.half for item in parsed.utterances}
     record = {"command": "data_prep.iemocap", "marked_half": marked_half, "half": halves}
-    convert_media("iemocap", root, out, parsed, CLASSES, options, record)
+    convert_raw("iemocap", root, out, parsed, CLASSES, options, record)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ against the licensed disks. Lines of another form raise an error or are counted,
 speaker and class are compared with those of the literature.
 """
 
-import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,8 @@ from cmarr_jax.data.corpus import ArchiveError
 from data_prep.ids import parse_name
 from data_prep.iemocap.iemocap_dataset_builder import HOW_TO_GET
 from data_prep.media import Media
-from data_prep.utterances import Parsed, Utterance, examples, read_lines
+from data_prep.text_files import read_lines
+from data_prep.utterances import Parsed, Utterance, note_missing
 
 EMOTIONS = ("ang", "hap", "exc", "sad", "neu", "fru", "fea", "sur", "dis", "oth", "xxx")  # xxx: no majority
 CLASSES = {
@@ -59,7 +59,7 @@ def parse(root: Path, *, marked_half: Literal["left", "right"] = "left") -> Pars
                 if name in utterances:
                     raise ArchiveError(f"{path}: utterance {name!r} is given a second time; copy the corpus again")
                 utterances[name] = utterance
-    _note_missing(list(utterances.values()), notes)
+    notes += note_missing(list(utterances.values()))
     return Parsed(tuple(utterances[name] for name in sorted(utterances)), tuple(notes))
 
 
@@ -111,14 +111,12 @@ def _utterance(
         media=media,
         speaker=parts.speaker,
         session=parts.session,
+        label=emotion,
         dialogue=parts.dialogue,
         sex=parts.sex,
-        emotion=emotion,
         valence=float(valence),
         arousal=float(arousal),
         dominance=float(dominance),
-        start=float(start),
-        end=float(end),
     )
 
 
@@ -147,13 +145,3 @@ def _text_files(folder: Path) -> list[Path]:
 
 def _existing(path: Path) -> Path | None:
     return path if os.path.isfile(path) else None  # Path.is_file raises where a name is too long
-
-
-def _note_missing(utterances: list[Utterance], notes: list[str]) -> None:
-    for key, what in (("audio", "without a wav"), ("video", "without a video"), ("text", "without a transcript")):
-        names = [item.media.utterance_id for item in utterances if getattr(item.media, key) is None]
-        if names:
-            notes.append(f"utterances {what}: {examples(names)}")
-    unrated = [item.media.utterance_id for item in utterances if math.isnan(item.valence)]
-    if unrated:
-        notes.append(f"utterances without ratings: {examples(unrated)}")

@@ -10,14 +10,15 @@ from typing import Annotated, Literal
 import tyro
 
 from data_prep.convert import Out, run_command
-from data_prep.from_media import DEFAULTS, Options, Root, check_options, convert_media
 from data_prep.msp_improv.parse import CLASSES, parse
+from data_prep.prepare import Root, check_options
+from data_prep.raw_corpus import DEFAULTS, CorpusOptions, convert_raw
 
 
 def convert(
     root: Root,
     out: Out,
-    options: Annotated[Options, tyro.conf.arg(name="")] = DEFAULTS,
+    options: Annotated[CorpusOptions, tyro.conf.arg(name="")] = DEFAULTS,
     condition: Literal["P", "R", "S", "T"] = "S",
 ) -> None:
     """Writes raw MSP-IMPROV as a feature archive and a tfds data set.
@@ -36,7 +37,7 @@ def convert(
     check_options(out, options)
     parsed = parse(root, condition=condition)
     record = {"command": "data_prep.msp_improv", "condition": condition}
-    convert_media("msp_improv", root, out, parsed, CLASSES, options, record)
+    convert_raw("msp_improv", root, out, parsed, CLASSES, options, record)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ against the licensed disks. Lines of another form raise an error or are counted,
 speaker and class are compared with those of the literature.
 """
 
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from cmarr_jax.data.corpus import ArchiveError
 from data_prep.ids import parse_name
 from data_prep.media import Media
 from data_prep.msp_improv.msp_improv_dataset_builder import HOW_TO_GET
-from data_prep.utterances import Parsed, Utterance, examples, read_lines
+from data_prep.text_files import read_lines
+from data_prep.utterances import Parsed, Utterance, note_missing
 
 EMOTIONS = ("A", "H", "N", "S", "O", "X")  # O: other, X: no majority
 CLASSES = {
@@ -62,7 +62,7 @@ def parse(root: Path, *, condition: str = "S") -> Parsed:
         else:
             others += 1
     notes = [f"{paths[0]}: utterances of other conditions than {condition}: {others}"] if others else []
-    _note_missing(list(utterances.values()), notes)
+    notes += note_missing(list(utterances.values()))
     return Parsed(tuple(utterances[name] for name in sorted(utterances)), tuple(notes))
 
 
@@ -89,14 +89,12 @@ def _evaluation(path: Path, files: dict[str, Path]) -> Iterator[tuple[int, Utter
             media=media,
             speaker=parts.speaker,
             session=parts.session,
+            label=emotion,
             dialogue=parts.dialogue,
             sex=parts.sex,
-            emotion=emotion,
             valence=float(valence),
             arousal=float(arousal),
             dominance=float(dominance),
-            start=math.nan,
-            end=math.nan,
         )
         yield row, utterance, parts.condition
 
@@ -118,13 +116,3 @@ def _index(root: Path) -> dict[str, Path]:
             if known.stat().st_size != path.stat().st_size:
                 raise ArchiveError(f"{path}: is another file than {known}, of the same name; remove one of them")
     return files
-
-
-def _note_missing(utterances: list[Utterance], notes: list[str]) -> None:
-    for key, what in (("audio", "without a wav"), ("video", "without a video"), ("text", "without a transcript")):
-        names = [item.media.utterance_id for item in utterances if getattr(item.media, key) is None]
-        if names:
-            notes.append(f"utterances {what}: {examples(names)}")
-    unrated = [item.media.utterance_id for item in utterances if math.isnan(item.valence)]
-    if unrated:
-        notes.append(f"utterances without ratings: {examples(unrated)}")

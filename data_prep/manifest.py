@@ -1,0 +1,87 @@
+"""A manifest of anybody's recordings as a feature archive and a tfds data set.
+
+    python -m data_prep.manifest --from-folders RECORDINGS manifest.csv
+    python -m data_prep.manifest manifest.csv mine.npz --audio compare_2016 --video face_hog
+
+The columns of a manifest are described in data_prep/README.md.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cmarr_jax.data.archive import sha256
+from cmarr_jax.data.corpus import ArchiveError
+from data_prep.convert import run_command
+from data_prep.manifest_file import read_manifest
+from data_prep.manifest_folders import Level, manifest_from_folders
+from data_prep.prepare import Job, Options, check_options, prepare
+
+Manifest = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")]
+OptionalOut = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+Levels = Annotated[tuple[Level, ...], tyro.conf.arg(metavar="{label,speaker,session} ...")]
+DEFAULTS = Options()
+
+
+def convert(
+    manifest: Manifest,
+    out: OptionalOut = None,
+    options: Annotated[Options, tyro.conf.arg(name="")] = DEFAULTS,
+    classes: tuple[str, ...] = (),
+    from_folders: Path | None = None,
+    levels: Levels = ("label",),
+) -> None:
+    """Writes the utterances of a manifest as a feature archive and a tfds data set.
+
+    A medium that is missing or broken is reported, and that modality is absent for the utterance. Utterances of other
+    labels than the classes are left out and counted.
+
+    Args:
+      manifest: CSV or Parquet, one row per utterance; with --from-folders, the CSV to write.
+      out: The archive to write; NAME_details.npz is written beside it.
+      options: What the features are made of, and where everything is written.
+      classes: Classes in their order, each NAME or NAME=label,label; by default every label, sorted.
+      from_folders: Writes a first manifest of the media below this folder, to be looked through and edited.
+      levels: What the folders below it are, from the outermost.
+    """
+    if from_folders is not None:
+        manifest_from_folders(from_folders.expanduser(), manifest, levels, out=out, force=options.force)
+        return
+    if out is None:
+        raise ArchiveError("OUT: the archive to write is missing; give a path that ends in .npz after the manifest")
+    check_options(out, options)
+    parsed = read_manifest(manifest)
+    mapping, names = _classes(classes, {item.label for item in parsed.utterances} - {""})
+    record = {"command": "data_prep.manifest", "manifest_sha256": sha256(manifest), "classes": mapping}
+    prepare(Job("recordings", manifest, out, mapping, names, record), parsed, options)
+
+
+def _classes(given: Sequence[str], labels: set[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Which label becomes which class, and the classes in their order.
+
+    Raises:
+      ArchiveError: if a label is given twice or no utterance has it.
+    """
+    mapping: dict[str, str] = {}
+    for item in given or sorted(labels):
+        name, equals, listed = item.partition("=") if given else (item, "", "")
+        for label in listed.split(",") if equals else [item]:
+            if label in mapping:
+                raise ArchiveError(f"--classes: the label {label!r} is given twice; give it once")
+            if label not in labels:
+                text = f"no utterance has the label {label!r}; the labels are {', '.join(sorted(labels)) or 'none'}"
+                raise ArchiveError(f"--classes: {text}")
+            mapping[label] = name
+    return mapping, tuple(dict.fromkeys(mapping.values()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    return run_command(convert, argv, prog="python -m data_prep.manifest")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

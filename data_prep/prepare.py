@@ -1,0 +1,246 @@
+"""From utterances to an archive: features of each modality, details file, tfds data set. All corpora go this way."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from cmarr_jax.data.corpus import ArchiveError, Corpus
+from cmarr_jax.data.folds import unpaired_sessions
+from data_prep.convert import Flag
+from data_prep.details import NUMBERS, Details
+from data_prep.join_features import join_features
+from data_prep.sounds import check_sounds
+from data_prep.sources import Extraction, FromFile, Spec, make_source, parse_specs
+from data_prep.utterances import Parsed, Utterance, choose, print_missing
+from data_prep.write import check_out, make_console, write_all
+
+Root = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
+Source = Extraction | FromFile
+# Rough guesses for --dry-run: seconds of one core per second of speech, and bytes of features per second of speech.
+_COST = {"audio": (0.1, 10 * 130 * 4), "video": (3.0, 10 * 342 * 4), "text": (0.1, 3 * 1024 * 4)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the features are made of, and where everything is written.
+
+    Attributes:
+      audio: Extractor of the sound, as NAME or NAME:key=value,key=value; or features:FILE for finished features; none
+        leaves the modality out.
+      video: The same for the picture.
+      text: The same for the transcript.
+      modality: Further modalities, each NAME=EXTRACTOR or NAME=features:FILE.
+      cache_dir: Where extracted features are kept, so that a second start continues; by default NAME_cache beside OUT.
+      num_workers: Number of processes; 0: one per core.
+      tfds_dir: Where tfds keeps data sets; by default the folder tfds beside OUT.
+      without_tfds: Writes no tfds data set.
+      dry_run: Reads labels, opens what features are made of, estimates time and space, and writes nothing.
+      force: Replaces an archive that is there.
+    """
+
+    audio: str = "none"
+    video: str = "none"
+    text: str = "none"
+    modality: tuple[str, ...] = ()
+    cache_dir: Path | None = None
+    num_workers: int = 0
+    tfds_dir: Path | None = None
+    without_tfds: Flag = False
+    dry_run: Flag = False
+    force: Flag = False
+
+    @property
+    def specs(self) -> dict[str, Spec]:
+        """What each modality comes from. Raises ArchiveError."""
+        return parse_specs(self.audio, self.video, self.text, self.modality)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A corpus that becomes an archive.
+
+    Attributes:
+      name: `iemocap`, `msp_improv`, or another name: which tfds data set it becomes.
+      source: Folder or manifest, for messages.
+      out: The archive to write.
+      classes: Which label becomes which class.
+      class_names: The classes in their order.
+      record: Options of the parser, for the record.
+      check: Compares speakers and classes of the chosen utterances with known numbers; `None`: nothing is known.
+    """
+
+    name: str
+    source: Path
+    out: Path
+    classes: Mapping[str, str]
+    class_names: tuple[str, ...]
+    record: dict[str, Any]
+    check: Callable[[Sequence[str], Sequence[str], Console], None] | None = None
+
+
+def check_options(out: Path, options: Options) -> None:
+    """Checks the options before anything is read. Raises ArchiveError."""
+    options.specs  # noqa: B018  (parses them)
+    if not options.dry_run:
+        check_out(out, force=options.force)
+
+
+def prepare(job: Job, parsed: Parsed, options: Options) -> None:
+    """Chooses utterances, makes their features and writes everything.
+
+    Raises:
+      ArchiveError: for any error in the data or the options.
+    """
+    console = make_console()
+    for note in parsed.notes:
+        console.print(f"note: {escape(note)}")
+    chosen, left_out = choose(parsed.utterances, job.classes)
+    listed = ", ".join(f"{label or '(no label)'} {count}" for label, count in sorted(left_out.items()))
+    console.print(f"{len(parsed.utterances)} utterances, {len(chosen)} of the {len(job.class_names)} classes")
+    console.print(escape(f"left out by label: {listed or 'none'}"))
+    if not chosen:
+        raise ArchiveError(f"{job.source}: no utterance is of the classes {', '.join(job.class_names)}")
+    if job.check:
+        job.check([item.speaker for item in chosen], [job.classes[item.label] for item in chosen], console)
+    specs = options.specs
+    if options.dry_run:
+        _print_estimate(check_sounds(chosen, console), specs, options, console)
+        return
+    sources = {name: make_source(spec) for name, spec in specs.items()}
+    if any(isinstance(source, Extraction) and source.extractor.modality == "audio" for source in sources.values()):
+        chosen = check_sounds(chosen, console)
+    features, failures = _all_features(chosen, sources, job.out, options, console)
+    record = job.record | {
+        "left_out": dict(left_out),
+        "failures": without_folders(failures, chosen, job.source),
+        "extractors": {name: source.record() for name, source in sources.items()},
+        "notes": [_below(note, job.source) for note in parsed.notes],
+    }
+    corpus, details = to_corpus(chosen, dataclasses.replace(job, record=record), features, console)
+    for session in unpaired_sessions(corpus):
+        console.print(f"[yellow]warning:[/yellow] {escape(session)}")
+    write_all(
+        job.name, job.out, corpus, details,
+        tfds_dir=options.tfds_dir, without_tfds=options.without_tfds, console=console,
+    )  # fmt: skip
+
+
+def without_folders(
+    failures: Mapping[str, Mapping[str, str]], utterances: Sequence[Utterance], source: Path
+) -> dict[str, dict[str, str]]:
+    """Reasons without the user's folders, which are nobody's business: paths below `source`, or names of files."""
+    media = {item.media.utterance_id: item.media for item in utterances}
+
+    def short(key: str, text: str) -> str:
+        text = _below(text, source)
+        for path in (media[key].audio, media[key].video):
+            text = text.replace(str(path), path.name) if path else text
+        return text
+
+    return {name: {key: short(key, text) for key, text in found.items()} for name, found in failures.items()}
+
+
+def _below(text: str, source: Path) -> str:
+    return text.replace(f"{source if source.is_dir() else source.parent}/", "")
+
+
+def to_corpus(
+    utterances: Sequence[Utterance], job: Job, features: Mapping[str, Mapping[str, np.ndarray]], console: Console
+) -> tuple[Corpus, Details]:
+    """Joins the features of each utterance. Utterances without any features are left out and printed.
+
+    Raises:
+      ArchiveError: if nothing remains, or a modality has no features or bears the name of a column.
+    """
+    rows = [item for item in utterances if any(item.media.utterance_id in found for found in features.values())]
+    gone = sorted({item.media.utterance_id for item in utterances} - {item.media.utterance_id for item in rows})
+    if gone:
+        console.print(escape(f"left out, without any features: {', '.join(gone)}"))
+    if not rows:
+        raise ArchiveError("no utterance has features; see the failures above")
+    ids = [item.media.utterance_id for item in rows]
+    joined = {name: join_features(name, ids, found, console) for name, found in features.items()}
+    splits = np.array([item.split for item in rows])
+    corpus = Corpus(
+        utterance_id=np.array(ids),
+        speaker=np.array([item.speaker for item in rows]),
+        session=np.array([item.session for item in rows]),
+        label=np.array([job.class_names.index(job.classes[item.label]) for item in rows], np.int32),
+        class_names=job.class_names,
+        features={name: array for name, (array, _, _) in joined.items()},
+        length={name: length for name, (_, length, _) in joined.items() if length is not None},
+        present=np.stack([present for _, _, present in joined.values()], axis=1),
+        split=splits if splits[0] else None,
+    )
+    return corpus, _details(rows, job.record | {"without_features": gone})
+
+
+def _details(rows: Sequence[Utterance], record: dict[str, Any]) -> Details:
+    times = {"start": [item.media.start for item in rows], "end": [item.media.end for item in rows]}
+    numbers = {key: times.get(key) or [getattr(item, key) for item in rows] for key in NUMBERS}
+    return Details(
+        utterance_id=np.array([item.media.utterance_id for item in rows]),
+        dialogue=np.array([item.dialogue for item in rows]),
+        sex=np.array([item.sex for item in rows]),
+        transcript=np.array([item.media.text or "" for item in rows]),
+        **{key: np.array(column, np.float32) for key, column in numbers.items()},  # None becomes nan
+        record=record,
+        extra={key: np.array([item.extra[key] for item in rows]) for key in rows[0].extra},
+    )
+
+
+def _all_features(
+    chosen: Sequence[Utterance], sources: Mapping[str, Source], out: Path, options: Options, console: Console
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, str]]]:
+    """Features and reasons of failures, per modality, by utterance id."""
+    features, failures = {}, {}
+    cache = options.cache_dir or out.with_name(f"{out.stem}_cache")
+    for name, source in sources.items():
+        items = [item for item in chosen if source.has(item)]
+        if not items:
+            text = "no utterance of the manifest has what it is made of; see the columns, or leave it out"
+            raise ArchiveError(f"{source.spec.option}: {text}")
+        console.print(f"{name}: {len(items)} utterances by {source.spec.kind}")
+        features[name], failures[name] = source.features(items, cache / name, options.num_workers or None)
+        print_missing(name, failures[name], console)
+    return features, failures
+
+
+def _print_estimate(chosen: Sequence[Utterance], specs: Mapping[str, Spec], options: Options, console: Console) -> None:
+    seconds = sum(_seconds(item) for item in chosen)
+    workers = options.num_workers or os.cpu_count() or 1
+    time = size = 0.0
+    for name, spec in specs.items():
+        try:
+            source = make_source(spec)
+        except ArchiveError as error:
+            count = sum(getattr(item.media, name, None) is not None for item in chosen)
+            text = f"{name}: {count} of {len(chosen)} utterances have a source; {spec.kind} is not ready: {error}"
+            console.print(escape(text))
+            continue
+        count = sum(source.has(item) for item in chosen)
+        console.print(escape(f"{name}: {count} of {len(chosen)} utterances have a source; {spec.kind} is ready"))
+        if isinstance(source, Extraction):
+            per_second, bytes_per_second = _COST[source.extractor.modality]
+            time, size = time + per_second * seconds / workers, size + bytes_per_second * seconds
+    console.print(
+        f"{seconds / 3600:.2f} hours of speech; roughly {time / 60:.0f} minutes with {workers} processes and "
+        f"{3 * size / 1e9:.2f} GB of disk (cache, archive, tfds data set); nothing was written"
+    )
+
+
+def _seconds(item: Utterance) -> float:
+    start, end = item.media.start or item.media.audio_start or 0.0, item.media.end or item.media.audio_end
+    if end is not None:
+        return end - start
+    try:
+        return item.media.audio.stat().st_size / (2 * 44100) if item.media.audio else 4.0  # 16 bits, 44.1 kHz
+    except OSError:
+        return 4.0

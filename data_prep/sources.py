@@ -1,0 +1,173 @@
+"""Where the features of each modality come from: an extractor over the media, or a file of finished features."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmarr_jax.data.corpus import ArchiveError, check_modalities
+from data_prep.feature_files import FeatureFile
+from data_prep.utterances import Utterance
+
+Features = dict[str, np.ndarray]
+_PATHS = ("weights", "detector")  # options of extractors that are paths
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a command line says of one modality.
+
+    Attributes:
+      option: The option, for messages: `--audio`.
+      kind: Name of an extractor, or `features`.
+      values: Options of the extractor, or of the file.
+    """
+
+    option: str
+    kind: str
+    values: Mapping[str, Any]
+
+
+class Extraction:
+    """Features made from the media by an extractor; its weights are loaded and checked when this is made."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec, self.extractor = spec, make_extractor(spec)
+
+    def has(self, item: Utterance) -> bool:
+        """Whether the utterance has what the extractor reads."""
+        return getattr(item.media, self.extractor.modality) is not None
+
+    def features(
+        self, items: Sequence[Utterance], cache: Path, num_workers: int | None
+    ) -> tuple[Features, dict[str, str]]:
+        """Features `[T, D]` by utterance id; and for each other utterance the reason."""
+        from data_prep.extractors.run import extract_all
+
+        media = [item.media for item in items]
+        found, failed = extract_all(self.extractor, media, cache, num_workers=num_workers, progress=True)
+        return found, {failure.utterance_id: failure.reason for failure in failed}
+
+    def record(self) -> dict[str, Any]:
+        """How the features are made."""
+        return self.extractor.record()
+
+
+class FromFile:
+    """Features of a file; the id of an utterance there is a column of the manifest."""
+
+    def __init__(self, spec: Spec) -> None:
+        values = dict(spec.values)
+        self.spec, self.column = spec, values.pop("id", "utterance_id")
+        try:
+            self.file = FeatureFile(**values)
+        except TypeError:
+            known = "features:FILE,key=NAME,values=NAME,id=COLUMN"
+            raise ArchiveError(f"{spec.option}: has an option that is unknown; write {known}") from None
+        if not self.file.path.is_file():
+            raise ArchiveError(f"{spec.option}: {self.file.path}: there is no such file; check the path")
+
+    def name(self, item: Utterance) -> str:
+        """The utterance's name in the file; empty where its cell is."""
+        if self.column == "utterance_id":
+            return item.media.utterance_id
+        if self.column not in item.extra:
+            known = ", ".join(("utterance_id", *item.extra))
+            raise ArchiveError(f"{self.spec.option}: the manifest has no column {self.column!r}; it has {known}")
+        return item.extra[self.column]
+
+    def has(self, item: Utterance) -> bool:
+        """Whether the utterance has a name to look for."""
+        return bool(self.name(item))
+
+    def features(
+        self, items: Sequence[Utterance], cache: Path, num_workers: int | None
+    ) -> tuple[Features, dict[str, str]]:
+        """Features `[T, D]` or `[D]` by utterance id; and for each other utterance the reason."""
+        del cache, num_workers
+        found, reasons = self.file.read(sorted({self.name(item) for item in items}))
+        names = {item.media.utterance_id: self.name(item) for item in items}
+        features = {key: found[name] for key, name in names.items() if name in found}
+        return features, {key: reasons[name] for key, name in names.items() if name not in found}
+
+    def record(self) -> dict[str, Any]:
+        """Which file it is."""
+        return self.file.record()
+
+
+def parse_specs(audio: str, video: str, text: str, modality: Sequence[str]) -> dict[str, Spec]:
+    """What the options say, per modality that is wanted, in their order.
+
+    Args:
+      audio: NAME, NAME:key=value,key=value, features:FILE, or none; so are the next two.
+      video: Of the picture.
+      text: Of the transcript.
+      modality: Further ones, each NAME=SPEC.
+
+    Raises:
+      ArchiveError: if one is written otherwise, a name is unfit or given twice, or fewer than two remain.
+    """
+    given = [("--audio", "audio", audio), ("--video", "video", video), ("--text", "text", text)]
+    for item in modality:
+        name, equals, spec = item.partition("=")
+        if not equals:
+            raise ArchiveError(f"--modality: write NAME=EXTRACTOR or NAME=features:FILE, found {item!r}")
+        given.append((f"--modality {name}", name, spec))
+    specs: dict[str, Spec] = {}
+    for option, name, text_ in given:
+        if name in specs:
+            raise ArchiveError(f"{option}: the modality {name!r} is given twice; give it once")
+        if text_ != "none":
+            specs[name] = _spec(option, text_)
+    if len(specs) < 2:
+        advice = "at least two modalities are needed; name an extractor or a file for two of --audio, --video, --text"
+        raise ArchiveError(f"{advice} and --modality, found {', '.join(specs) or 'none'}")
+    check_modalities("--modality", np.array(list(specs)))
+    return specs
+
+
+def make_source(spec: Spec) -> Extraction | FromFile:
+    """Opens what a modality comes from. Raises ArchiveError if a package, file or weight is missing or unfit."""
+    return FromFile(spec) if spec.kind == "features" else Extraction(spec)
+
+
+def make_extractor(spec: Spec) -> Any:
+    """Makes an extractor and loads its weights. Raises ArchiveError if a package or file is missing."""
+    from data_prep import extractors
+
+    try:
+        extractor = extractors.get(spec.kind, **spec.values)
+        extractor.record()  # reads the weights
+    except (ImportError, ValueError, TypeError, OSError) as error:
+        raise ArchiveError(f"{spec.option}: {error}") from error
+    modality = spec.option.removeprefix("--")
+    if modality in ("audio", "video", "text") and extractor.modality != modality:
+        raise ArchiveError(f"{spec.option}: {spec.kind!r} is an extractor of {extractor.modality}")
+    return extractor
+
+
+def _spec(option: str, text: str) -> Spec:
+    kind, _, rest = text.partition(":")
+    parts = [part for part in rest.split(",") if part]
+    values: dict[str, Any] = {}
+    if kind == "features" and parts:
+        values["path"] = Path(parts.pop(0)).expanduser()
+    pairs = [part.partition("=") for part in parts]
+    if not kind or any(not key or not equals for key, equals, _ in pairs) or (kind == "features" and not values):
+        forms = "NAME, NAME:key=value,key=value, features:FILE, or none"
+        raise ArchiveError(f"{option}: {text!r} is no extractor; write {forms}")
+    as_value = (lambda key, value: value) if kind == "features" else _value
+    return Spec(option, kind, values | {key: as_value(key, value) for key, _, value in pairs})
+
+
+def _value(key: str, text: str) -> Path | int | float | str:
+    if key in _PATHS:
+        return Path(text).expanduser()
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,108 @@
+"""Files of finished features: every kind gives the same arrays, every fault one sentence."""
+
+import h5py
+import numpy as np
+import pytest
+
+from cmarr_jax.data.corpus import ArchiveError
+from data_prep.feature_files import FeatureFile
+
+FRAMES = {name: np.arange(6 * (row + 1), dtype=np.float64).reshape(-1, 3) for row, name in enumerate(("a", "b/c", "d"))}
+VECTORS = {name: array[0] for name, array in FRAMES.items()}
+
+
+def write_table(path, arrays, kind):
+    rows = [(name, *frame) for name, array in arrays.items() for frame in np.atleast_2d(array).tolist()]
+    if kind == ".csv":
+        path.write_text("utterance_id,x,y,z\n" + "\n".join(",".join(map(str, row)) for row in rows) + "\n")
+        return
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra corpora")
+    from pyarrow import parquet
+
+    parquet.write_table(
+        pyarrow.table(dict(zip(("utterance_id", "x", "y", "z"), zip(*rows, strict=True), strict=True))), path
+    )
+
+
+@pytest.mark.parametrize("arrays", [FRAMES, VECTORS], ids=["frames", "vectors"])
+@pytest.mark.parametrize("kind", [".npz", ".h5", ".csv", ".parquet"])
+def test_all_kinds_give_the_same_arrays(tmp_path, kind, arrays):
+    path = tmp_path / f"f{kind}"
+    if kind == ".npz":
+        np.savez(path, **arrays)
+    elif kind == ".h5":
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    else:
+        write_table(path, arrays, kind)
+    found, reasons = FeatureFile(path).read(["d", "b/c", "no"])
+    assert list(found) == ["d", "b/c"]
+    for name, array in found.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, arrays[name])
+    assert reasons == {"no": f"f{kind}: has no 'no'"}
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_one_row_each_under_a_key(tmp_path, as_bytes):
+    names, rows = np.array(["b", "a"]), np.arange(4).reshape(2, 2)
+    np.savez(tmp_path / "f.npz", clip=names.astype("S") if as_bytes else names, units=rows)
+    found, _ = FeatureFile(tmp_path / "f.npz", "clip", "units").read(["a", "b"])
+    np.testing.assert_array_equal(np.stack(list(found.values())), [[2, 3], [0, 1]])
+    np.savez(tmp_path / "g.npz", utterance_id=names, features=rows)
+    found, _ = FeatureFile(tmp_path / "g.npz").read(["a"])
+    np.testing.assert_array_equal(found["a"], [2, 3])
+
+
+def test_faults_of_one_entry_are_named_and_the_others_stay(tmp_path):
+    bad = {"nan": [[1.0, np.nan, 0]], "huge": [[1e300, 0, 0]], "empty": np.zeros((0, 3)), "wide": np.zeros((2, 4))}
+    bad |= {"vector": np.zeros(3), "text": np.array(["x"]), "cube": np.zeros((1, 2, 3))}
+    np.savez(tmp_path / "f.npz", **FRAMES, **bad)
+    found, reasons = FeatureFile(tmp_path / "f.npz").read([*bad, *FRAMES])
+    assert list(found) == list(FRAMES)
+    assert reasons == {
+        "nan": "f.npz: 'nan' holds nan or infinity (as float32)",
+        "huge": "f.npz: 'huge' holds nan or infinity (as float32)",
+        "empty": "f.npz: 'empty' has shape [0, 3], nothing in it",
+        "wide": "f.npz: 'wide' has shape [2, 4] where most have [T, 3]",
+        "vector": "f.npz: 'vector' has shape [3] where most have [T, 3]",
+        "text": "f.npz: 'text' must be [T, D] or [D] of numbers, found <U1 [1]",
+        "cube": "f.npz: 'cube' must be [T, D] or [D] of numbers, found float64 [1, 2, 3]",
+    }
+
+
+def test_pickled_objects_are_never_loaded(tmp_path):
+    np.savez(tmp_path / "f.npz", a=np.array([print], dtype=object))
+    with pytest.raises(ArchiveError, match=r"f\.npz: is damaged or no \.npz file \(Object arrays cannot be loaded"):
+        FeatureFile(tmp_path / "f.npz").read(["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "key", "sentence"),
+    [
+        ("f.txt", b"x", "", r"features are read from \.h5, \.hdf5, \.npz, \.csv, \.parquet; convert the file"),
+        ("f.npz", b"PK\3\4", "", r"is damaged or no \.npz file"),
+        ("f.h5", b"<html>", "", r"is damaged or no \.h5 file"),
+        ("f.parquet", b"PAR1", "", "is damaged or no Parquet file"),
+        ("f.csv", b"id,x\na,1\n", "", "has no column 'utterance_id'; it has id, x; give key=COLUMN"),
+        ("f.csv", b"id,x\na,one\n", "id", "row 2, column 'x': 'one' is no number"),
+        ("f.csv", b"id,x\na,1,2\n", "id", "row 2 has 3 values where the first line names 2 columns"),
+        ("f.csv", b"id,x\nb,1\n", "id", "has features of none of the 1 names; f.csv: has no 'a'"),
+    ],
+)
+def test_faults_of_a_file(tmp_path, name, data, key, sentence):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ArchiveError, match=sentence):
+        FeatureFile(tmp_path / name, key).read(["a"])
+
+
+def test_a_name_twice_or_a_key_that_is_missing(tmp_path):
+    np.savez(tmp_path / "f.npz", clip=np.array(["a", "a"]), units=np.zeros((2, 2)))
+    with pytest.raises(ArchiveError, match="row 1 names 'a', which is already in row 0"):
+        FeatureFile(tmp_path / "f.npz", "clip", "units").read(["a"])
+    with pytest.raises(ArchiveError, match="has no key 'ids'; it has clip, units"):
+        FeatureFile(tmp_path / "f.npz", "ids", "units").read(["a"])
+    np.savez(tmp_path / "f.npz", clip=np.array(["a"]), units=np.zeros((2, 2)))
+    with pytest.raises(ArchiveError, match=r"key 'clip' has shape \[1\] where 'units' has \[2, 2\]"):
+        FeatureFile(tmp_path / "f.npz", "clip", "units").read(["a"])

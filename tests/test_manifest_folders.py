@@ -1,0 +1,65 @@
+"""A first manifest from folders of recordings."""
+
+import pytest
+
+from data_prep import manifest
+from data_prep.manifest_file import read_manifest
+
+
+def make(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"hello")
+
+
+def test_folders_become_speaker_and_label(tmp_path, capsys):
+    make(tmp_path / "rec", "ann/happy/1.mp4", "ann/happy/1.txt", "ann/happy/1.WAV", "bo/sad/x/2.mp4", "bo/sad/._2.mp4")
+    make(tmp_path / "rec", "readme.pdf", "notes.txt/a.png", "ann/happy/list.txt")
+    argv = ["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv"), "--levels", "speaker", "label"]
+    assert manifest.main(argv) == 0
+    one, two = read_manifest(tmp_path / "m.csv").utterances
+    assert (one.media.utterance_id, one.speaker, one.label) == ("ann/happy/1", "ann", "happy")
+    assert (one.media.audio, one.media.text) == (tmp_path / "rec/ann/happy/1.WAV", "hello")
+    assert (two.media.utterance_id, two.speaker, two.label) == ("bo/sad/x/2", "bo", "sad")
+    assert (two.media.video, two.media.audio, two.media.text) == (tmp_path / "rec/bo/sad/x/2.mp4", None, None)
+    out = capsys.readouterr().out
+    assert "2 utterances" in out
+    assert "speaker: 2 of them: ann, bo" in out
+    assert "left out: 1 .pdf, 1 .png, 1 .txt" in out
+    assert "--audio compare_2016 --video face_hog --text text_hashing" in out
+
+
+def test_one_level_leaves_the_speaker_to_be_filled_in(tmp_path, capsys):
+    make(tmp_path / "rec", "happy/1.mp4", "sad/2.mp4")
+    assert manifest.main(["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv")]) == 0
+    assert "speaker: empty: fill in this column by hand" in capsys.readouterr().out
+    assert manifest.main([str(tmp_path / "m.csv"), str(tmp_path / "o.npz"), "--audio", "a", "--video", "b"]) == 1
+    assert "row 2, column 'speaker': is empty; say who speaks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "argv", "sentence"),
+    [
+        (["1.mp4"], [], "lies in 0 folders, where label are expected"),
+        (["a/1.mp4"], ["--levels", "speaker", "label"], "lies in 1 folders, where speaker / label are expected"),
+        (["a/1.wav", "a/1.flac"], [], "is a second audio of 'a/1'"),
+        (["a/1.doc"], [], "has no sound or video; known endings are .wav"),
+        (["a/1.mp4"], ["--levels", "label", "label"], "each of label, speaker and session once"),
+        (["m.csv", "a/1.mp4"], [], "m.csv: is there already; give --force to replace it"),
+    ],
+)
+def test_faults(tmp_path, names, argv, sentence, capsys):
+    make(tmp_path, *names)
+    assert manifest.main(["--from-folders", str(tmp_path), str(tmp_path / "m.csv"), *argv]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_what_does_not_fit_together(tmp_path, capsys):
+    assert manifest.main(["--from-folders", str(tmp_path / "no"), str(tmp_path / "m.csv")]) == 1
+    assert "there is no such folder" in capsys.readouterr().err
+    assert manifest.main(["--from-folders", str(tmp_path), str(tmp_path / "m.csv"), "o.npz"]) == 1
+    assert "writes the manifest only" in capsys.readouterr().err
+    assert manifest.main([str(tmp_path / "m.csv")]) == 1
+    assert "OUT: the archive to write is missing" in capsys.readouterr().err
