@@ -58,10 +58,19 @@ def write_new(out: Path, corpus: Corpus, *, force: bool) -> None:
 
 
 def run_command(command: Callable[..., None], argv: Sequence[str] | None, *, prog: str) -> int:
-    """Runs a command line. An error in the data becomes one sentence on stderr and exit code 1."""
+    """Runs a command line. An error in the data becomes one sentence on stderr and exit code 1.
+
+    `~` is expanded where the shell left it: inside `--option=~/file`.
+    """
+    given = sys.argv[1:] if argv is None else argv
     try:
-        tyro.cli(command, args=argv, prog=prog)
+        tyro.cli(command, args=[_expanded(item) for item in given], prog=prog)
     except (ArchiveError, FoldError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _expanded(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return f"{option}{equals}{os.path.expanduser(value)}" if value.startswith("~") else argument

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+VIDEOS = (".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v")  # of a corpus; the first one that is there is taken
+
 
 @dataclasses.dataclass(frozen=True)
 class Media:

@@ -15,7 +15,7 @@ class Case(NamedTuple):
       text: What is wrong.
       command: Module of `data_prep`.
       argv: Makes the files in a folder and returns the command line.
-      says: Start of the line on stdout, for a case that goes on; empty for one that stops.
+      says: Start of the line on stdout, for a case that goes on ({folder}: where the files are); empty: it stops.
     """
 
     text: str
@@ -41,6 +41,7 @@ def run(case: Case, folder: Path) -> Outcome:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = module.main(argv)
     stdout, stderr = out.getvalue(), err.getvalue()
-    lines = [line for line in stdout.splitlines() if line.startswith(case.says)] if case.says else [stderr.strip()]
+    says = case.says.replace("{folder}", str(folder))
+    lines = [line for line in stdout.splitlines() if line.startswith(says)] if says else [stderr.strip()]
     sentence = lines[0] if lines else ""
     return Outcome(code, stdout, stderr, sentence.replace(f"{folder}/", "").replace(str(folder), "DIR"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,24 @@ def stereo(root: Path) -> None:
     """Makes a wav one of two channels and 44100 Hz."""
     path = root / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F001.wav"
     miniature.write_wav(path, np.zeros((9000, 2), np.int16), 44100)
+
+
+def deeper(root: Path) -> None:
+    """Moves a corpus one folder down, into one of the same name."""
+    inside = root.with_name("moving")
+    root.rename(inside)
+    root.mkdir()
+    inside.rename(root / root.name)
+
+
+def copy_folder(path: str, name: str) -> Callable[[Path], None]:
+    """Copies a folder to one beside it."""
+    return lambda root: shutil.copytree(root / path, (root / path).with_name(name)) and None
+
+
+def move(old: str, new: str) -> Callable[[Path], None]:
+    """Renames a file or folder."""
+    return lambda root: (root / old).rename(root / new) and None
 
 
 def copy_wav(root: Path) -> None:

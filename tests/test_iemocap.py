@@ -163,6 +163,38 @@ def test_five_classes_keep_excited_apart(release, tmp_path):
     np.testing.assert_array_equal(np.bincount(corpus.label), [12] * 5)
 
 
+def test_a_corpus_that_people_have_changed_is_read_as_before(tmp_path):
+    root = miniature.iemocap(tmp_path)
+    expected = parse(root)
+    folder = root / "Session1/dialog/avi/DivX"
+    (folder / "Ses01F_impro01.avi").rename(folder / "Ses01F_impro01.mp4")
+    path = root / "Session3/dialog/transcriptions/Ses03F_impro01.txt"
+    path.write_text(path.read_text().replace("did not", "didn\u2019t"), encoding="cp1252")
+    path = root / "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt"
+    path.write_text(path.read_text(encoding="utf-8-sig"), encoding="utf-16")
+    changed = {item.media.utterance_id: item for item in parse(root).utterances}
+    assert list(changed) == [item.media.utterance_id for item in expected.utterances]
+    for item in expected.utterances:
+        found, text = changed[item.media.utterance_id], item.media.text
+        if item.dialogue == "Ses03F_impro01" and text:
+            assert found.media.text == text.replace("did not", "didn\u2019t")
+        if item.dialogue == "Ses01F_impro01":
+            assert found.media.video == folder / "Ses01F_impro01.mp4"
+        assert (found.label, found.valence) == (item.label, item.valence)
+
+
+@pytest.mark.usefixtures("stubs")
+def test_a_lost_speaker_is_said(release, tmp_path, capsys, monkeypatch):
+    found = parse(release)
+    left = tuple(item for item in found.utterances if item.speaker != "02M")
+    monkeypatch.setattr(command, "parse", lambda *args, **kwargs: dataclasses.replace(found, utterances=left))
+    assert convert(release, tmp_path / "o.npz", "--allow-count-differences", "--without-tfds") == 0
+    text = "folds leave no single speaker out, but are groups of speakers, since not every session has two speakers"
+    assert f"warning: {text}: 02 02F; add the missing speakers" in capsys.readouterr().out
+    assert validate.main([str(tmp_path / "o.npz")]) == 0
+    assert f"{text}: 02 02F" in capsys.readouterr().out
+
+
 def test_other_counts_stop_with_the_differing_rows(release, tmp_path, capsys):
     assert convert(release, tmp_path / "out.npz") == 1
     captured = capsys.readouterr()

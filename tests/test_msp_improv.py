@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cmarr_jax.data.archive import read_archive
+from cmarr_jax.data.corpus import ArchiveError
 from data_prep import known_counts, sources, validate
 from data_prep.details import details_path, read_details
 from data_prep.msp_improv import __main__ as command
@@ -52,6 +53,27 @@ def test_other_places_of_the_evaluation_file(tmp_path, name):
     (root / name).parent.mkdir(exist_ok=True)
     (root / "Evalution.txt").rename(root / name)
     assert len(parse(root).utterances) == 60
+
+
+def test_transcripts_videos_and_wavs_where_people_put_them(tmp_path):
+    root = miniature.msp_improv(tmp_path)
+    name = "MSP-IMPROV-S01N-M02-S-FM02"
+    (root / "Human_transcriptions/All_human_transcriptions").rename(root / "Text")
+    (root / "Text" / "MSP-IMPROV-S01A-F01-T-MF01.txt").write_bytes(b"\0")  # of a condition that is not asked for
+    miniature.write_wav(root / f"wav16k/{name}.wav", np.zeros(160, np.int16), 16000)
+    video = root / "session2/S01N/S" / f"{name}.avi"
+    video.rename(video.with_suffix(".mp4"))
+    with pytest.raises(ArchiveError, match="of the same name; give --prefer with the folder to take"):
+        parse(root)
+    found = {
+        item.media.utterance_id: item.media for item in parse(root, prefer="wav16k", transcripts="Text").utterances
+    }
+    assert found[name].audio == root / f"wav16k/{name}.wav"
+    assert found[name].video == video.with_suffix(".mp4")
+    assert found[name].text == miniature.SENTENCES[2]
+    original = {item.media.utterance_id: item.media for item in parse(root, prefer="session2").utterances}
+    assert original[name].audio == root / f"session2/S01N/S/{name}.wav"
+    assert original[name].text is None
 
 
 @pytest.mark.usefixtures("stubs")

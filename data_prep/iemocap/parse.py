@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from cmarr_jax.data.corpus import ArchiveError
+from data_prep.find_folder import find_folder
 from data_prep.ids import parse_name
 from data_prep.iemocap.iemocap_dataset_builder import HOW_TO_GET
-from data_prep.media import Media
+from data_prep.media import VIDEOS, Media
 from data_prep.text_files import read_lines
-from data_prep.utterances import Parsed, Utterance, note_missing
+from data_prep.utterances import Parsed, Utterance, examples, note_missing
 
 EMOTIONS = ("ang", "hap", "exc", "sad", "neu", "fru", "fea", "sur", "dis", "oth", "xxx")  # xxx: no majority
 CLASSES = {
@@ -27,6 +28,7 @@ _NUMBER = r"\s*(-?\d+(?:\.\d+)?|nan)\s*"
 _EVALUATION = re.compile(
     rf"\[{_NUMBER}-{_NUMBER}\]\s+(\S+)\s+(\S+)\s+\[{_NUMBER},{_NUMBER},{_NUMBER}\]\s*", re.IGNORECASE
 )
+_SESSION = re.compile(r"Session[1-9]\d*")
 _RATER = re.compile(r"[A-Z]-\w+:")  # C-E1: Neutral; ()   A-E3: val 3; act 2; dom  2; ()   C-F1: ...
 _TRANSCRIPT = re.compile(r"(Ses\d\d[FM]_\w+)\s*(?:\[[^\]]*\])?\s*:(.*)")
 
@@ -46,11 +48,12 @@ def parse(root: Path, *, marked_half: Literal["left", "right"] = "left") -> Pars
     Raises:
       ArchiveError: if a folder is missing or an evaluation file is written in another way.
     """
-    sessions = sorted(path for path in root.glob("Session*") if path.is_dir()) if root.is_dir() else []
-    if not sessions:
-        raise ArchiveError(f"{root}: there is no folder Session1 in it; {HOW_TO_GET}")
+    release, notes = find_folder(root, _sessions, f"there is no folder Session1 in it; {HOW_TO_GET}")
+    sessions = _sessions(release)
+    others = [path.name for path in release.glob("Session*") if path.is_dir() and path not in sessions]
+    if others:
+        notes.append(f"{release}: folders that are not named as a session, not read: {examples(others)}")
     utterances: dict[str, Utterance] = {}
-    notes: list[str] = []
     for session in sessions:
         texts = _transcripts(session / "dialog/transcriptions", notes)
         for path in _text_files(session / "dialog/EmoEvaluation"):
@@ -61,6 +64,11 @@ def parse(root: Path, *, marked_half: Literal["left", "right"] = "left") -> Pars
                 utterances[name] = utterance
     notes += note_missing(list(utterances.values()))
     return Parsed(tuple(utterances[name] for name in sorted(utterances)), tuple(notes))
+
+
+def _sessions(root: Path) -> list[Path]:
+    """`Session1`, `Session2`, ..., without copies such as `Session3 copy`."""
+    return sorted(path for path in root.glob("Session*") if path.is_dir() and _SESSION.fullmatch(path.name))
 
 
 def _evaluation(
@@ -94,14 +102,16 @@ def _utterance(
     if not float(end) > float(start):
         raise ArchiveError(f"{path}: line {row}: utterance {name!r} ends at {end} s, before it starts at {start} s")
     parts = parse_name(name, f"{path}: line {row}")
-    in_session = session.name.endswith(str(int(parts.session)))
+    in_session = session.name == f"Session{int(parts.session)}"
     if parts.corpus != "iemocap" or parts.dialogue != path.stem or not in_session:
-        raise ArchiveError(f"{path}: line {row}: utterance {name!r} belongs to another dialogue; copy the corpus again")
+        place = f"{session.name}/{path.name}"
+        text = f"utterance {name!r} is of another dialogue or session than {place}; move the file where it belongs"
+        raise ArchiveError(f"{path}: line {row}: {text}")
     is_marked = parts.sex == parts.dialogue[5]
     media = Media(
         utterance_id=name,
         audio=_existing(session / "sentences/wav" / path.stem / f"{name}.wav"),
-        video=_existing(session / "dialog/avi/DivX" / f"{path.stem}.avi"),
+        video=_video(session / "dialog/avi/DivX" / path.stem),
         start=float(start),
         end=float(end),
         half="left" if is_marked == (marked_half == "left") else "right",
@@ -121,10 +131,19 @@ def _utterance(
 
 
 def _transcripts(folder: Path, notes: list[str]) -> dict[str, str]:
+    """Transcript by utterance. Without the folder, or where a file cannot be read, there is none, and a note."""
     texts: dict[str, str] = {}
-    for path in _text_files(folder):
+    paths = _ses_files(folder)
+    if not paths:
+        notes.append(f"{folder}: there is no Ses*.txt in it, so its session has no transcripts")
+    for path in paths:
         other = 0
-        for line in read_lines(path):
+        try:
+            lines = read_lines(path)
+        except ArchiveError as error:
+            notes.append(f"transcripts taken as missing: {error}")
+            continue
+        for line in lines:
             match = _TRANSCRIPT.fullmatch(line.strip())
             if match and match[2].strip():
                 texts[match[1]] = match[2].strip()
@@ -136,11 +155,20 @@ def _transcripts(folder: Path, notes: list[str]) -> dict[str, str]:
 
 
 def _text_files(folder: Path) -> list[Path]:
-    """Files `Ses*.txt`, without the `._Ses*.txt` of macOS and without the raters' subfolders."""
-    paths = sorted(path for path in folder.glob("Ses*.txt") if path.is_file())
+    paths = _ses_files(folder)
     if not paths:
         raise ArchiveError(f"{folder}: there is no Ses*.txt in it; the release is incomplete, copy it again")
     return paths
+
+
+def _ses_files(folder: Path) -> list[Path]:
+    """Files `Ses*.txt`, without the `._Ses*.txt` of macOS and without the raters' subfolders."""
+    return sorted(path for path in folder.glob("Ses*.txt") if path.is_file())
+
+
+def _video(path: Path) -> Path | None:
+    """The video of that name with the ending `.avi`, or another one if people have converted it."""
+    return next((found for ending in VIDEOS if (found := _existing(path.with_name(f"{path.name}{ending}")))), None)
 
 
 def _existing(path: Path) -> Path | None:

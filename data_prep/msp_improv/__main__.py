@@ -20,6 +20,8 @@ def convert(
     out: Out,
     options: Annotated[CorpusOptions, tyro.conf.arg(name="")] = DEFAULTS,
     condition: Literal["P", "R", "S", "T"] = "S",
+    prefer: str | None = None,
+    transcripts: str | None = None,
 ) -> None:
     """Writes raw MSP-IMPROV as a feature archive and a tfds data set.
 
@@ -33,9 +35,11 @@ def convert(
       options: What is extracted, and how far differences are allowed.
       condition: Utterances to take, by the letter in their name: S improvised; P between the scenes; R, T the target
         sentence read and within the improvisation. The known counts are those of S.
+      prefer: Folder, below ROOT, whose file is taken where a name is there twice (resampled wavs, for example).
+      transcripts: Folder of the transcripts, below ROOT; by default those in a folder called human something.
     """
     check_options(out, options)
-    parsed = parse(root, condition=condition)
+    parsed = parse(root, condition=condition, prefer=prefer, transcripts=transcripts)
     record = {"command": "data_prep.msp_improv", "condition": condition}
     convert_raw("msp_improv", root, out, parsed, CLASSES, options, record)
 

@@ -5,14 +5,17 @@ against the licensed disks. Lines of another form raise an error or are counted,
 speaker and class are compared with those of the literature.
 """
 
-import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.ids import parse_name
+from data_prep.find_folder import find_folder
+from data_prep.ids import Name, parse_name
 from data_prep.media import Media
+from data_prep.msp_improv.media_index import index_media
 from data_prep.msp_improv.msp_improv_dataset_builder import HOW_TO_GET
 from data_prep.text_files import read_lines
 from data_prep.utterances import Parsed, Utterance, note_missing
@@ -30,7 +33,16 @@ _EVALUATION = re.compile(
 )
 
 
-def parse(root: Path, *, condition: str = "S") -> Parsed:
+class Ratings(NamedTuple):
+    """Majority label and mean ratings of an utterance."""
+
+    label: str
+    valence: float
+    arousal: float
+    dominance: float
+
+
+def parse(root: Path, *, condition: str = "S", prefer: str | None = None, transcripts: str | None = None) -> Parsed:
     """Reads the corpus. No media file is opened.
 
     Labels and means (A activation, V valence, D dominance, N naturalness) are those of `Evalution.txt`, whose names
@@ -41,33 +53,38 @@ def parse(root: Path, *, condition: str = "S") -> Parsed:
     Args:
       root: Folder of the corpus.
       condition: Which utterances, by the letter in their name: S for the improvised turns.
+      prefer: Folder whose file is taken where a name is there twice, such as resampled wavs beside the original ones.
+      transcripts: Folder of the transcripts; `None`: those in a folder called human something.
 
     Raises:
       ArchiveError: if a file is missing or the evaluation file is written in another way.
     """
-    paths = [
-        path for name in EVALUATION_NAMES for path in (root / name, *sorted(root.glob(f"*/{name}"))) if path.is_file()
-    ]
-    if not paths:
-        raise ArchiveError(f"{root}: there is no {' or '.join(EVALUATION_NAMES)} in it; {HOW_TO_GET}")
-    files = _index(root)
+    advice = f"there is no {' or '.join(EVALUATION_NAMES)} in it; {HOW_TO_GET}"
+    folder, notes = find_folder(root, lambda path: _evaluation_file(path) is not None, advice)
+    path = _evaluation_file(folder)
+    assert path is not None
+    media = index_media(root, prefer=prefer, transcripts=transcripts, notes=notes)
     utterances: dict[str, Utterance] = {}
-    others = 0
-    for row, utterance, found in _evaluation(paths[0], files):
-        name = utterance.media.utterance_id
-        if name in utterances:
-            raise ArchiveError(f"{paths[0]}: line {row}: utterance {name!r} is given a second time; keep one")
-        if found == condition:
-            utterances[name] = utterance
+    others = Counter[str]()
+    for row, name, found, ratings in _evaluation(path):
+        if name in utterances or name in others:
+            raise ArchiveError(f"{path}: line {row}: utterance {name!r} is given a second time; keep one")
+        if found.condition == condition:
+            utterances[name] = _utterance(name, found, ratings, media.get(name, {}), notes)
         else:
-            others += 1
-    notes = [f"{paths[0]}: utterances of other conditions than {condition}: {others}"] if others else []
+            others[name] += 1
+    if others:
+        notes.append(f"{path}: utterances of other conditions than {condition}: {len(others)}")
     notes += note_missing(list(utterances.values()))
     return Parsed(tuple(utterances[name] for name in sorted(utterances)), tuple(notes))
 
 
-def _evaluation(path: Path, files: dict[str, Path]) -> Iterator[tuple[int, Utterance, str]]:
-    """Line number, utterance and condition of every line that starts with UTD-; other lines are of single raters."""
+def _evaluation_file(folder: Path) -> Path | None:
+    return next((path for name in EVALUATION_NAMES if (path := folder / name).is_file()), None)
+
+
+def _evaluation(path: Path) -> Iterator[tuple[int, str, Name, Ratings]]:
+    """Line number, name, its parts, label and ratings of every line that starts with UTD-; others are of raters."""
     for row, line in enumerate(read_lines(path), 1):
         line = line.strip()
         if not line.upper().startswith("UTD-"):
@@ -81,38 +98,24 @@ def _evaluation(path: Path, files: dict[str, Path]) -> Iterator[tuple[int, Utter
         if emotion not in EMOTIONS:
             text = f"utterance {name!r} has the unknown label {emotion!r}; known are {', '.join(EMOTIONS)}"
             raise ArchiveError(f"{path}: line {row}: {text}")
-        parts = parse_name(name, f"{path}: line {row}")
-        video, transcript = files.get(f"{name}.avi"), files.get(f"{name}.txt")
-        text = " ".join(read_lines(transcript)).strip() if transcript else ""
-        media = Media(name, audio=files.get(f"{name}.wav"), video=video, text=text or None)
-        utterance = Utterance(
-            media=media,
-            speaker=parts.speaker,
-            session=parts.session,
-            label=emotion,
-            dialogue=parts.dialogue,
-            sex=parts.sex,
-            valence=float(valence),
-            arousal=float(arousal),
-            dominance=float(dominance),
-        )
-        yield row, utterance, parts.condition
+        ratings = Ratings(emotion, float(valence), float(arousal), float(dominance))
+        yield row, name, parse_name(name, f"{path}: line {row}"), ratings
 
 
-def _index(root: Path) -> dict[str, Path]:
-    """Sounds, videos and transcripts by file name.
-
-    Raises:
-      ArchiveError: if two files of the same name differ in size, so that it is not clear which one is meant.
-    """
-    files: dict[str, Path] = {}
-    for folder, _, names in os.walk(root):
-        is_human = "human" in os.path.relpath(folder, root).lower()  # not what a speech recogniser wrote
-        for name in names:
-            if not name.startswith("MSP-IMPROV-") or (name.endswith(".txt") and not is_human):
-                continue
-            path = Path(folder) / name
-            known = files.setdefault(name, path)
-            if known.stat().st_size != path.stat().st_size:
-                raise ArchiveError(f"{path}: is another file than {known}, of the same name; remove one of them")
-    return files
+def _utterance(name: str, parts: Name, ratings: Ratings, files: dict[str, Path], notes: list[str]) -> Utterance:
+    text = ""
+    try:
+        text = " ".join(read_lines(files["text"])).strip() if "text" in files else ""
+    except ArchiveError as error:
+        notes.append(f"transcript taken as missing: {error}")
+    return Utterance(
+        media=Media(name, audio=files.get("audio"), video=files.get("video"), text=text or None),
+        speaker=parts.speaker,
+        session=parts.session,
+        label=ratings.label,
+        dialogue=parts.dialogue,
+        sex=parts.sex,
+        valence=ratings.valence,
+        arousal=ratings.arousal,
+        dominance=ratings.dominance,
+    )
