@@ -48,7 +48,9 @@ def parse(root: Path, *, marked_half: Literal["left", "right"] = "left") -> Pars
     Raises:
       ArchiveError: if a folder is missing or an evaluation file is written in another way.
     """
-    release, notes = find_folder(root, _sessions, f"there is no folder Session1 in it; {HOW_TO_GET}")
+    release, notes = find_folder(
+        root, lambda path: bool(_sessions(path)), f"there is no folder Session1 in it; {HOW_TO_GET}"
+    )
     sessions = _sessions(release)
     others = [path.name for path in release.glob("Session*") if path.is_dir() and path not in sessions]
     if others:
