@@ -24,7 +24,7 @@ def test_compare_2016_has_130_numbers_ten_times_a_second(compare, tmp_path):
     assert features.dtype == np.float32
     # openSMILE frames of 60 ms every 10 ms: 296 or so of 3 s, in tens
     assert features.shape == (30, 130)
-    names = [name for smile in compare._smiles for name in smile.feature_names]
+    names = compare._smile.feature_names
     assert len(names) == len(set(names)) == 130
     assert 200 < np.median(features[:, names.index("F0final_sma")]) < 240  # the tone has 220 Hz
 
@@ -34,8 +34,27 @@ def test_the_deltas_belong_to_their_frames(compare, tmp_path):
     level, delta = frames[:, :65], frames[:, 65:]
     # openSMILE book, cDeltaRegression with window 2: sum of i (x[t+i] - x[t-i]) over 2 sum of i^2 = 10
     expected = ((level[3:-1] - level[1:-3]) + 2 * (level[4:] - level[:-4])) / 10
-    column = compare._smiles[0].feature_names.index("pcm_RMSenergy_sma")
+    column = compare._smile.feature_names.index("pcm_RMSenergy_sma")
     np.testing.assert_allclose(delta[2:-2, column], expected[:, column], atol=1e-5)
+
+
+def test_one_pass_gives_what_opensmile_gives_level_by_level(tmp_path):
+    """The package documents one level a call; that its configuration takes several is not documented."""
+    opensmile = pytest.importorskip("opensmile")
+    soundfile = pytest.importorskip("soundfile")
+    media = Media("a", audio=write_wav(tmp_path / "a.wav", 0.7))
+    sound = soundfile.read(media.audio, dtype="float32")[0]
+    for name, feature_set, levels in (
+        ("compare_2016", "ComParE_2016", ("LowLevelDescriptors", "LowLevelDescriptors_Deltas")),
+        ("egemaps", "eGeMAPSv02", ("LowLevelDescriptors",)),
+        ("egemaps_functionals", "eGeMAPSv02", ("Functionals",)),
+    ):
+        smiles = [opensmile.Smile(opensmile.FeatureSet[feature_set], opensmile.FeatureLevel[level]) for level in levels]
+        apart = [np.atleast_3d(smile(sound, RATE))[0].T for smile in smiles]
+        extractor = extractors.get(name, group=1)
+        assert extractor._smile.feature_names == [column for smile in smiles for column in smile.feature_names]
+        # the deltas have two frames more, at the end
+        np.testing.assert_array_equal(extractor(media), np.hstack([level[: len(apart[0])] for level in apart]))
 
 
 def test_opensmile_groups_are_means_or_resampled_as_in_mmin(tmp_path):
@@ -55,7 +74,7 @@ def test_stereo_is_averaged_and_other_rates_are_resampled(compare, tmp_path):
     np.testing.assert_array_equal(mono, stereo)
     other = compare(Media("a", audio=write_wav(tmp_path / "other.wav", 2.0, rate=44100)))
     assert other.shape == mono.shape
-    energy = compare._smiles[0].feature_names.index("pcm_RMSenergy_sma")
+    energy = compare._smile.feature_names.index("pcm_RMSenergy_sma")
     np.testing.assert_allclose(other[:, energy], mono[:, energy], rtol=0.01)
 
 
@@ -66,7 +85,7 @@ def test_full_scale_sound_does_not_wrap_around(compare, tmp_path):
     for name, loudness in (("loud.wav", 1.0), ("soft.wav", 0.9)):
         soundfile.write(tmp_path / name, loudness * sine, RATE, subtype="FLOAT")
         features = compare(Media("a", audio=tmp_path / name))
-        crossings.append(features[:, compare._smiles[0].feature_names.index("pcm_zcr_sma")])
+        crossings.append(features[:, compare._smile.feature_names.index("pcm_zcr_sma")])
     np.testing.assert_allclose(crossings[0], crossings[1], rtol=0.01)
 
 

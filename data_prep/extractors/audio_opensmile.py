@@ -15,11 +15,12 @@ from data_prep.media import Media
 
 @dataclasses.dataclass(frozen=True)
 class OpenSmile(Extractor):
-    """One feature set and one or more levels of the `opensmile` package; levels are put side by side.
+    """One feature set of the `opensmile` package, at one level or at several side by side.
 
     Attributes:
       feature_set: Name in `opensmile.FeatureSet`.
-      levels: Names in `opensmile.FeatureLevel`.
+      level: Level of the set's configuration file: `lld`, `lld_de` (deltas) or `func`. Several, with `;` between them,
+        come from one pass over the sound; a frame is given if all of them have it.
       group: Frames that become one; openSMILE gives 100 frames/s, so 10 gives 10 frames/s.
       resample: `mean` of the group; or `poly`, `scipy.signal.resample_poly` as in the code of the MMIN family, which
         takes the values before and after the utterance for zeros.
@@ -28,7 +29,7 @@ class OpenSmile(Extractor):
     modality: ClassVar[Modality] = "audio"
     libraries: ClassVar[tuple[str, ...]] = ("opensmile", "soundfile", "scipy")
     feature_set: ClassVar[str]
-    levels: ClassVar[tuple[str, ...]]
+    level: ClassVar[str]
     group: int = 10
     resample: Literal["mean", "poly"] = "mean"
 
@@ -39,26 +40,23 @@ class OpenSmile(Extractor):
             raise ValueError(f"{text}, found {self.group} and {self.resample!r}")
 
     @functools.cached_property
-    def _smiles(self) -> list[Any]:
+    def _smile(self) -> Any:
         opensmile = need("opensmile")
-        feature_set = opensmile.FeatureSet[self.feature_set]
-        return [opensmile.Smile(feature_set, opensmile.FeatureLevel[level]) for level in self.levels]
+        return opensmile.Smile(opensmile.FeatureSet[self.feature_set], self.level)
 
     @functools.cached_property
     def width(self) -> int:
         """D."""
-        return sum(smile.num_features for smile in self._smiles)
+        return self._smile.num_features
 
     def extract(self, media: Media) -> np.ndarray:
         """`[T, D]`, T = frames / group, rounded up."""
         sound = np.clip(read_sound(media), -1.0, 32767 / 32768)  # at 1.0 opensmile's 16-bit integers would wrap around
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Segment too short")
-            levels = [np.atleast_3d(smile(sound, RATE))[0].T for smile in self._smiles]
-        if any(np.isnan(level).all() for level in levels):
+            frames = np.atleast_3d(self._smile(sound, RATE))[0].T
+        if np.isnan(frames).all():
             raise MediaError(f"{media.audio or media.video}: is too short for openSMILE ({len(sound) / RATE:.3f} s)")
-        shortest = min(len(level) for level in levels)  # the deltas have two frames more, at the end
-        frames = np.concatenate([level[:shortest] for level in levels], axis=1)
         if self.resample == "poly":
             return signal.resample_poly(frames, 1, self.group, axis=0)
         return average_frames(frames, self.group)
@@ -69,7 +67,7 @@ class Compare2016(OpenSmile):
 
     name = "compare_2016"
     feature_set = "ComParE_2016"
-    levels = ("LowLevelDescriptors", "LowLevelDescriptors_Deltas")
+    level = "lld;lld_de"
 
 
 class Egemaps(OpenSmile):
@@ -77,7 +75,7 @@ class Egemaps(OpenSmile):
 
     name = "egemaps"
     feature_set = "eGeMAPSv02"
-    levels = ("LowLevelDescriptors",)
+    level = "lld"
 
 
 class EgemapsFunctionals(OpenSmile):
@@ -85,4 +83,4 @@ class EgemapsFunctionals(OpenSmile):
 
     name = "egemaps_functionals"
     feature_set = "eGeMAPSv02"
-    levels = ("Functionals",)
+    level = "func"
