@@ -13,7 +13,8 @@ class Media:
 
     Attributes:
       utterance_id: Name in the corpus.
-      audio: Sound file, or a video whose sound track it is; `None` if there is none.
+      audio: Sound file, or a video whose sound track it is; of this utterance alone unless `audio_start` or `audio_end`
+        is given; `None` if there is none.
       video: Video file; `None` if there is none.
       start: Second of `video` where the utterance starts; `None`: at its beginning.
       end: Second of `video` where it ends; `None`: at its end.

@@ -2,30 +2,41 @@
 
 import collections
 import dataclasses
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from cmarr_jax.data.corpus import ArchiveError
+from data_prep.extractors.base import MediaError
+from data_prep.extractors.sound_file import read_header
+from data_prep.extractors.sound_track import Header, check_length, check_times
+from data_prep.media import Media
 from data_prep.utterances import Utterance
 
 MIN_SECONDS = 0.1  # a shorter sound is treated as missing
 
 
 def check_sounds(utterances: Sequence[Utterance], console: Console) -> list[Utterance]:
-    """Reads the headers of the sound files. Broken ones are reported and treated as missing; formats are counted."""
+    """Reads the headers of the sound files. Broken ones are reported and treated as missing; formats are counted.
+
+    Raises:
+      ArchiveError: if the package that reads them is not installed.
+    """
     kinds = collections.Counter[str]()
+    headers: dict[Path, Header | str] = {}
     result = []
     for item in utterances:
-        media = item.media
-        problem, kind = ("", "") if media.audio is None else _sound(media.audio)
-        if problem:
-            console.print(escape(f"audio of {media.utterance_id} taken as missing: {media.audio}: {problem}"))
-            item = dataclasses.replace(item, media=dataclasses.replace(media, audio=None))
-        elif kind:
-            kinds[kind] += 1
+        if item.media.audio is not None:
+            header = _read_once(item.media.audio, headers)
+            problem = header if isinstance(header, str) else _problem(item.media, item.media.audio, header)
+            if problem:
+                console.print(escape(f"audio of {item.media.utterance_id} taken as missing: {problem}"))
+                item = dataclasses.replace(item, media=dataclasses.replace(item.media, audio=None))
+            elif isinstance(header, Header):
+                channels = "mono" if header.channels == 1 else f"with {header.channels} channels"
+                kinds[f"{header.rate} Hz {channels}"] += 1
         result.append(item)
     console.print(f"sounds: {', '.join(f'{count} of {kind}' for kind, count in kinds.most_common()) or 'none'}")
     if len(kinds) > 1:
@@ -35,15 +46,30 @@ def check_sounds(utterances: Sequence[Utterance], console: Console) -> list[Utte
     return result
 
 
-def _sound(path: Path) -> tuple[str, str]:
-    """Problem and format of a sound file; one of them is empty."""
+def _read_once(path: Path, headers: dict[Path, Header | str]) -> Header | str:
+    """The header of a file, or what is wrong with it; many utterances may be in one file."""
+    if path not in headers:
+        try:
+            headers[path] = read_header(path)
+        except MediaError as error:
+            headers[path] = str(error)
+        except ImportError as error:
+            raise ArchiveError(f"--audio: {error}") from error
+    return headers[path]
+
+
+def _problem(media: Media, path: Path, header: Header) -> str:
+    """What is wrong with the utterance's part of its sound file; empty if nothing is."""
+    start, end = media.audio_start or 0.0, media.audio_end
+    if header.seconds is None and end is None:
+        return ""
+    stop = min(time for time in (header.seconds, end) if time is not None)
     try:
-        with wave.open(str(path), "rb") as file:
-            channels, rate, count = file.getnchannels(), file.getframerate(), file.getnframes()
-    except (wave.Error, EOFError, OSError) as error:
-        if "unknown format" in str(error):
-            return "", "another format than PCM"
-        return ("is an empty file" if path.stat().st_size == 0 else "is no wav file"), ""
-    if count < MIN_SECONDS * rate:
-        return f"is {count / rate:.3f} s long, shorter than {MIN_SECONDS} s", ""
-    return "", f"{rate} Hz {'mono' if channels == 1 else f'with {channels} channels'}"
+        check_times(path, start, end)
+        check_length(path, max(0.0, stop - start), start, end)
+    except MediaError as error:
+        return str(error)
+    if stop - start >= MIN_SECONDS:
+        return ""
+    what = "is" if media.audio_start is None and end is None else "the utterance is"
+    return f"{path}: {what} {stop - start:.3f} s long, shorter than {MIN_SECONDS} s"

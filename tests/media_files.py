@@ -14,6 +14,35 @@ def write_wav(path, seconds=1.0, *, rate=RATE, channels=1, loudness=0.3):
     return path
 
 
+# Name, and how libsndfile writes it (format, subtype); None: FFmpeg writes it, libsndfile cannot read it.
+SOUND_FORMATS = {
+    "pcm.wav": ("WAV", "PCM_16"),
+    "flac.wav": ("FLAC", "PCM_16"),
+    "rf64.wav": ("RF64", "PCM_16"),
+    "extensible.wav": ("WAVEX", "FLOAT"),
+    "a.mp3": ("MP3", "MPEG_LAYER_III"),
+    "a.ogg": ("OGG", "VORBIS"),
+    "a.m4a": None,
+    "a.aac": None,
+}
+
+
+def write_sound(path, samples):
+    """Mono samples at 16 kHz, in the format of `SOUND_FORMATS` for the file's name."""
+    soundfile, av = pytest.importorskip("soundfile"), pytest.importorskip("av")
+    if (kind := SOUND_FORMATS[path.name]) is not None:
+        soundfile.write(path, samples, RATE, format=kind[0], subtype=kind[1])
+        return path
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="mono")
+        stream.bit_rate = 128_000
+        frame = av.AudioFrame.from_ndarray(samples.astype(np.float32)[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
 def write_video(path, *, seconds=2.0, face="right", codec="mpeg4", sound=False):
     """640 x 240 at 10 frames/s: a photographed face (skimage.data.astronaut) in one half, grey elsewhere."""
     av, data = pytest.importorskip("av"), pytest.importorskip("skimage.data")

@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cmarr_jax.data.names import as_file_name
+from data_prep.cores import available_cores
 from data_prep.extractors.base import Extractor, MediaError, Modality, record_hash
+from data_prep.extractors.sound_track import LEAD
 from data_prep.media import Media
 
 
@@ -70,7 +72,7 @@ def extract_all(
     paths = {item.utterance_id: folder / _file_name(extractor.modality, item) for item in items}
     features = {key: array for key, path in paths.items() if (array := _load(path, extractor.width)) is not None}
     todo = [item for item in items if item.utterance_id not in features]
-    workers = min(num_workers or len(os.sched_getaffinity(0)), max(1, len(todo)))
+    workers = min(num_workers or available_cores(), max(1, len(todo)))
     run = _in_pool(extractor, todo, paths, workers) if workers > 1 else _here(extractor, todo, paths)
     reasons: dict[str, str] = {}
     with _bar(progress) as bar:
@@ -197,9 +199,12 @@ def _file_name(modality: Modality, item: Media) -> str:
         parts: tuple[object, ...] = (item.text,)
     elif modality == "audio" and item.audio is not None:
         parts = (item.audio.name, _size(item.audio))
+        if (item.audio_start, item.audio_end) != (None, None):
+            parts += (item.audio_start, item.audio_end)
     else:
         video = item.video
-        parts = (video and video.name, video and _size(video), item.start, item.end, modality == "video" and item.half)
+        how = item.half if modality == "video" else f"lead {LEAD}"
+        parts = (video and video.name, video and _size(video), item.start, item.end, how)
     digest = hashlib.sha256(repr((item.utterance_id, parts)).encode()).hexdigest()
     return f"{as_file_name(item.utterance_id)}.{digest[:16]}.npy"
 

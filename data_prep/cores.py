@@ -1,0 +1,13 @@
+"""How many CPU cores this process may use."""
+
+import os
+
+
+def available_cores() -> int:
+    """CPU cores that this process was given (by Slurm, taskset or a container), not all that the machine has.
+
+    macOS and Windows do not say what a process was given; there it is the number of cores of the machine.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
