@@ -1,7 +1,6 @@
 """From utterances to an archive: features of each modality, details file, tfds data set. All corpora go this way."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from rich.markup import escape
 from cmarr_jax.data.corpus import ArchiveError, Corpus
 from cmarr_jax.data.folds import unpaired_sessions
 from data_prep.convert import Flag
+from data_prep.cores import available_cores
 from data_prep.details import NUMBERS, Details
 from data_prep.join_features import join_features
 from data_prep.sounds import check_sounds
@@ -111,11 +111,9 @@ def prepare(job: Job, parsed: Parsed, options: Options) -> None:
         job.check([item.speaker for item in chosen], [job.classes[item.label] for item in chosen], console)
     specs = options.specs
     if options.dry_run:
-        _print_estimate(check_sounds(chosen, console), specs, options, console)
+        _print_estimate(chosen, specs, options, console)
         return
     sources = {name: make_source(spec) for name, spec in specs.items()}
-    if any(isinstance(source, Extraction) and source.extractor.modality == "audio" for source in sources.values()):
-        chosen = check_sounds(chosen, console)
     features, failures = _all_features(chosen, sources, job.out, options, console)
     record = job.record | {
         "left_out": dict(left_out),
@@ -202,20 +200,28 @@ def _all_features(
     """Features and reasons of failures, per modality, by utterance id."""
     features, failures = {}, {}
     cache = options.cache_dir or out.with_name(f"{out.stem}_cache")
+    sound = [name for name, source in sources.items() if _reads_sound(source)]
+    chosen, broken = check_sounds(chosen, console) if sound else (chosen, {})
     for name, source in sources.items():
         items = [item for item in chosen if source.has(item)]
         if not items:
-            text = "no utterance of the manifest has what it is made of; see the columns, or leave it out"
+            text = "no utterance has what it is made of; see the columns of the manifest, or leave it out"
             raise ArchiveError(f"{source.spec.option}: {text}")
         console.print(f"{name}: {len(items)} utterances by {source.spec.kind}")
-        features[name], failures[name] = source.features(items, cache / name, options.num_workers or None)
-        print_missing(name, failures[name], console)
+        features[name], reasons = source.features(items, cache / name, options.num_workers or None)
+        print_missing(name, reasons, console)
+        failures[name] = (broken if name in sound else {}) | reasons
     return features, failures
 
 
+def _reads_sound(source: Source) -> bool:
+    return isinstance(source, Extraction) and source.extractor.modality == "audio"
+
+
 def _print_estimate(chosen: Sequence[Utterance], specs: Mapping[str, Spec], options: Options, console: Console) -> None:
+    chosen, _ = check_sounds(chosen, console) if any(item.media.audio for item in chosen) else (chosen, {})
     seconds = sum(_seconds(item) for item in chosen)
-    workers = options.num_workers or os.cpu_count() or 1
+    workers = options.num_workers or available_cores()
     time = size = 0.0
     for name, spec in specs.items():
         try:

@@ -6,44 +6,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.extractors.base import MediaError
 from data_prep.extractors.sound_file import read_header
 from data_prep.extractors.sound_track import Header, check_length, check_times
 from data_prep.media import Media
-from data_prep.utterances import Utterance
+from data_prep.utterances import Utterance, print_missing
 
 MIN_SECONDS = 0.1  # a shorter sound is treated as missing
 
 
-def check_sounds(utterances: Sequence[Utterance], console: Console) -> list[Utterance]:
+def check_sounds(utterances: Sequence[Utterance], console: Console) -> tuple[list[Utterance], dict[str, str]]:
     """Reads the headers of the sound files. Broken ones are reported and treated as missing; formats are counted.
+
+    Returns:
+      The utterances, and by id what is wrong with the sounds that are treated as missing.
 
     Raises:
       ArchiveError: if the package that reads them is not installed.
     """
     kinds = collections.Counter[str]()
     headers: dict[Path, Header | str] = {}
-    result = []
+    result, problems = [], dict[str, str]()
     for item in utterances:
         if item.media.audio is not None:
             header = _read_once(item.media.audio, headers)
             problem = header if isinstance(header, str) else _problem(item.media, item.media.audio, header)
             if problem:
-                console.print(escape(f"audio of {item.media.utterance_id} taken as missing: {problem}"))
+                problems[item.media.utterance_id] = problem
                 item = dataclasses.replace(item, media=dataclasses.replace(item.media, audio=None))
             elif isinstance(header, Header):
                 channels = "mono" if header.channels == 1 else f"with {header.channels} channels"
                 kinds[f"{header.rate} Hz {channels}"] += 1
         result.append(item)
+    print_missing("audio", problems, console)
     console.print(f"sounds: {', '.join(f'{count} of {kind}' for kind, count in kinds.most_common()) or 'none'}")
     if len(kinds) > 1:
         console.print(
             "[yellow]warning:[/yellow] the sounds are of several kinds; all are brought to the extractor's rate"
         )
-    return result
+    return result, problems
 
 
 def _read_once(path: Path, headers: dict[Path, Header | str]) -> Header | str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import math
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,8 @@ pytest.importorskip("av")
 def look(*items):
     """What `check_sounds` keeps of these utterances, and what it prints."""
     out = io.StringIO()
-    nan = math.nan
-    utterances = [Utterance(media, "01F", "01", "d", "F", "ang", nan, nan, nan, 0.0, 0.0) for media in items]
-    kept = check_sounds(utterances, Console(file=out, width=1000))
+    utterances = [Utterance(media, "01F", "01", "ang") for media in items]
+    kept, _ = check_sounds(utterances, Console(file=out, width=1000))
     return [item.media.audio for item in kept], out.getvalue()
 
 
