@@ -1,8 +1,8 @@
 """Known numbers of utterances per speaker and class, from the literature, to compare a converted corpus with."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +39,8 @@ MSP_IMPROV: Mapping[str, tuple[int, ...]] = {
     "06M": (55, 159, 171, 95),
 }
 KNOWN: Mapping[str, Mapping[str, tuple[int, ...]]] = {"iemocap": IEMOCAP, "msp_improv": MSP_IMPROV}
+# Clips per class in which the MMIN family found no face: in its files, their video is zeros only.
+NO_FACE: Mapping[str, tuple[int, ...]] = {"msp_improv": (10, 49, 56, 6)}
 
 
 def count(speaker: Sequence[str], label: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -53,7 +55,7 @@ def count(speaker: Sequence[str], label: Sequence[str]) -> dict[str, tuple[int, 
 
 def check_counts(
     corpus: str, found: Mapping[str, tuple[int, ...]], *, source: str, allow: bool, console: Console
-) -> None:
+) -> bool:
     """Prints found and known numbers per speaker and class.
 
     Args:
@@ -62,6 +64,9 @@ def check_counts(
       source: File or folder with which the message starts.
       allow: Whether a difference is printed as a warning instead of raised.
       console: Console to print to.
+
+    Returns:
+      Whether they are equal.
 
     Raises:
       ArchiveError: with the differing rows, unless `allow`.
@@ -77,19 +82,47 @@ def check_counts(
     ]
     if not different:
         console.print("The counts are the known ones.")
-        return
+        return True
     text = f"utterances per speaker ({', '.join(CLASS_NAMES)}) differ from the known ones: {'; '.join(different)}"
     if not allow:
         raise ArchiveError(f"{source}: {text}; give --allow-count-differences to go on")
     console.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True)
+    return False
 
 
-def matching_order(found: np.ndarray, corpus: str) -> tuple[str, ...] | None:
-    """The order of the class names in which the totals `found`, `[4]`, are the known ones; `None` if there is none."""
-    totals = np.sum(list(KNOWN[corpus].values()), axis=0).tolist()
-    if sorted(found.tolist()) != sorted(totals):
-        return None
-    return tuple(CLASS_NAMES[totals.index(value)] for value in found.tolist())  # the totals are distinct
+def likely_orders(
+    found: Mapping[str, tuple[int, ...]], corpus: str, class_names: tuple[str, ...]
+) -> list[tuple[str, ...]]:
+    """Orders of the class names that the counts speak for, of all 24.
+
+    In a part of a corpus, no speaker has more utterances of a class than are known. So an order is rated by its
+    surplus: the number of utterances beyond the known counts. Orders with at most twice the least surplus are likely.
+
+    Args:
+      found: Result of `count`, with the labels named by `class_names`.
+      corpus: `iemocap` or `msp_improv`.
+      class_names: `CLASS_NAMES` in the order of the labels, as given.
+
+    Returns:
+      `class_names` alone if it is the only likely order; nothing if it is one of several; else the likely ones. Labels
+      that no utterance has tell nothing: orders that differ in them only are the same if `class_names` is likely.
+    """
+    pairs = [(row, KNOWN[corpus][speaker]) for speaker, row in found.items() if speaker in KNOWN[corpus]]
+    column = [CLASS_NAMES.index(name) for name in class_names]
+    used = [label for label, given in enumerate(column) if any(row[given] for row, _ in pairs)]
+    surplus = {
+        order: sum(
+            max(0, row[column[label]] - known[CLASS_NAMES.index(order[label])])
+            for row, known in pairs
+            for label in used
+        )
+        for order in itertools.permutations(CLASS_NAMES)
+    }
+    likely = [order for order, number in surplus.items() if number <= 2 * min(surplus.values())]
+    if class_names not in likely:
+        return likely
+    others = [order for order in likely if any(order[label] != class_names[label] for label in used)]
+    return [] if others else [class_names]
 
 
 def _table(rows: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> Table:

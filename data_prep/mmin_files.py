@@ -1,14 +1,13 @@
-"""Reads feature files of the MMIN family: features per utterance in HDF5, names and labels of folds in `.npy`."""
+"""Reads the folder `target` of the MMIN family: names and labels of the folds, in `.npy`."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import os
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from cmarr_jax.data.corpus import ArchiveError
+from data_prep.unreadable import check_readable
 
 PARTS = {"train": "trn", "val": "val", "test": "tst"}  # our names: prefixes of the files
 
@@ -26,29 +25,28 @@ class FileFold:
     parts: dict[str, tuple[str, ...]]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Frames:
-    """One modality, frames of all utterances one after another.
+def find_target(root: Path) -> Path:
+    """The folder `target` below `root`.
 
-    Attributes:
-      features: `[sum of T, D]`, float32.
-      length: Frames per utterance, `[N]`, int32.
-      present: Whether the file has the utterance, `[N]`, bool.
-      padding: Number of trailing frames of zeros removed, per utterance, `[N]`, int32.
-      total: Sum over the stored frames of each utterance, `[N, D]`, float64.
-      stored: Stored frames, `[N]`, int32.
-      zero: Whether all stored frames are zeros, `[N]`, bool.
-      unused: Utterances of the file that no fold names.
+    Raises:
+      ArchiveError: if there is none; names a folder up to three levels below, or the one above, that has it.
     """
-
-    features: np.ndarray
-    length: np.ndarray
-    present: np.ndarray
-    padding: np.ndarray
-    total: np.ndarray
-    stored: np.ndarray
-    zero: np.ndarray
-    unused: int
+    try:
+        if (root / "target").is_dir():
+            return root / "target"
+        inside = sorted(path.name for path in root.iterdir() if path.is_dir())
+        deeper = [path for levels in range(1, 4) for path in sorted(root.glob("*/" * levels + "target"))]
+    except OSError as error:
+        text = f"cannot be read ({error.strerror}); give the folder with A, V, L and target"
+        raise ArchiveError(f"{root}: {text}") from error
+    advice = "give the folder with A, V, L and target"
+    if other := [name for name in inside if name.lower() == "target"]:
+        advice = f"rename {root / other[0]} to target"
+    elif deeper:
+        advice = f"give {deeper[0].parent}, which has one"
+    elif os.path.isdir(root.absolute().parent / "target"):
+        advice = f"give {root.absolute().parent}, which has one"
+    raise ArchiveError(f"{root}: has no folder target; {advice}")
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -57,12 +55,11 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
       ArchiveError: if the file cannot be read, is damaged or holds objects.
     """
+    check_readable(path, "copy the target folder again")
     try:
         with open(path, "rb") as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
             rest = file.read(1)
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be read ({error.strerror}); copy the target folder again") from error
     except Exception as error:  # damaged bytes make numpy raise many types
         if "Object arrays" in str(error):
             raise ArchiveError(
@@ -129,12 +126,7 @@ def read_folds(target: Path, num_classes: int) -> tuple[list[FileFold], dict[str
     Raises:
       ArchiveError: if files are missing, do not fit together, or give an utterance two labels.
     """
-    try:
-        folders = [path for path in target.iterdir() if path.is_dir() and (path / "trn_int2name.npy").exists()]
-    except OSError as error:
-        raise ArchiveError(f"{target}: cannot be read ({error.strerror}); it must hold one folder per fold") from error
-    if not folders:
-        raise ArchiveError(f"{target}: no folder in it holds trn_int2name.npy; give the folder with A, V, L and target")
+    folders = _fold_folders(target)
     folds, labels = [], dict[str, int]()
     origin: dict[str, Path] = {}
     for folder in sorted(folders, key=lambda path: (len(path.name), path.name)):
@@ -156,6 +148,23 @@ def read_folds(target: Path, num_classes: int) -> tuple[list[FileFold], dict[str
     return folds, labels
 
 
+def _fold_folders(target: Path) -> list[Path]:
+    """Folders with names of utterances. One that lacks some of the files counts, so that it is not passed over."""
+    pattern = "_int2name.npy"
+    try:
+        inside = [path for path in target.iterdir() if path.is_dir()]
+        folders = [path for path in inside if any(name.endswith(pattern) for name in os.listdir(path))]
+        deeper = sorted(target.glob(f"*/*/*{pattern}"))
+    except OSError as error:
+        raise ArchiveError(f"{target}: cannot be read ({error.strerror}); it must hold one folder per fold") from error
+    if not folders and deeper:
+        text = f"the folders of the folds are in {deeper[0].parent.parent}; move them up into {target}"
+        raise ArchiveError(f"{target}: {text}")
+    if not folders:
+        raise ArchiveError(f"{target}: no folder in it holds trn{pattern}; give the folder with A, V, L and target")
+    return folders
+
+
 def _check_parts(fold: FileFold, folder: Path) -> None:
     first: dict[str, str] = {}
     for part, names in fold.parts.items():
@@ -164,104 +173,3 @@ def _check_parts(fold: FileFold, folder: Path) -> None:
                 text = f"{name!r} is in {PARTS[first[name]]} and in {PARTS[part]}; an utterance belongs to one part"
                 raise ArchiveError(f"{folder}: {text}")
             first[name] = part
-
-
-@contextlib.contextmanager
-def open_features(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file for reading.
-
-    Raises:
-      ArchiveError: if it is missing or damaged.
-    """
-    if not path.is_file():
-        raise ArchiveError(f"{path}: is missing; give the folder with A, V, L and target, or the file by its option")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise ArchiveError(f"{path}: is truncated or no HDF5 file; copy it again") from error
-    with file:
-        yield file
-
-
-def read_shapes(path: Path, names: Sequence[str], *, allow_missing: bool) -> np.ndarray:
-    """Stored frames and width per utterance, `[N, 2]`, zeros where the file lacks it. Reads no values.
-
-    Raises:
-      ArchiveError: if an utterance is missing (unless allowed), has another width than most, or no frames.
-    """
-    shapes = np.zeros((len(names), 2), np.int64)
-    with open_features(path) as file:
-        for row, name in enumerate(names):
-            try:
-                item = file[name] if name in file else None  # noqa: SIM401  (get hides damage)
-            except Exception as error:  # damaged bytes make h5py raise many types
-                raise ArchiveError(f"{path}: key {name!r} is damaged; copy the file again") from error
-            if item is None:
-                if not allow_missing:
-                    text = "is missing though the target files name it"
-                    raise ArchiveError(f"{path}: key {name!r} {text}; give --allow-missing to take it as absent")
-                continue
-            if not isinstance(item, h5py.Dataset) or item.ndim != 2 or item.dtype.kind != "f":
-                found = f"{item.dtype} {list(item.shape)}" if isinstance(item, h5py.Dataset) else "a group"
-                raise ArchiveError(f"{path}: key {name!r} must be [frames, width] of floats, found {found}")
-            if 0 in item.shape:
-                text = f"has shape {list(item.shape)}; remove it and give --allow-missing, or extract it again"
-                raise ArchiveError(f"{path}: key {name!r} {text}")
-            shapes[row] = item.shape
-    if not shapes.any():
-        raise ArchiveError(
-            f"{path}: has none of the {len(names)} utterances, {names[0]!r} first; are the names others?"
-        )
-    width = np.bincount(shapes[shapes[:, 1] > 0, 1]).argmax()  # that of most utterances
-    wrong = np.flatnonzero((shapes[:, 1] > 0) & (shapes[:, 1] != width)).tolist()
-    if wrong:
-        text = f"has width {shapes[wrong[0], 1]} where most utterances have {width}; extract it again"
-        raise ArchiveError(f"{path}: key {names[wrong[0]]!r} {text}")
-    return shapes
-
-
-def read_frames(path: Path, names: Sequence[str], *, allow_missing: bool, keep_padding: bool) -> Frames:
-    """Reads one modality into one array, utterance by utterance.
-
-    Args:
-      path: The HDF5 file, one data set `[T, D]` per utterance.
-      names: Utterances to read, in this order.
-      allow_missing: Whether utterances that the file lacks are absent instead of an error.
-      keep_padding: Whether trailing frames of zeros stay; if not, they are removed except for the first frame.
-
-    Raises:
-      ArchiveError: as `read_shapes`, or if a value is nan or infinite or the file is damaged.
-    """
-    shapes = read_shapes(path, names, allow_missing=allow_missing)
-    width = int(shapes[:, 1].max())
-    features = np.empty((int(shapes[:, 0].sum()), width), np.float32)
-    length, end = np.zeros(len(names), np.int32), 0
-    total, zero = np.zeros((len(names), width)), np.zeros(len(names), bool)
-    with open_features(path) as file:
-        for row in np.flatnonzero(shapes[:, 0]).tolist():
-            values = features[end : end + shapes[row, 0]]
-            try:
-                file[names[row]].read_direct(values)
-            except Exception as error:  # damaged bytes make h5py raise many types
-                raise ArchiveError(f"{path}: key {names[row]!r} is damaged; copy the file again") from error
-            _check_finite(path, names[row], values)
-            total[row] = values.sum(0, dtype=np.float64)
-            zero[row] = not values.any()
-            length[row] = len(values) if keep_padding else _without_padding(values)
-            end += length[row]
-        unused = len(file) - int((shapes[:, 0] > 0).sum())
-    stored = shapes[:, 0].astype(np.int32)
-    return Frames(features[:end], length, stored > 0, stored - length, total, stored, zero, unused)
-
-
-def _check_finite(path: Path, name: str, values: np.ndarray) -> None:
-    wrong = np.argwhere(~np.isfinite(values))
-    if len(wrong):
-        frame, column = wrong[0].tolist()
-        text = f"frame {frame}, column {column} is {values[frame, column]} (as float32); extract it again"
-        raise ArchiveError(f"{path}: key {name!r}: {text}")
-
-
-def _without_padding(values: np.ndarray) -> int:
-    filled = np.flatnonzero(values.any(axis=1))
-    return int(filled[-1]) + 1 if len(filled) else 1

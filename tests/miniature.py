@@ -134,8 +134,9 @@ def _msp_utterance(
 def mmin_features(root: Path, corpus: str = "iemocap") -> Path:
     """Makes the folders of the MMIN family: two sessions, two utterances per speaker and class, widths 5, 6 and 7.
 
-    For `iemocap` names are bytes `[N, 1]` and labels one-hot; for `msp_improv` text and integers. Video and text are
-    padded with frames of zeros; the values of an utterance are its row in the order of the names.
+    For `iemocap` names are bytes `[N, 1]` and labels one-hot; for `msp_improv` text and integers. The values
+    (float64) of an utterance are its row in the order of the names. Video and text have a fixed number of frames (5 and
+    3), as the published files have (50 and 22): padded with zeros, or cut.
     """
     folder = root / f"{corpus}_features"
     speakers = ("01F", "01M", "02F", "02M")
@@ -146,12 +147,13 @@ def mmin_features(root: Path, corpus: str = "iemocap") -> Path:
         if corpus == "msp_improv":
             name = f"MSP-IMPROV-S{take + 1:02d}{'AHNS'[label]}-{sex}{session}-S-FM{take:02d}"
         rows.append((name, speaker, label))
-    for kind, name, width, padding in (("A", "comparE", 5, 0), ("V", "denseface", 6, 3), ("L", "bert_large", 7, 2)):
+    for kind, name, width, frames in (("A", "comparE", 5, 0), ("V", "denseface", 6, 5), ("L", "bert_large", 7, 3)):
         (folder / kind).mkdir(parents=True)
         with h5py.File(folder / kind / f"{name}.h5", "w") as file:
             for row, (utterance, _, _) in enumerate(rows):
-                values = np.full((2 + row % 3, width), row + 1.0, np.float32)
-                file[utterance] = np.pad(values, ((0, padding), (0, 0)))
+                values = np.full((2 + row % 3, width), row + 1.0)
+                values = values[: frames or None]
+                file[utterance] = np.pad(values, ((0, max(0, frames - len(values))), (0, 0)))
     with h5py.File(folder / "A/comparE_mean_std.h5", "w") as file:
         for fold, speaker in enumerate(speakers, 1):
             train = [row for row, (_, who, _) in enumerate(rows) if who[:2] != speaker[:2]]
