@@ -134,12 +134,12 @@ def make_source(spec: Spec) -> Extraction | FromFile:
 
 
 def make_extractor(spec: Spec) -> Any:
-    """Makes an extractor and loads its weights. Raises ArchiveError if a package or file is missing."""
+    """Makes an extractor, loads and tries it. Raises ArchiveError if a package or file is missing or does not fit."""
     from data_prep import extractors
 
     try:
         extractor = extractors.get(spec.kind, **spec.values)
-        extractor.record()  # reads the weights
+        extractor.record()  # loads, checks and hashes the weights
     except (ImportError, ValueError, TypeError, OSError) as error:
         raise ArchiveError(f"{spec.option}: {error}") from error
     modality = spec.option.removeprefix("--")

@@ -11,10 +11,11 @@ import re
 import tempfile
 from pathlib import Path
 
-from tests import faults_manifest, faults_mmin, faults_raw
+from tests import faults_extractors, faults_manifest, faults_mmin, faults_raw
 from tests.fault_case import Case, Outcome, run
 
-CASES = (*faults_mmin.CASES, *faults_raw.CASES, *faults_manifest.CASES)
+KINDS = (faults_manifest, faults_mmin, faults_raw, faults_extractors)
+CASES = tuple(case for kind in KINDS for case in kind.CASES)
 
 
 def row(case: Case, outcome: Outcome) -> str:

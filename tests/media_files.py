@@ -92,17 +92,17 @@ def write_onnx(path, *, channels=1, side=64):
 
 
 def write_bert(folder):
-    """Two layers of 16 with random weights and a vocabulary of ten."""
+    """Two layers of 16 with random weights and a vocabulary of eleven."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "i", "am", "happ", "##y", "."]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "i", "am", "happ", "##y", ".", "the"]
     (folder / "vocab.txt").write_text("\n".join(words))
     transformers.BertTokenizerFast(
         vocab_file=str(folder / "vocab.txt"), vocab=str(folder / "vocab.txt")
     ).save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=10,
+        vocab_size=len(words),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -110,4 +110,22 @@ def write_bert(folder):
         max_position_embeddings=40,
     )
     transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_wav2vec2(folder):
+    """One layer of 16 with random weights."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=[8] * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+    )
+    transformers.Wav2Vec2Model(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
     return folder

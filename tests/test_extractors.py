@@ -1,6 +1,7 @@
 """Extractors: the registry, text and speech with a tiny BERT and wav2vec 2.0, and runs over many utterances."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -10,8 +11,9 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from media_files import write_bert, write_onnx, write_wav
+from media_files import write_bert, write_onnx, write_wav, write_wav2vec2
 
+from cmarr_jax.data.corpus import ArchiveError
 from data_prep import extractors
 from data_prep.extractors import base
 from data_prep.extractors.base import Extractor, MediaError
@@ -49,6 +51,27 @@ class CountLetters(Extractor):
         return self.times * np.array([[ord(letter)] for letter in media.text], float)
 
 
+@dataclasses.dataclass(frozen=True)
+class TimesWeights(CountLetters):
+    """As above, times the number in a file."""
+
+    weights: Path = Path("weights.txt")
+
+    @property
+    def weight_files(self):
+        return (self.weights,)
+
+    @functools.cached_property
+    def _factor(self):
+        return float(self.weights.read_text())
+
+    def check(self):
+        _ = self._factor
+
+    def extract(self, media):
+        return self._factor * super().extract(media)
+
+
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     return write_bert(tmp_path_factory.mktemp("weights") / "bert")
@@ -63,6 +86,8 @@ def test_an_unknown_name_or_option_gives_the_known_ones():
     pytest.importorskip("opensmile")
     with pytest.raises(ValueError, match="no option 'rate'; it has group, resample"):
         extractors.get("compare_2016", rate=10)
+    with pytest.raises(ValueError, match=r"option 'group' must be a whole number, found 2.5"):
+        extractors.get("compare_2016", group=2.5)
     with pytest.raises(ValueError, match="found 0 and 'mean'"):
         extractors.get("compare_2016", group=0)
 
@@ -128,20 +153,7 @@ def test_the_record_says_how_and_changes_with_the_weights(bert, tmp_path):
 
 
 def test_wav2vec2_gives_ten_frames_a_second(tmp_path):
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.Wav2Vec2Config(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=[8] * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-    )
-    transformers.Wav2Vec2Model(config).save_pretrained(tmp_path / "w")
-    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "w")
-    speech = extractors.get("wav2vec2", weights=tmp_path / "w")
+    speech = extractors.get("wav2vec2", weights=write_wav2vec2(tmp_path / "w"))
     assert speech(Media("a", audio=write_wav(tmp_path / "a.wav", 2.0))).shape == (20, 16)  # 99 frames in fives
     with pytest.raises(MediaError, match="too short for the model"):
         speech(Media("a", audio=write_wav(tmp_path / "b.wav", 0.02)))
@@ -201,6 +213,30 @@ def test_the_cache_knows_options_transcripts_and_damage(tmp_path):
         path.write_bytes(path.read_bytes()[:-2])
     assert run(once, a="a")["a"] == 97
     assert once.log.read_text().split() == ["a"] * 4
+
+
+def test_weights_that_change_while_they_are_used_stop_the_run(tmp_path):
+    weights = tmp_path / "weights.txt"
+    for workers in (1, 2):
+        weights.write_text("2")
+        extractor = TimesWeights(log=tmp_path / "log", weights=weights)
+        assert extract_all(extractor, items_of(a="a"), tmp_path / "cache", workers, progress=False)[0]["a"] == 194
+        weights.write_text("30")  # the processes of the next call would load these under the hash of the others
+        with pytest.raises(ArchiveError, match=f"{weights}: was changed after it was checked"):
+            extract_all(extractor, items_of(b="b", c="c"), tmp_path / "cache", workers, progress=False)
+        assert len(list((tmp_path / "cache").glob("*/*.npy"))) == 1
+        weights.unlink()
+        with pytest.raises(ArchiveError, match="was changed after it was checked"):
+            extract_all(extractor, items_of(b="b", c="c"), tmp_path / "cache", workers, progress=False)
+
+
+def test_everything_is_loaded_once_before_the_first_utterance(tmp_path):
+    extractor = TimesWeights(log=tmp_path / "log", weights=tmp_path / "weights.txt")
+    (tmp_path / "weights.txt").write_text("none")
+    with pytest.raises(ValueError, match="could not convert"):
+        extract_all(extractor, items_of(a="a"), tmp_path / "cache", 1, progress=False)
+    assert not extractor.log.exists()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_odd_ids_are_file_names_and_repeated_ones_faults(tmp_path):

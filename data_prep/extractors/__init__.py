@@ -15,6 +15,8 @@ _CLASSES = {
     "wav2vec2": ("audio_wav2vec2", "Wav2Vec2"),
     "text_transformer": ("text_transformer", "TextTransformer"),
     "face_onnx": ("video_onnx", "FaceOnnx"),
+    "face_hog": ("video_hog", "FaceHog"),
+    "text_hashing": ("text_hashing", "TextHashing"),
 }
 NAMES = tuple(_CLASSES)
 
@@ -31,8 +33,19 @@ def get(name: str, **options: Any) -> Extractor:
         raise ValueError(f"there is no extractor {name!r}; there are {', '.join(NAMES)}")
     module, attribute = _CLASSES[name]
     extractor = getattr(importlib.import_module(f"data_prep.extractors.{module}"), attribute)
-    known = [field.name for field in dataclasses.fields(extractor)]
+    known = {field.name: field.default for field in dataclasses.fields(extractor)}
     for option in options:
         if option not in known:
             raise ValueError(f"extractor {name!r} has no option {option!r}; it has {', '.join(known)}")
-    return extractor(**options)
+    return extractor(**{option: _value(option, value, known[option]) for option, value in options.items()})
+
+
+def _value(option: str, value: Any, default: Any) -> Any:
+    """The value, of the type of the option's default; a name may look like a number, as ONNX's tensor `123` does."""
+    if isinstance(default, str):
+        return str(value)
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    if default is not None and not isinstance(value, kinds):
+        wanted = {int: "a whole number", float: "a number"}.get(type(default), "a pathlib.Path")
+        raise ValueError(f"option {option!r} must be {wanted}, found {value!r}")
+    return value

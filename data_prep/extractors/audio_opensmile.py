@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from scipy import signal
 
-from data_prep.extractors.base import Extractor, MediaError, Modality, average_frames, need
-from data_prep.extractors.sound import RATE, read_sound
+from data_prep.extractors.base import Extractor, MediaError, Modality, average_frames, need, one_line
+from data_prep.extractors.sound import RATE, check_readers, read_sound
 from data_prep.media import Media
 
 
@@ -35,6 +35,7 @@ class OpenSmile(Extractor):
 
     def __post_init__(self) -> None:
         need("opensmile")
+        check_readers()
         if self.group < 1 or self.resample not in ("mean", "poly"):
             text = "group must be 1 or more and resample mean or poly"
             raise ValueError(f"{text}, found {self.group} and {self.resample!r}")
@@ -42,7 +43,11 @@ class OpenSmile(Extractor):
     @functools.cached_property
     def _smile(self) -> Any:
         opensmile = need("opensmile")
-        return opensmile.Smile(opensmile.FeatureSet[self.feature_set], self.level)
+        try:
+            return opensmile.Smile(opensmile.FeatureSet[self.feature_set], self.level)
+        except Exception as error:  # its library or configuration files are damaged
+            text = f"openSMILE cannot be started ({one_line(error)}); install the package opensmile again"
+            raise ValueError(text) from error
 
     @functools.cached_property
     def width(self) -> int:

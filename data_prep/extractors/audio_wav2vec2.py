@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_prep.extractors.base import Extractor, MediaError, Modality, average_frames, need
-from data_prep.extractors.sound import RATE, read_sound
-from data_prep.extractors.transformer import check_folder, folder_files, load_model
+from data_prep.extractors.sound import RATE, check_readers, read_sound
+from data_prep.extractors.transformer import check_folder, check_layer, folder_files, load_model, load_part
 from data_prep.media import Media
 
 MIN_SAMPLES = 400  # receptive field of the family's convolutions, 25 ms
@@ -34,6 +34,7 @@ class Wav2Vec2(Extractor):
 
     def __post_init__(self) -> None:
         check_folder(self.weights, "speech encoder")
+        check_readers()
         if self.group < 1:
             raise ValueError(f"group must be 1 or more, found {self.group}")
 
@@ -44,25 +45,32 @@ class Wav2Vec2(Extractor):
 
     @functools.cached_property
     def _prepare(self) -> Any:
-        transformers = need("transformers", "extract-torch")
-        return transformers.AutoFeatureExtractor.from_pretrained(self.weights, local_files_only=True)
+        return load_part("AutoFeatureExtractor", self.weights, "preprocessor_config.json")
 
     @functools.cached_property
     def _model(self) -> Any:
-        return load_model(self.weights)
+        return load_model(self.weights, "input_values")
 
     @functools.cached_property
     def width(self) -> int:
         """D."""
-        config = need("transformers", "extract-torch").AutoConfig.from_pretrained(self.weights, local_files_only=True)
-        return config.hidden_size
+        return self._model.config.hidden_size
+
+    def check(self) -> None:
+        """Loads model and feature extractor, and runs both on a second of noise. Raises ValueError."""
+        _ = self._model, self._prepare
+        noise = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+        check_layer(self.weights, self.layer, lambda: self._hear(noise))
+
+    def _hear(self, sound: np.ndarray) -> Any:
+        """Hidden states, each `[1, N, D]`."""
+        values = self._prepare(sound, sampling_rate=RATE, return_tensors="pt")["input_values"]
+        with need("torch", "extract-torch").inference_mode():
+            return self._model(values, output_hidden_states=True).hidden_states
 
     def extract(self, media: Media) -> np.ndarray:
         """`[T, D]`, T = model frames / group, rounded up."""
         sound = read_sound(media)
         if len(sound) < MIN_SAMPLES:
             raise MediaError(f"{media.audio or media.video}: is too short for the model ({len(sound) / RATE:.3f} s)")
-        values = self._prepare(sound, sampling_rate=RATE, return_tensors="pt")["input_values"]
-        with need("torch", "extract-torch").inference_mode():
-            states = self._model(values, output_hidden_states=True).hidden_states
-        return average_frames(states[self.layer][0].numpy(), self.group)
+        return average_frames(self._hear(sound)[self.layer][0].numpy(), self.group)

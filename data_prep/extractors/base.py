@@ -13,11 +13,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from cmarr_jax.data.archive import sha256
+from cmarr_jax.data.corpus import ArchiveError
 from data_prep.media import Media
 
 Modality = Literal["audio", "video", "text"]
 INSTALL = {
     "extract": "python -m pip install -c constraints.txt -e '.[extract]'",
+    "experiments": "python -m pip install -c constraints.txt -e '.[experiments]'",
     "extract-torch": "python -m pip install -c constraints.txt -e '.[extract,extract-torch]'",
 }
 
@@ -74,14 +76,42 @@ class Extractor(abc.ABC):
         """Files of the user that the features depend on."""
         return ()
 
+    def check(self) -> None:
+        """Loads libraries and weights, compares them with what is expected, and tries them on something small.
+
+        `record` does this once, before anything is extracted.
+
+        Raises:
+          ValueError, OSError: if something is damaged or does not fit; one sentence with the file and what to do.
+        """
+        _ = self.width
+
     def record(self) -> dict[str, Any]:
-        """How the features are made, a dict for JSON: everything that changes a number, but no path."""
+        """How the features are made, a dict for JSON: everything that changes a number, but no path.
+
+        Raises:
+          ValueError, OSError: if `check` finds a fault, or a file changes meanwhile.
+        """
         return dict(self._record)
+
+    def check_unchanged(self) -> None:
+        """Raises ArchiveError if a file of the weights is not the one that `record` checked and hashed."""
+        if (found := _stamps(self.weight_files)) != self._checked:
+            changed = sorted({path for path, _ in found ^ self._checked})
+            raise ArchiveError(
+                f"{changed[0]}: was changed after it was checked; leave the weights alone and start again"
+            )
+
+    @functools.cached_property
+    def _checked(self) -> frozenset[tuple[Path, tuple[int, int] | None]]:
+        return _stamps(self.weight_files)
 
     @functools.cached_property
     def _record(self) -> dict[str, Any]:
+        _ = self._checked  # before anything is loaded
+        self.check()
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {
+        record = {
             "name": self.name,
             "modality": self.modality,
             "width": self.width,
@@ -90,9 +120,26 @@ class Extractor(abc.ABC):
             "libraries": {name: importlib.metadata.version(name) for name in (*self.libraries, "numpy")},
             "weights": {path.name: sha256(path) for path in self.weight_files},
         }
+        self.check_unchanged()
+        return record
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """The options, and which files were checked: a worker process loads the same ones or stops."""
+        checked = {"_checked": self._checked} if "_checked" in self.__dict__ else {}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | checked
+
+
+def _stamps(paths: tuple[Path, ...]) -> frozenset[tuple[Path, tuple[int, int] | None]]:
+    """Size and time of change of each file; `None` if it is not there."""
+    found: list[tuple[Path, tuple[int, int] | None]] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            found.append((path, None))
+        else:
+            found.append((path, (stat.st_size, stat.st_mtime_ns)))
+    return frozenset(found)
 
 
 def record_hash(record: dict[str, Any]) -> str:
@@ -124,6 +171,12 @@ def need_file(path: Path, what: str) -> Path:
             "so put it there or give its path"
         )
     return path
+
+
+def one_line(error: BaseException) -> str:
+    """What a library's error says, on one line of at most 160 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 def average_frames(features: np.ndarray, group: int) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from data_prep.extractors.base import MediaError, need
+from data_prep.extractors.base import MediaError, need, one_line
 
 MAX_MISSING = 1.0  # seconds by which a video may end before the utterance does
 
@@ -112,8 +113,24 @@ def _half(picture: np.ndarray, half: str | None) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def load_cascade(path: Path) -> Any:
-    """scikit-image's cascade of local binary patterns, from an XML as OpenCV writes it."""
-    return need("skimage.feature").Cascade(str(path))
+    """scikit-image's cascade of local binary patterns, from an XML as OpenCV writes it.
+
+    Raises:
+      ValueError: if the file is something else; scikit-image reads a cascade of another kind without a word.
+    """
+    use = "give the XML of a cascade of local binary patterns, or leave the option detector out"
+    try:
+        tree = ElementTree.parse(path)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"{path}: is damaged or no XML ({error}); {use}") from error
+    kind = (tree.findtext(".//featureType") or "").strip()
+    if kind != "LBP":
+        raise ValueError(f"{path}: is {f'a cascade of {kind} features' if kind else 'no cascade'}; {use}")
+    try:
+        cascade = need("skimage.feature").Cascade(str(path))
+    except Exception as error:  # a part of the XML is missing
+        raise ValueError(f"{path}: is damaged ({one_line(error)}); {use}") from error
+    return cascade
 
 
 def find_face(grey: np.ndarray, cascade: Path, *, min_face: float, step_ratio: float) -> tuple[slice, slice] | None:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cmarr_jax.data.names import as_file_name
 from data_prep.cores import available_cores
-from data_prep.extractors.base import Extractor, MediaError, Modality, record_hash
+from data_prep.extractors.base import Extractor, MediaError, Modality, one_line, record_hash
 from data_prep.extractors.sound_track import LEAD
 from data_prep.media import Media
 
@@ -55,14 +55,16 @@ def extract_all(
       extractor: From `data_prep.extractors.get`.
       items: Utterances with distinct ids.
       cache_dir: Folder of the cache; created if it does not exist.
-      num_workers: Number of processes; `None`: one per core; 1: no process is started.
+      num_workers: Number of processes; `None`: one per core of this process; 1: no process is started.
       progress: Whether to show a progress bar on stderr.
 
     Returns:
       Features `[T, D]` float32 by utterance id in the order of `items`, without the failed ones; and the failures.
 
     Raises:
-      ValueError: if two utterances have the same id, or `num_workers` is less than 1.
+      ValueError: if two utterances have the same id, `num_workers` is less than 1, or `Extractor.check` finds a fault.
+      OSError: if weights cannot be read.
+      ArchiveError: if a file of the weights changes while features are extracted.
     """
     if len({item.utterance_id for item in items}) != len(items):
         raise ValueError("two utterances have the same id; ids must be distinct")
@@ -106,7 +108,9 @@ def _work(extractor: Extractor, item: Media, path: Path) -> str | None:
     except MediaError as error:
         return str(error)
     except Exception as error:  # decoders and models raise many types; the other files must still be done
-        return f"{extractor.name} failed ({type(error).__name__}: {error})".replace("\n", " ")
+        extractor.check_unchanged()
+        return f"{extractor.name} failed ({type(error).__name__}: {one_line(error)})"
+    extractor.check_unchanged()  # this process may have loaded its weights just now
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -5,12 +5,18 @@ import math
 import numpy as np
 from scipy import signal
 
-from data_prep.extractors.base import MediaError
+from data_prep.extractors.base import MediaError, need
 from data_prep.extractors.sound_file import read_samples
 from data_prep.extractors.sound_track import read_track
 from data_prep.media import Media
 
 RATE = 16000
+
+
+def check_readers() -> None:
+    """Raises ImportError if a library that reads sound is not installed."""
+    need("soundfile")
+    need("av")
 
 
 def read_sound(media: Media) -> np.ndarray:

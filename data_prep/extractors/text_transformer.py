@@ -8,8 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_prep.extractors.base import Extractor, MediaError, Modality, need
-from data_prep.extractors.transformer import check_folder, folder_files, load_model
+from data_prep.extractors.transformer import check_folder, check_layer, folder_files, load_model, load_part
 from data_prep.media import Media
+
+KNOWN_WORDS = ("the", "happy")
+TOKENIZER_FILES = "tokenizer.json and tokenizer_config.json (or vocab.txt, or vocab.json and merges.txt)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,29 +46,47 @@ class TextTransformer(Extractor):
 
     @functools.cached_property
     def _tokenizer(self) -> Any:
-        return need("transformers", "extract-torch").AutoTokenizer.from_pretrained(self.weights, local_files_only=True)
+        return load_part("AutoTokenizer", self.weights, TOKENIZER_FILES)
 
     @functools.cached_property
     def _model(self) -> Any:
-        return load_model(self.weights)
+        return load_model(self.weights, "input_ids")
 
     @functools.cached_property
     def width(self) -> int:
         """D."""
-        config = need("transformers", "extract-torch").AutoConfig.from_pretrained(self.weights, local_files_only=True)
-        return config.hidden_size
+        return self._model.config.hidden_size
 
-    def extract(self, media: Media) -> np.ndarray:
-        """`[T, D]`, T = word pieces, at most `max_pieces`."""
-        if not (media.text or "").strip():
-            raise MediaError("there is no transcript")
+    def check(self) -> None:
+        """Loads model and tokenizer, and reads the words that any English text encoder knows. Raises ValueError."""
+        size = getattr(self._model.config, "vocab_size", len(self._tokenizer))
+        for word in KNOWN_WORDS:
+            pieces = self._tokenizer(word, add_special_tokens=False)["input_ids"]
+            if not pieces or self._tokenizer.unk_token_id in pieces:
+                text = (
+                    f"the tokenizer does not know the word {word!r}; copy {TOKENIZER_FILES} of the same model into it"
+                )
+                raise ValueError(f"{self.weights}: {text}")
+        if len(self._tokenizer) > size:
+            text = f"the tokenizer has {len(self._tokenizer)} word pieces where the model has {size}"
+            raise ValueError(f"{self.weights}: {text}; copy {TOKENIZER_FILES} of the same model into it")
+        check_layer(self.weights, self.layer, lambda: self._read(" ".join(KNOWN_WORDS))[0])
+
+    def _read(self, text: str) -> tuple[Any, np.ndarray]:
+        """Hidden states, each `[1, N, D]`, and which of the N are no special tokens."""
         limit = min(self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", 512))
         tokens = self._tokenizer(
-            media.text, return_tensors="pt", return_special_tokens_mask=True, truncation=True, max_length=limit
+            text, return_tensors="pt", return_special_tokens_mask=True, truncation=True, max_length=limit
         )
         pieces = ~tokens.pop("special_tokens_mask")[0].numpy().astype(bool)
         if not pieces.any():
             raise MediaError("the transcript holds no word piece that the tokenizer knows")
         with need("torch", "extract-torch").inference_mode():
-            states = self._model(**tokens, output_hidden_states=True).hidden_states
+            return self._model(**tokens, output_hidden_states=True).hidden_states, pieces
+
+    def extract(self, media: Media) -> np.ndarray:
+        """`[T, D]`, T = word pieces, at most `max_pieces`."""
+        if not (media.text or "").strip():
+            raise MediaError("there is no transcript")
+        states, pieces = self._read(media.text or "")
         return states[self.layer][0].numpy()[pieces][: self.max_pieces]
