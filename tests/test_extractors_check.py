@@ -1,6 +1,7 @@
 """Weights, tokenizers, models and detectors are loaded and compared before anything is extracted."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 from media_files import write_bert, write_onnx, write_wav2vec2
 
+from cmarr_jax.data.corpus import ArchiveError
 from data_prep import extractors
+from data_prep.extractors.run import extract_all
 from data_prep.extractors.transformer import check_tensors
 from data_prep.from_media import _make_extractor
+from data_prep.media import Media
 
 # Folders of transformers
 
@@ -184,10 +188,29 @@ def test_a_folder_of_the_hubs_cache_gets_the_right_folder_as_a_hint(bert, tmp_pa
 
 
 def test_the_commands_find_it_before_they_extract(bert, tmp_path):
-    from cmarr_jax.data.corpus import ArchiveError
-
     with pytest.raises(ArchiveError, match=r"^--text: .*bert: the model has hidden states 0 to 2 .*, found layer=99$"):
         _make_extractor("text", "text_transformer", {"weights": bert, "layer": 99})
+
+
+@pytest.mark.parametrize("spoil", [shutil.rmtree, lambda folder: (folder / "added.json").write_text("{}")])
+def test_a_folder_that_changes_stops_the_run(bert, tmp_path, spoil):
+    folder = shutil.copytree(bert, tmp_path / "bert")
+    extractor = extractors.get("text_transformer", weights=folder)
+    extractor.record()
+    spoil(folder)
+    with pytest.raises(ArchiveError, match=f"{folder}/.*: was changed after it was checked; leave the weights alone"):
+        extract_all(extractor, [Media("a", text="i am .")], tmp_path / "cache", 1, progress=False)
+
+
+def test_a_model_that_vanishes_stops_the_run(tmp_path):
+    pytest.importorskip("onnxruntime")
+    extractor = extractors.get("face_onnx", weights=write_onnx(tmp_path / "m.onnx"))
+    extractor.record()
+    (tmp_path / "m.onnx").unlink()
+    copy = pickle.loads(pickle.dumps(extractor))  # as a worker process gets it
+    for one in (extractor, copy):
+        with pytest.raises(ArchiveError, match="was changed after it was checked"):
+            one.check_unchanged()
 
 
 # ONNX models and detectors of faces

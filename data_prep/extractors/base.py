@@ -96,7 +96,14 @@ class Extractor(abc.ABC):
 
     def check_unchanged(self) -> None:
         """Raises ArchiveError if a file of the weights is not the one that `record` checked and hashed."""
-        if (found := _stamps(self.weight_files)) != self._checked:
+        try:
+            found = _stamps(self.weight_files)
+        except (
+            OSError,
+            ValueError,
+        ):  # the folder is gone, or the model does not say any more which files are beside it
+            found = frozenset()
+        if found != self._checked:
             changed = sorted({path for path, _ in found ^ self._checked})
             raise ArchiveError(
                 f"{changed[0]}: was changed after it was checked; leave the weights alone and start again"
