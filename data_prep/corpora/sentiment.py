@@ -1,0 +1,181 @@
+"""Shared by `mosi` and `mosei`: scores become two classes, features go into one HDF5 file per modality."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, NamedTuple, Self
+
+import h5py
+import numpy as np
+import tyro
+
+from cmarr_jax.data.corpus import ArchiveError
+from data_prep.corpora.common import check_counts, check_new, finish, note
+
+MODALITIES = ("audio", "video", "text")
+Source = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.pkl|FOLDER")]
+
+
+class Segment(NamedTuple):
+    """One utterance.
+
+    Attributes:
+      name: Its id.
+      video: Id of the video, which shows one speaker.
+      split: `train`, `val` or `test`; empty if there is no split.
+      score: Sentiment, -3 to 3.
+      text: Transcript; empty if there is none.
+      features: Frames per modality, `[T, D]` of any float type; T = 0 if it is absent.
+    """
+
+    name: str
+    video: str
+    split: str
+    score: float
+    text: str
+    features: Mapping[str, np.ndarray]
+
+
+class _WidthError(ValueError):
+    """Frames of two widths in one modality."""
+
+
+class FeatureFiles:
+    """Writes one HDF5 file per modality beside the manifest, one data set `[T, D]` float32 per utterance.
+
+    The files get their names when all is written: `with FeatureFiles(manifest) as files`. Values that are not finite
+    become 0, as is usual for COVAREP, and are counted.
+    """
+
+    def __init__(self, manifest: Path) -> None:
+        self.paths = {name: manifest.with_name(f"{manifest.stem}_{name}.h5") for name in MODALITIES}
+        self.num_utterances = dict.fromkeys(MODALITIES, 0)
+        self.num_replaced = dict.fromkeys(MODALITIES, 0)
+        self._width: dict[str, int] = {}
+        self._temporary = {name: path.with_name(f".{path.name}.{os.getpid()}") for name, path in self.paths.items()}
+        self._files: dict[str, h5py.File] = {}
+
+    def __enter__(self) -> Self:
+        self._files = {name: h5py.File(path, "w") for name, path in self._temporary.items()}
+        return self
+
+    def add(self, name: str, modality: str, frames: np.ndarray) -> None:
+        """Adds the frames of an utterance. Raises _WidthError if their width differs from that of the others."""
+        width = self._width.setdefault(modality, frames.shape[1])
+        if frames.shape[1] != width:
+            raise _WidthError(f"{modality} has {frames.shape[1]} numbers a frame where others have {width}")
+        is_finite = np.isfinite(frames)
+        self.num_replaced[modality] += int(frames.size - is_finite.sum())
+        self.num_utterances[modality] += 1
+        self._files[modality].create_dataset(name, data=np.where(is_finite, frames, 0).astype(np.float32))
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
+        for file in self._files.values():
+            file.close()
+        for name, temporary in self._temporary.items():
+            if kind is None and self.num_utterances[name]:
+                os.replace(temporary, self.paths[name])
+            temporary.unlink(missing_ok=True)
+
+
+def write_segments(
+    source: Path,
+    manifest: Path,
+    segments: Iterator[Segment],
+    known: tuple[Mapping[str, int], ...],
+    *,
+    drop_neutral: bool,
+    force: bool,
+    allow: bool,
+) -> None:
+    """Writes features and manifest.
+
+    Args:
+      source: For messages.
+      manifest: The file to write.
+      segments: All utterances.
+      known: Numbers of utterances per part, of each published version of the corpus; empty if there are none.
+      drop_neutral: Leaves out the score 0.
+      force: Replaces files that are there.
+      allow: Goes on if the counts are not known ones.
+
+    Raises:
+      ArchiveError: if a file is there or cannot be written, an id is there twice, or the counts differ.
+    """
+    check_new(manifest, force=force)
+    files = FeatureFiles(manifest)
+    for path in files.paths.values():
+        check_new(path, force=force)
+    rows: dict[str, dict[str, object]] = {}
+    parts, neutral, empty = [], [], []
+    with _written(source, manifest), files:
+        for segment in segments:
+            _check(source, segment, rows)
+            parts.append(segment.split or "all")
+            present = {name: frames for name, frames in segment.features.items() if len(frames)}
+            if drop_neutral and segment.score == 0:
+                neutral.append(segment.name)
+            elif not present:
+                empty.append(segment.name)
+            else:
+                rows[segment.name] = _row(segment)
+                for name, frames in present.items():
+                    files.add(segment.name, name, frames)
+        _check_parts(source, parts, known, allow=allow)
+    _tell(files, neutral, empty)
+    finish(manifest, list(rows.values()), {name: f"features:{files.paths[name]}" for name in _there(files)})
+
+
+@contextlib.contextmanager
+def _written(source: Path, manifest: Path) -> Iterator[None]:
+    try:
+        yield
+    except _WidthError as error:
+        raise ArchiveError(f"{source}: {error}; take another copy of the file") from error
+    except OSError as error:
+        raise ArchiveError(f"{manifest}: its features cannot be written ({error}); choose another path") from error
+
+
+def _check(source: Path, segment: Segment, rows: Mapping[str, object]) -> None:
+    name = segment.name
+    if not np.isfinite(segment.score):
+        raise ArchiveError(f"{source}: utterance {name!r} has no score; take another copy of the file")
+    if name in rows:
+        raise ArchiveError(f"{source}: utterance {name!r} is there twice; take another copy of the file")
+    if not name or "/" in name or name.strip() != name or not name.isprintable():
+        raise ArchiveError(f"{source}: {name!r} cannot be the id of an utterance; take another copy of the file")
+
+
+def _row(segment: Segment) -> dict[str, object]:
+    row: dict[str, object] = {
+        "utterance_id": segment.name,
+        "speaker": segment.video,
+        "label": "positive" if segment.score >= 0 else "negative",
+        "score": f"{segment.score:.6g}",
+    }
+    return row | {key: value for key, value in {"split": segment.split, "text": segment.text}.items() if value}
+
+
+def _check_parts(source: Path, parts: list[str], known: tuple[Mapping[str, int], ...], *, allow: bool) -> None:
+    counts = {part: parts.count(part) for part in dict.fromkeys(parts)}
+    if known:
+        version = next((version for version in known if version == counts), known[0])
+        check_counts(source, parts, version, allow=allow)
+    else:
+        print(f"{len(parts)} utterances; no published number is known")
+
+
+def _tell(files: FeatureFiles, neutral: list[str], empty: list[str]) -> None:
+    note("utterances of the score 0, left out", neutral)
+    note("utterances without any frame, left out", empty)
+    for name, count in files.num_replaced.items():
+        if count:
+            print(f"note: {name}: {count} values that are not finite were set to 0")
+    for name in _there(files):
+        print(f"wrote {files.paths[name]}: {files.num_utterances[name]} utterances")
+
+
+def _there(files: FeatureFiles) -> list[str]:
+    return [name for name, count in files.num_utterances.items() if count]
