@@ -11,10 +11,10 @@ import re
 import tempfile
 from pathlib import Path
 
-from tests import faults_extractors, faults_manifest, faults_mmin, faults_raw
+from tests import faults_corpora, faults_extractors, faults_manifest, faults_mmin, faults_raw
 from tests.fault_case import Case, Outcome, run
 
-KINDS = (faults_manifest, faults_mmin, faults_raw, faults_extractors)
+KINDS = (faults_manifest, faults_mmin, faults_raw, faults_extractors, faults_corpora)
 CASES = tuple(case for kind in KINDS for case in kind.CASES)
 
 
