@@ -36,7 +36,7 @@ from data_prep.corpora.common import (
 )
 from data_prep.manifest_table import read_table
 
-_NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX)")
+NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX)")
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 KNOWN = {name: 1087 if name == "neutral" else 1271 for name in EMOTIONS.values()}
 FOUR = ("angry", "happy", "neutral", "sad")
@@ -99,7 +99,7 @@ def _clips(files: dict[str, Path]) -> dict[str, Path]:
     others = []
     for name, path in files.items():
         name = RENAMED.get(name, name)
-        match = _NAME.fullmatch(name)
+        match = NAME.fullmatch(name)
         if match is None:
             others.append(name)
         elif match[2] not in SENTENCES or match[3] not in EMOTIONS:
