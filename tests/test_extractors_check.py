@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_prep.from_media import _make_extractor
 from media_files import write_bert, write_onnx, write_wav2vec2
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep import extractors
 from data_prep.extractors.run import extract_all
 from data_prep.extractors.transformer import check_tensors
-from data_prep.from_media import _make_extractor
 from data_prep.media import Media
 
 # Folders of transformers
