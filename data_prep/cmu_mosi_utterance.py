@@ -4,7 +4,7 @@ python -m data_prep.cmu_mosi_utterance cmu_mosi_utterance.npz mosi.npz
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -16,6 +16,11 @@ MODALITIES = ("text_minilm", "acoustic", "visual")
 HELD_OUT = 5  # every fifth training video is used for validation
 
 
+def validation_videos(training_videos: Collection[str]) -> list[str]:
+    """Every fifth training video, sorted by id."""
+    return sorted(training_videos)[HELD_OUT - 1 :: HELD_OUT]
+
+
 def to_corpus(source: dict[str, np.ndarray]) -> Corpus:
     """All segments; speaker and session are the video; validation is every fifth training video, sorted by id.
 
@@ -24,8 +29,8 @@ def to_corpus(source: dict[str, np.ndarray]) -> Corpus:
     is used.
     """
     video, split = source["video_id"], source["split"].astype("<U5")
-    training_videos = np.unique(video[split == "train"])
-    held_out = np.isin(video, training_videos[HELD_OUT - 1 :: HELD_OUT]) & (split == "train")
+    training_videos = set(video[split == "train"].tolist())
+    held_out = np.isin(video, validation_videos(training_videos)) & (split == "train")
     return Corpus(
         utterance_id=source["utt_id"],
         speaker=video,

@@ -92,7 +92,7 @@ class _Machine:
         self.room = room
 
     def run(self, data: mmap.mmap) -> Any:
-        for opcode, argument, _ in pickletools.genops(data):
+        for opcode, argument, _ in pickletools.genops(data):  # type: ignore[arg-type]  # it has read and readline, which is all that is used
             name = opcode.name
             if name in _LITERALS:
                 self.stack.append(bytes(argument) if isinstance(argument, bytearray) else argument)

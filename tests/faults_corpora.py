@@ -92,6 +92,29 @@ CASES = (
         "corpora.cremad",
         corpus(miniature_corpora.cremad, write("AudioWAV/1001_ITH_JOY_HI.wav", b"")),
     ),
+    Case(
+        "CREMA-D votes: not the table",
+        "cremad_rater_votes",
+        corpus(miniature_corpora.cremad_votes, write("", b"clip,label\n1,2\n"), counts=False),
+    ),
+    Case(
+        "CREMA-D votes: a row twice",
+        "cremad_rater_votes",
+        corpus(miniature_corpora.cremad_votes, replace("", '"100004"', '"200004"'), counts=False),
+    ),
+    Case(
+        "CREMA-D votes: a vote that is no number",
+        "cremad_rater_votes",
+        corpus(miniature_corpora.cremad_votes, replace("", '"100002",1,', '"100002",NA,'), counts=False),
+    ),
+    Case(
+        "CMU-MOSI, utterance level: features and labels in another order",
+        "corpora.mosi_utterance",
+        corpus(
+            lambda folder: miniature_sentiment.bc_lstm(folder / "data"),
+            replace("audio/audio_test0.csv", '"1"\n', '"0"\n'),
+        ),
+    ),
     Case("MELD: a table is missing", "corpora.meld", corpus(miniature_corpora.meld, remove("dev_sent_emo.csv"))),
     Case(
         "MELD: a table without a column",

@@ -15,6 +15,11 @@ import av
 from tests import miniature
 
 MELD_HEAD = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
+VOTES_HEAD = (
+    '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote","meanEmoResp","meanAngerRespNorm",'
+    '"meanDisgustRespNorm","meanFearRespNorm","meanHappyRespNorm","meanNeutralRespNorm","meanSadRespNorm"'
+)
+FIRST_VOTES = '"100001",2,0,0,0,6,2,"1001_DFA_ANG_XX",10,0.6,"N",66.1,25.5,-1,-1,-1,80,NA'
 MELD_EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 
 
@@ -57,6 +62,25 @@ def cremad(root: Path, *, with_media: bool = False) -> Path:
     if with_media:
         miniature.write_wav(folder / "AudioWAV/1076_MTI_SAD_XX.wav", miniature.speech("", 16000)[:0], 16000)
     return folder
+
+
+def cremad_votes(root: Path) -> Path:
+    """The table of votes: six actors, six emotions, two sentences, three views.
+
+    Rows of a view are together, and not in the order of the clips. The row FIRST_VOTES has a strength of `NA`.
+    """
+    lines = [VOTES_HEAD]
+    clips = list(itertools.product(range(1001, 1007), ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), ("IEO", "DFA")))
+    for view, (number, (actor, emotion, sentence)) in itertools.product((1, 2, 3), enumerate(clips)):
+        name = f"{actor}_{sentence}_{emotion}_XX"
+        if (view, name) == (1, "1001_DFA_ANG_XX"):
+            lines.append(FIRST_VOTES)
+        else:
+            votes = f"{view},{number % 3},0,0,1,{number % 2}"
+            lines.append(f'"{view}{number + 2:05d}",{votes},"{name}",9,0.5,"A",50,{10 + number % 50},20,-1,-1,40,50')
+    path = root / "tabulatedVotes.csv"
+    path.write_text("\n".join([*lines, ""]))
+    return path
 
 
 def meld(root: Path, *, with_media: bool = False) -> Path:

@@ -97,3 +97,27 @@ def _sequence(path: Path, videos: dict[str, tuple[np.ndarray, np.ndarray]]) -> N
         root.create_group("metadata")["version"] = "1.0"
         for video, (values, times) in videos.items():
             root[f"data/{video}/features"], root[f"data/{video}/intervals"] = values, times
+
+
+def bc_lstm(folder: Path) -> Path:
+    """The CSV files of bc-LSTM/data: six training videos and one test video of two utterances, in another order."""
+    videos = [f"v{row}_x" for row in range(7)]
+    names = [f"{video}_{turn}" for video in videos for turn in (1, 2)]
+    label = np.arange(len(names)) % 2
+    for name in ("audio", "video"):
+        (folder / name).mkdir(parents=True)
+    lines = [f'"{name}","LINE {row}, IT IS","{row // 2}","{label[row]}"' for row, name in enumerate(names)]
+    (folder / "transcripts.csv").write_text("\n".join([*lines, ""]))
+    for part, rows in (("train", np.arange(12)[::-1]), ("test", np.array([13, 12]))):
+        text = np.column_stack([rows, np.ones((len(rows), 3))])
+        audio = np.column_stack([rows + 0.25, rows, label[rows]])
+        video = np.column_stack([rows + 0.5, rows, -rows, label[rows]])
+        for path, values in (
+            (f"text_{part}.csv", text),
+            (f"audio/audio_{part}0.csv", audio),
+            (f"video/video_{part}0.csv", video),
+        ):
+            (folder / path).write_text(
+                "".join(",".join(f'"{value:g}"' for value in row) + "\n" for row in values.tolist())
+            )
+    return folder

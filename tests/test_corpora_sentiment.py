@@ -156,7 +156,10 @@ SPOILT = {
     "fewer words": (lambda data: data["test"]["raw_text"].pop(), "key 'raw_text' has 2 entries where 'id' has 3"),
     "a list as audio": (lambda data: data["test"].update(audio=[1]), "key 'audio' is no array [utterances, frames"),
     "fewer frames": (lambda data: data["test"].update(audio=np.ones((2, 6, 3))), "has 2 entries where 'id' has 3"),
-    "other width": (lambda data: data["test"].update(audio=np.ones((3, 6, 9))), "audio has 9 numbers a frame where"),
+    "other width": (
+        lambda data: data["test"].update(audio=np.ones((3, 6, 9))),
+        "audio of utterance 'v3$_$0' has 9 numbers a frame where",
+    ),
     "text frames": (lambda data: data["test"].update(audio=np.full((3, 6, 3), "a")), "key 'audio' is no array"),
     "emotions": (lambda data: data["test"].update(regression_labels=np.ones((3, 6))), "has 6 numbers an utterance"),
     "nan score": (lambda data: data["test"].update(regression_labels=[1, 2, np.nan]), "something that is no number"),

@@ -1,36 +1,19 @@
 """The table of votes of CREMA-D, in miniature, as an archive."""
 
-import itertools
-
 import numpy as np
 import pytest
 
 from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.folds import make_folds
 from data_prep import cremad_rater_votes
+from tests import miniature_corpora
 
-HEAD = (
-    '"","A","D","F","H","N","S","fileName","numResponses","agreement","emoVote","meanEmoResp","meanAngerRespNorm",'
-    '"meanDisgustRespNorm","meanFearRespNorm","meanHappyRespNorm","meanNeutralRespNorm","meanSadRespNorm"'
-)
-FIRST = '"100001",2,0,0,0,6,2,"1001_DFA_ANG_XX",10,0.6,"N",66.1,25.5,-1,-1,-1,80,NA'
+FIRST = miniature_corpora.FIRST_VOTES
 
 
 @pytest.fixture
 def table(tmp_path):
-    """Six actors, six emotions, two sentences, three views; rows of a view together, not in the order of the clips."""
-    lines = [HEAD]
-    clips = list(itertools.product(range(1001, 1007), ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD"), ("IEO", "DFA")))
-    for view, (number, (actor, emotion, sentence)) in itertools.product((1, 2, 3), enumerate(clips)):
-        name = f"{actor}_{sentence}_{emotion}_XX"
-        if (view, name) == (1, "1001_DFA_ANG_XX"):
-            lines.append(FIRST)
-        else:
-            votes = f"{view},{number % 3},0,0,1,{number % 2}"
-            lines.append(f'"{view}{number + 2:05d}",{votes},"{name}",9,0.5,"A",50,{10 + number % 50},20,-1,-1,40,50')
-    path = tmp_path / "tabulatedVotes.csv"
-    path.write_text("\n".join([*lines, ""]))
-    return path
+    return miniature_corpora.cremad_votes(tmp_path)
 
 
 def run(*argv):

@@ -13,7 +13,7 @@ Oddities of the release: the sound of `1076_MTI_SAD_XX` is empty; `1040_ITH_SAD_
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -123,7 +123,7 @@ def _sexes(folder: Path) -> dict[str, str]:
 
 def _row(
     manifest: Path, clip: str, sounds: dict[str, Path], videos: dict[str, Path], sexes: dict[str, str]
-) -> dict[str, object]:
+) -> Mapping[str, object]:
     actor, sentence, emotion, level = clip.split("_")
     row = {
         "utterance_id": clip,

@@ -96,9 +96,9 @@ def _clips(folder: Path, part: str) -> dict[str, Path]:
         "clips of test that are there with and without a prefix, taken without", sorted(plain.keys() & prefixed.keys())
     )
     clips = prefixed | plain
-    if part == "train" and clips.pop(DAMAGED.split("_", 1)[1], None):
-        note("clips that are known to be damaged, left out", [DAMAGED])
-    return clips
+    damaged = [clip for clip in clips if f"{part}_{clip}" == DAMAGED]
+    note("clips that are known to be damaged, left out", [DAMAGED for _ in damaged])
+    return {clip: path for clip, path in clips.items() if clip not in damaged}
 
 
 def _clip_in(folder: str, path: Path) -> str | None:

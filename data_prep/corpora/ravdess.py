@@ -11,7 +11,7 @@ and video (01), video (02) and sound (03) of the same take apart, so the id of a
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -96,7 +96,7 @@ def _emotion(take: str) -> str:
     return EMOTIONS[int(take[3:5]) - 1]
 
 
-def _row(manifest: Path, take: str, sound: Path | None, video: Path | None) -> dict[str, object]:
+def _row(manifest: Path, take: str, sound: Path | None, video: Path | None) -> Mapping[str, object]:
     _, _, intensity, statement, repetition, actor = take.split("-")
     row = {
         "utterance_id": take,

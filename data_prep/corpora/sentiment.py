@@ -38,19 +38,21 @@ class Segment(NamedTuple):
     features: Mapping[str, np.ndarray]
 
 
-class _WidthError(ValueError):
-    """Frames of two widths in one modality."""
-
-
 class FeatureFiles:
     """Writes one HDF5 file per modality beside the manifest, one data set `[T, D]` float32 per utterance.
 
-    The files get their names when all is written: `with FeatureFiles(manifest) as files`. Values that are not finite
-    become 0, as is usual for COVAREP, and are counted.
+    The files get their names when all is written: `with FeatureFiles(source, manifest, force=False) as files`. Values
+    that are not finite become 0, as is usual for COVAREP, and are counted.
+
+    Raises:
+      ArchiveError: if a file is there already, cannot be written, or would have frames of two widths.
     """
 
-    def __init__(self, manifest: Path) -> None:
+    def __init__(self, source: Path, manifest: Path, *, force: bool) -> None:
+        self.source = source
         self.paths = {name: manifest.with_name(f"{manifest.stem}_{name}.h5") for name in MODALITIES}
+        for path in (manifest, *self.paths.values()):
+            check_new(path, force=force)
         self.num_utterances = dict.fromkeys(MODALITIES, 0)
         self.num_replaced = dict.fromkeys(MODALITIES, 0)
         self._width: dict[str, int] = {}
@@ -58,26 +60,57 @@ class FeatureFiles:
         self._files: dict[str, h5py.File] = {}
 
     def __enter__(self) -> Self:
-        self._files = {name: h5py.File(path, "w") for name, path in self._temporary.items()}
+        for name, path in self._temporary.items():
+            with _written(self.paths[name]):
+                self._files[name] = h5py.File(path, "w")
         return self
 
     def add(self, name: str, modality: str, frames: np.ndarray) -> None:
-        """Adds the frames of an utterance. Raises _WidthError if their width differs from that of the others."""
+        """Adds the frames of an utterance."""
         width = self._width.setdefault(modality, frames.shape[1])
         if frames.shape[1] != width:
-            raise _WidthError(f"{modality} has {frames.shape[1]} numbers a frame where others have {width}")
+            text = f"{modality} of utterance {name!r} has {frames.shape[1]} numbers a frame where others have {width}"
+            raise ArchiveError(f"{self.source}: {text}; take another copy of the file")
         is_finite = np.isfinite(frames)
         self.num_replaced[modality] += int(frames.size - is_finite.sum())
         self.num_utterances[modality] += 1
-        self._files[modality].create_dataset(name, data=np.where(is_finite, frames, 0).astype(np.float32))
+        with _written(self.paths[modality]):
+            self._files[modality].create_dataset(name, data=np.where(is_finite, frames, 0).astype(np.float32))
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
-        for file in self._files.values():
-            file.close()
-        for name, temporary in self._temporary.items():
-            if kind is None and self.num_utterances[name]:
-                os.replace(temporary, self.paths[name])
-            temporary.unlink(missing_ok=True)
+        try:
+            for name, file in self._files.items():
+                with _written(self.paths[name]):
+                    file.close()
+            for name in self.written() if kind is None else []:
+                with _written(self.paths[name]):
+                    os.replace(self._temporary[name], self.paths[name])
+        finally:
+            for temporary in self._temporary.values():
+                temporary.unlink(missing_ok=True)
+
+    def written(self) -> list[str]:
+        """Modalities that an utterance has."""
+        return [name for name, count in self.num_utterances.items() if count]
+
+    def extractors(self) -> dict[str, str]:
+        """What `data_prep.manifest` takes to read them."""
+        return {name: f"features:{self.paths[name]}" for name in self.written()}
+
+    def tell(self) -> None:
+        """Prints what was written and replaced."""
+        for name in self.written():
+            if count := self.num_replaced[name]:
+                print(f"note: {name}: {count} values that are not finite were set to 0")
+            print(f"wrote {self.paths[name]}: {self.num_utterances[name]} utterances")
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # what h5py raises if the disk is full
+        raise ArchiveError(f"{path}: cannot be written ({error}); choose another path") from error
 
 
 def write_segments(
@@ -104,13 +137,10 @@ def write_segments(
     Raises:
       ArchiveError: if a file is there or cannot be written, an id is there twice, or the counts differ.
     """
-    check_new(manifest, force=force)
-    files = FeatureFiles(manifest)
-    for path in files.paths.values():
-        check_new(path, force=force)
+    files = FeatureFiles(source, manifest, force=force)
     rows: dict[str, dict[str, object]] = {}
     parts, neutral, empty = [], [], []
-    with _written(source, manifest), files:
+    with files:
         for segment in segments:
             _check(source, segment, rows)
             parts.append(segment.split or "all")
@@ -124,18 +154,10 @@ def write_segments(
                 for name, frames in present.items():
                     files.add(segment.name, name, frames)
         _check_parts(source, parts, known, allow=allow)
-    _tell(files, neutral, empty)
-    finish(manifest, list(rows.values()), {name: f"features:{files.paths[name]}" for name in _there(files)})
-
-
-@contextlib.contextmanager
-def _written(source: Path, manifest: Path) -> Iterator[None]:
-    try:
-        yield
-    except _WidthError as error:
-        raise ArchiveError(f"{source}: {error}; take another copy of the file") from error
-    except OSError as error:
-        raise ArchiveError(f"{manifest}: its features cannot be written ({error}); choose another path") from error
+    note("utterances of the score 0, left out", neutral)
+    note("utterances without any frame, left out", empty)
+    files.tell()
+    finish(manifest, list(rows.values()), files.extractors())
 
 
 def _check(source: Path, segment: Segment, rows: Mapping[str, object]) -> None:
@@ -165,17 +187,3 @@ def _check_parts(source: Path, parts: list[str], known: tuple[Mapping[str, int],
         check_counts(source, parts, version, allow=allow)
     else:
         print(f"{len(parts)} utterances; no published number is known")
-
-
-def _tell(files: FeatureFiles, neutral: list[str], empty: list[str]) -> None:
-    note("utterances of the score 0, left out", neutral)
-    note("utterances without any frame, left out", empty)
-    for name, count in files.num_replaced.items():
-        if count:
-            print(f"note: {name}: {count} values that are not finite were set to 0")
-    for name in _there(files):
-        print(f"wrote {files.paths[name]}: {files.num_utterances[name]} utterances")
-
-
-def _there(files: FeatureFiles) -> list[str]:
-    return [name for name, count in files.num_utterances.items() if count]

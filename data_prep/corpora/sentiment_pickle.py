@@ -14,7 +14,7 @@ Without lengths, frames of zeros at both ends are cut off. (MMSA's `unaligned_39
 CH-SIMS, another corpus: its counts differ.)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,7 +53,8 @@ class _Part:
     def fail(self, key: str, text: str) -> NoReturn:
         raise ArchiveError(f"{self.path}: part {self.part!r}, key {key!r} {text}; take another copy of the file")
 
-    def sequence(self, key: str) -> Sequence[Any]:
+    def sequence(self, key: str) -> Any:
+        """A list, tuple or array with an entry per utterance."""
         value = self.data.get(key)
         if not isinstance(value, (list, tuple)) and not (isinstance(value, np.ndarray) and value.ndim):
             self.fail(key, "is missing or no list")
