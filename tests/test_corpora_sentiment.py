@@ -134,6 +134,12 @@ def spoilt(tmp_path, change):
     return path
 
 
+def test_a_mask_that_does_not_fit(tmp_path, capsys):
+    assert run(tmp_path, spoilt(tmp_path, lambda data: data["valid"].update(text_bert=np.ones((3, 6))))) == 0
+    assert features(tmp_path, "text")["v2$_$0"].shape == (4, 5)  # frames of zeros are cut off
+    assert "note: part 'valid': text_bert (3, 6) does not fit text (3, 6, 5) and is not used" in capsys.readouterr().out
+
+
 def laughs():
     value = "ha"
     for _ in range(40):
@@ -164,7 +170,6 @@ SPOILT = {
     "emotions": (lambda data: data["test"].update(regression_labels=np.ones((3, 6))), "has 6 numbers an utterance"),
     "nan score": (lambda data: data["test"].update(regression_labels=[1, 2, np.nan]), "something that is no number"),
     "a length": (lambda data: data["valid"].update(audio_lengths=[1, 2, 7]), "holds a length outside 0 to 6"),
-    "mask": (lambda data: data["valid"].update(text_bert=np.ones((3, 6))), "'text_bert' has shape (3, 6) where"),
     "id twice": (lambda data: data["valid"].update(id=["a$_$1", "b$_$1", "a$_$1"]), "utterance 'a$_$1' is there twice"),
     "slash": (lambda data: data["valid"].update(id=["a/1", "b", "c"]), "'a/1' cannot be the id of an utterance"),
     "part": (lambda data: data.pop("valid"), "holds no dict 'valid'; train, valid and test are needed"),

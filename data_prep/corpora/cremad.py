@@ -86,7 +86,7 @@ def convert(
     check_counts(folder, (EMOTIONS[clip[9:12]] for clip in clips), KNOWN, allow=allow_count_differences)
     note("sounds that are known to be empty, left out", [clip for clip in SILENT if sounds.pop(clip, None)])
     if sounds:
-        note("clips without a sound file", [clip for clip in clips if clip not in (*sounds, *SILENT)])
+        note("clips without a sound file", [clip for clip in clips if clip not in sounds and clip not in SILENT])
     sexes = _sexes(folder)
     rows = [_row(manifest, clip, sounds, videos, sexes) for clip in clips]
     rows = [row for row in rows if classes == 6 or row["label"] in FOUR]
