@@ -19,21 +19,7 @@ from typing import Literal
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import Flag, run_command
-from data_prep.corpora.common import (
-    SOUNDS,
-    VIDEOS,
-    Allow,
-    Folder,
-    Manifest,
-    check_counts,
-    check_media,
-    check_new,
-    default_extractors,
-    find_files,
-    finish,
-    note,
-    path_in,
-)
+from data_prep.corpora import common
 from data_prep.manifest_table import read_table
 
 NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX)")
@@ -60,11 +46,11 @@ SILENT = ("1076_MTI_SAD_XX",)
 
 
 def convert(
-    folder: Folder,
-    manifest: Manifest,
+    folder: common.Folder,
+    manifest: common.Manifest,
     classes: Literal[6, 4] = 6,
     force: Flag = False,
-    allow_count_differences: Allow = False,
+    allow_count_differences: common.Allow = False,
 ) -> None:
     """Writes the manifest of the 7,442 clips of CREMA-D (91 actors, 12 sentences, 6 emotions).
 
@@ -77,20 +63,20 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    check_new(manifest, force=force)
-    sounds, videos = _clips(find_files(folder, SOUNDS)), _clips(find_files(folder, VIDEOS))
+    common.check_new(manifest, force=force)
+    sounds, videos = _clips(common.find_files(folder, common.SOUNDS)), _clips(common.find_files(folder, common.VIDEOS))
     clips = sorted({*sounds, *videos})
     if not clips:
         raise ArchiveError(f"{folder}: holds no clip like 1001_DFA_ANG_XX.wav; give a clone of CREMA-D")
-    check_media([*sounds.values(), *videos.values()])
-    check_counts(folder, (EMOTIONS[clip[9:12]] for clip in clips), KNOWN, allow=allow_count_differences)
-    note("sounds that are known to be empty, left out", [clip for clip in SILENT if sounds.pop(clip, None)])
+    common.check_media([*sounds.values(), *videos.values()])
+    common.check_counts(folder, (EMOTIONS[clip[9:12]] for clip in clips), KNOWN, allow=allow_count_differences)
+    common.note("sounds that are known to be empty, left out", [clip for clip in SILENT if sounds.pop(clip, None)])
     if sounds:
-        note("clips without a sound file", [clip for clip in clips if clip not in sounds and clip not in SILENT])
+        common.note("clips without a sound file", [clip for clip in clips if clip not in sounds and clip not in SILENT])
     sexes = _sexes(folder)
     rows = [_row(manifest, clip, sounds, videos, sexes) for clip in clips]
     rows = [row for row in rows if classes == 6 or row["label"] in FOUR]
-    finish(manifest, rows, default_extractors(audio=True, video=bool(videos), text=True))
+    common.finish(manifest, rows, common.default_extractors(audio=True, video=bool(videos), text=True))
 
 
 def _clips(files: dict[str, Path]) -> dict[str, Path]:
@@ -106,7 +92,7 @@ def _clips(files: dict[str, Path]) -> dict[str, Path]:
             raise ArchiveError(f"{path}: names the sentence {match[2]} and the emotion {match[3]}; check the file name")
         else:
             clips[name] = path
-    note("files with other names, left out", others)
+    common.note("files with other names, left out", others)
     return clips
 
 
@@ -134,7 +120,7 @@ def _row(
         "level": LEVELS[level],
     }
     columns = {"audio": sounds, "video": videos}
-    row |= {name: path_in(manifest, files.get(clip)) for name, files in columns.items() if files}
+    row |= {name: common.path_in(manifest, files.get(clip)) for name, files in columns.items() if files}
     return row | ({"sex": sexes.get(actor, "")} if sexes else {})
 
 

@@ -16,19 +16,7 @@ from pathlib import Path
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import Flag, run_command
-from data_prep.corpora.common import (
-    SOUNDS,
-    Allow,
-    Folder,
-    Manifest,
-    check_counts,
-    check_new,
-    default_extractors,
-    find_files,
-    finish,
-    note,
-    path_in,
-)
+from data_prep.corpora import common
 
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([WLEAFTN])([a-z]?)")
 EMOTIONS = {
@@ -57,10 +45,10 @@ SENTENCES = {
 
 
 def convert(
-    folder: Folder,
-    manifest: Manifest,
+    folder: common.Folder,
+    manifest: common.Manifest,
     force: Flag = False,
-    allow_count_differences: Allow = False,
+    allow_count_differences: common.Allow = False,
 ) -> None:
     """Writes the manifest of the 535 clips of EmoDB (10 speakers, 7 emotions).
 
@@ -72,15 +60,15 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    check_new(manifest, force=force)
-    files = find_files(folder, SOUNDS)
+    common.check_new(manifest, force=force)
+    files = common.find_files(folder, common.SOUNDS)
     sounds = {name: path for name, path in files.items() if _NAME.fullmatch(name)}
-    note("files with other names, left out", sorted(files.keys() - sounds.keys()))
+    common.note("files with other names, left out", sorted(files.keys() - sounds.keys()))
     if not sounds:
         raise ArchiveError(f"{folder}: holds no sound like 03a01Fa.wav; give the unpacked EmoDB")
     rows = [_row(manifest, sounds[name]) for name in sorted(sounds)]
-    check_counts(folder, (str(row["label"]) for row in rows), KNOWN, allow=allow_count_differences)
-    finish(manifest, rows, default_extractors(audio=True, video=False, text=True))
+    common.check_counts(folder, (str(row["label"]) for row in rows), KNOWN, allow=allow_count_differences)
+    common.finish(manifest, rows, common.default_extractors(audio=True, video=False, text=True))
 
 
 def _row(manifest: Path, path: Path) -> dict[str, object]:
@@ -91,7 +79,7 @@ def _row(manifest: Path, path: Path) -> dict[str, object]:
         "utterance_id": path.stem,
         "speaker": speaker,
         "label": EMOTIONS[emotion],
-        "audio": path_in(manifest, path),
+        "audio": common.path_in(manifest, path),
         "text": SENTENCES[sentence],
         "sex": SEXES[speaker],
         "sentence": sentence,

@@ -23,18 +23,7 @@ from pathlib import Path
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import Flag, run_command
-from data_prep.corpora.common import (
-    Allow,
-    Folder,
-    Manifest,
-    check_counts,
-    check_new,
-    default_extractors,
-    find_files,
-    finish,
-    note,
-    path_in,
-)
+from data_prep.corpora import common
 from data_prep.manifest_table import read_table
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
@@ -54,10 +43,10 @@ _CONTROLS = {code: bytes([code]).decode("cp1252", "ignore") or None for code in 
 
 
 def convert(
-    folder: Folder,
-    manifest: Manifest,
+    folder: common.Folder,
+    manifest: common.Manifest,
     force: Flag = False,
-    allow_count_differences: Allow = False,
+    allow_count_differences: common.Allow = False,
 ) -> None:
     """Writes the manifest of MELD (9,989 + 1,109 + 2,610 utterances, seven emotions) with its own split.
 
@@ -67,20 +56,20 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    check_new(manifest, force=force)
-    tables = find_files(folder, (".csv",), lambda path: path.stem if path.stem in _TABLES.values() else None)
+    common.check_new(manifest, force=force)
+    tables = common.find_files(folder, (".csv",), lambda path: path.stem if path.stem in _TABLES.values() else None)
     clips = {part: _clips(folder, part) for part in FOLDERS}
     if not any(clips.values()):
         raise ArchiveError(f"{folder}: holds no clip like train_splits/dia0_utt0.mp4; unpack the inner archives too")
     rows = [row for part in FOLDERS for row in _rows(manifest, folder, part, tables, clips[part])]
-    check_counts(folder, (f"{_part(row)} {row['label']}" for row in rows), KNOWN, allow=allow_count_differences)
-    note("utterances without a clip", [row["utterance_id"] for row in rows if not row["video"]])
+    common.check_counts(folder, (f"{_part(row)} {row['label']}" for row in rows), KNOWN, allow=allow_count_differences)
+    common.note("utterances without a clip", [row["utterance_id"] for row in rows if not row["video"]])
     named = {row["utterance_id"] for row in rows}
-    note(
+    common.note(
         "clips without a row, left out",
         [f"{part}_{clip}" for part in FOLDERS for clip in clips[part] if f"{part}_{clip}" not in named],
     )
-    finish(manifest, rows, default_extractors(audio=True, video=True, text=True))
+    common.finish(manifest, rows, common.default_extractors(audio=True, video=True, text=True))
 
 
 def _part(row: Mapping[str, object]) -> str:
@@ -89,15 +78,15 @@ def _part(row: Mapping[str, object]) -> str:
 
 def _clips(folder: Path, part: str) -> dict[str, Path]:
     """Clips of a part by `dia0_utt0`, without the one that is known to be damaged."""
-    files = find_files(folder, (".mp4",), functools.partial(_clip_in, FOLDERS[part]))
+    files = common.find_files(folder, (".mp4",), functools.partial(_clip_in, FOLDERS[part]))
     plain = {name: path for name, path in files.items() if not name.startswith("final")}
     prefixed = {_CLIP.sub(r"\2", name): path for name, path in files.items() if name.startswith("final")}
-    note(
+    common.note(
         "clips of test that are there with and without a prefix, taken without", sorted(plain.keys() & prefixed.keys())
     )
     clips = prefixed | plain
     damaged = [clip for clip in clips if f"{part}_{clip}" == DAMAGED]
-    note("clips that are known to be damaged, left out", [DAMAGED for _ in damaged])
+    common.note("clips that are known to be damaged, left out", [DAMAGED for _ in damaged])
     return {clip: path for clip, path in clips.items() if clip not in damaged}
 
 
@@ -125,7 +114,7 @@ def _rows(
         if clip in seen:
             raise ArchiveError(f"{path}: row {number}: {clip} is there already; delete one of both rows")
         seen.add(clip)
-        rows.append(_row(part, clip, line) | {"video": path_in(manifest, clips.get(clip))})
+        rows.append(_row(part, clip, line) | {"video": common.path_in(manifest, clips.get(clip))})
     return rows
 
 

@@ -17,21 +17,7 @@ from typing import Literal
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import Flag, run_command
-from data_prep.corpora.common import (
-    SOUNDS,
-    VIDEOS,
-    Allow,
-    Folder,
-    Manifest,
-    check_counts,
-    check_new,
-    default_extractors,
-    find_files,
-    finish,
-    note,
-    path_in,
-    same_bytes,
-)
+from data_prep.corpora import common
 
 _NAME = re.compile(r"(0[1-3])-((0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4]))")
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -41,11 +27,11 @@ FOUR = ("angry", "happy", "neutral", "sad")
 
 
 def convert(
-    folder: Folder,
-    manifest: Manifest,
+    folder: common.Folder,
+    manifest: common.Manifest,
     classes: Literal[8, 4] = 8,
     force: Flag = False,
-    allow_count_differences: Allow = False,
+    allow_count_differences: common.Allow = False,
 ) -> None:
     """Writes the manifest of the 1,440 spoken clips of RAVDESS (24 actors, 8 emotions).
 
@@ -59,20 +45,20 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    check_new(manifest, force=force)
-    sounds = _speech(find_files(folder, SOUNDS), ("03",))
-    videos = _speech(find_files(folder, VIDEOS), ("01", "02"))
+    common.check_new(manifest, force=force)
+    sounds = _speech(common.find_files(folder, common.SOUNDS), ("03",))
+    videos = _speech(common.find_files(folder, common.VIDEOS), ("01", "02"))
     if not sounds and not videos:
         raise ArchiveError(f"{folder}: holds no spoken clip like 03-01-01-01-01-01-01.wav; give the unpacked RAVDESS")
     takes = sorted({*sounds, *videos})
-    check_counts(folder, map(_emotion, takes), KNOWN, allow=allow_count_differences)
-    note("takes with the same sound", [f"{one} and {two}" for one, two in _same(sounds)])
+    common.check_counts(folder, map(_emotion, takes), KNOWN, allow=allow_count_differences)
+    common.note("takes with the same sound", [f"{one} and {two}" for one, two in _same(sounds)])
     if sounds:
-        note("takes without a sound file", [take for take in takes if take not in sounds])
+        common.note("takes without a sound file", [take for take in takes if take not in sounds])
     rows = [_row(manifest, take, sounds.get(take), videos.get(take)) for take in takes]
     rows = [row for row in rows if classes == 8 or row["label"] in FOUR]
     has_sound = sounds or any(path.stem.startswith("01") for path in videos.values())
-    finish(manifest, rows, default_extractors(audio=bool(has_sound), video=bool(videos), text=True))
+    common.finish(manifest, rows, common.default_extractors(audio=bool(has_sound), video=bool(videos), text=True))
 
 
 def _speech(files: dict[str, Path], kinds: Sequence[str]) -> dict[str, Path]:
@@ -87,8 +73,8 @@ def _speech(files: dict[str, Path], kinds: Sequence[str]) -> dict[str, Path]:
             songs.append(name)
         elif match[1] in kinds:
             found.setdefault(match[2], files[name])
-    note("songs, left out", songs)
-    note("files with other names, left out", others)
+    common.note("songs, left out", songs)
+    common.note("files with other names, left out", others)
     return found
 
 
@@ -111,14 +97,14 @@ def _row(manifest: Path, take: str, sound: Path | None, video: Path | None) -> M
         "video_id": f"01-{take}",
     }
     files = {"audio": sound, "video": video}
-    return row | {name: path_in(manifest, path) for name, path in files.items() if path is not None}
+    return row | {name: common.path_in(manifest, path) for name, path in files.items() if path is not None}
 
 
 def _same(sounds: dict[str, Path]) -> Iterator[tuple[str, str]]:
     """Both repetitions of a take, where the files are the same; true of one pair of actor 07 in the release."""
     for take, path in sounds.items():
         other = f"{take[:-4]}2{take[-3:]}"
-        if take[-4] == "1" and other in sounds and same_bytes(path, sounds[other]):
+        if take[-4] == "1" and other in sounds and common.same_bytes(path, sounds[other]):
             yield take, other
 
 

@@ -17,20 +17,7 @@ from pathlib import Path
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import Flag, run_command
-from data_prep.corpora.common import (
-    SOUNDS,
-    VIDEOS,
-    Allow,
-    Folder,
-    Manifest,
-    check_counts,
-    check_new,
-    default_extractors,
-    find_files,
-    finish,
-    note,
-    path_in,
-)
+from data_prep.corpora import common
 
 _NAME = re.compile(r"(?:(DC|JE|JK|KL)_)?(a|d|f|h|n|sa|su)(\d{1,2})")
 SPEAKERS = ("DC", "JE", "JK", "KL")
@@ -39,10 +26,10 @@ KNOWN = {name: 120 if name == "neutral" else 60 for name in EMOTIONS.values()}
 
 
 def convert(
-    folder: Folder,
-    manifest: Manifest,
+    folder: common.Folder,
+    manifest: common.Manifest,
     force: Flag = False,
-    allow_count_differences: Allow = False,
+    allow_count_differences: common.Allow = False,
 ) -> None:
     """Writes the manifest of the 480 clips of SAVEE (4 men, 7 emotions).
 
@@ -54,16 +41,16 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    check_new(manifest, force=force)
-    sounds, videos = find_files(folder, SOUNDS, _clip), find_files(folder, VIDEOS, _clip)
+    common.check_new(manifest, force=force)
+    sounds, videos = common.find_files(folder, common.SOUNDS, _clip), common.find_files(folder, common.VIDEOS, _clip)
     if not sounds:
         raise ArchiveError(f"{folder}: holds no sound like AudioData/DC/a01.wav or DC_a01.wav; give the unpacked SAVEE")
-    check_counts(folder, (_emotion(clip) for clip in sounds), KNOWN, allow=allow_count_differences)
-    note("videos without a sound file, left out", sorted(videos.keys() - sounds.keys()))
+    common.check_counts(folder, (_emotion(clip) for clip in sounds), KNOWN, allow=allow_count_differences)
+    common.note("videos without a sound file, left out", sorted(videos.keys() - sounds.keys()))
     if not videos:
         print("note: there are sounds only; an archive needs a second modality: fill a column text, or give features")
     rows = [_row(manifest, clip, sounds[clip], videos) for clip in sorted(sounds)]
-    finish(manifest, rows, default_extractors(audio=True, video=bool(videos), text=not videos))
+    common.finish(manifest, rows, common.default_extractors(audio=True, video=bool(videos), text=not videos))
 
 
 def _clip(path: Path) -> str | None:
@@ -82,10 +69,10 @@ def _row(manifest: Path, clip: str, sound: Path, videos: dict[str, Path]) -> dic
         "utterance_id": clip,
         "speaker": clip[:2],
         "label": _emotion(clip),
-        "audio": path_in(manifest, sound),
+        "audio": common.path_in(manifest, sound),
         "sex": "M",
     }
-    return row | ({"video": path_in(manifest, videos.get(clip))} if videos else {"text": ""})
+    return row | ({"video": common.path_in(manifest, videos.get(clip))} if videos else {"text": ""})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
