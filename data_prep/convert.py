@@ -65,7 +65,7 @@ def run_command(command: Callable[..., None], argv: Sequence[str] | None, *, pro
     given = sys.argv[1:] if argv is None else argv
     try:
         tyro.cli(command, args=[_expanded(item) for item in given], prog=prog)
-    except (ArchiveError, FoldError) as error:
+    except (ArchiveError, FoldError, ImportError) as error:  # ImportError: of a package that an extra brings
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from cmarr_jax.data.archive import sha256
 from cmarr_jax.data.corpus import ArchiveError
+from data_prep.extractors.base import need
 from data_prep.manifest_table import read_table
 from data_prep.text_files import cannot_read
 
@@ -101,8 +102,7 @@ def _from_npz(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, np
 
 
 def _from_h5(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    import h5py
-
+    h5py = need("h5py", "corpora")
     with _readable(file.path), h5py.File(file.path, "r") as arrays:
         yield from _from_arrays(file, arrays, names)
 

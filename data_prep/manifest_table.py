@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cmarr_jax.data.corpus import ArchiveError
+from data_prep.extractors.base import need
 from data_prep.text_files import cannot_read, read_text
 
 NEEDED = ("utterance_id", "speaker", "label")
@@ -76,8 +77,6 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
 
 def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
     """Column names, and rows numbered from 1."""
-    from data_prep.extractors.base import need
-
     parquet = need("pyarrow.parquet", "corpora")
     try:
         table = parquet.read_table(path)

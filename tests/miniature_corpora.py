@@ -8,6 +8,7 @@ makes them with synthetic speech and a photographed face. Without media, files h
 import itertools
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -23,19 +24,19 @@ FIRST_VOTES = '"100001",2,0,0,0,6,2,"1001_DFA_ANG_XX",10,0.6,"N",66.1,25.5,-1,-1
 MELD_EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 
 
-def ravdess(root: Path, *, with_media: bool = False) -> Path:
-    """Three actors; sound, video with sound (actor 01) and without (01 and 02).
+def ravdess(root: Path, *, with_media: bool = False, actors: Sequence[int] = (1, 2, 3)) -> Path:
+    """Three actors or more; sound, video with sound (actor 01) and without (all but 03).
 
     Oddities: the folder of actor 01 is there again below a second `audio_speech_actors_01-24`; a song; a file of a Mac
     and one of another name; both takes of a pair of actor 03 are the same.
     """
     folder = root / "RAVDESS"
-    for actor, emotion, strength, take in itertools.product((1, 2, 3), range(1, 9), (1, 2), (1, 2)):
+    for actor, emotion, strength, take in itertools.product(actors, range(1, 9), (1, 2), (1, 2)):
         if emotion == 1 and strength == 2:  # neutral has one intensity only
             continue
         rest = f"01-{emotion:02d}-{strength:02d}-01-{take:02d}-{actor:02d}"
         sound(folder / f"Actor_{actor:02d}/03-{rest}.wav", with_media)
-        for kind in {1: ("01", "02"), 2: ("02",), 3: ()}[actor]:
+        for kind in {1: ("01", "02"), 3: ()}.get(actor, ("02",)):
             video(folder / f"Video_Speech_Actor_{actor:02d}/Actor_{actor:02d}/{kind}-{rest}.mp4", with_media)
     shutil.copytree(folder / "Actor_01", folder / "audio_speech_actors_01-24/Actor_01")
     sound(folder / "Actor_02/03-02-03-01-01-01-02.wav", with_media)

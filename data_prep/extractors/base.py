@@ -20,6 +20,7 @@ Modality = Literal["audio", "video", "text"]
 INSTALL = {
     "extract": "python -m pip install -c constraints.txt -e '.[extract]'",
     "experiments": "python -m pip install -c constraints.txt -e '.[experiments]'",
+    "corpora": "python -m pip install -c constraints.txt -e '.[corpora]'",
     "extract-torch": "python -m pip install -c constraints.txt -e '.[extract,extract-torch]'",
 }
 
