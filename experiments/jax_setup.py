@@ -18,15 +18,13 @@ from cmarr_jax.training.parallel import num_cores
 from cmarr_jax.training.processes import abort_all_on_failure, start
 
 EVENTS = "/jax/compilation_cache/"
-CPU_COMPILE = {  # XLA's options for a CPU: less time to compile, slower steps
+CPU_COMPILE: dict[str, dict[str, int | bool]] = {  # XLA's options for a CPU: less time to compile, slower steps
     "full": {},
     "quick": {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True},
-    "quickest": {
-        "xla_backend_optimization_level": 0,
-        "xla_llvm_disable_expensive_passes": True,
-        "xla_cpu_use_fusion_emitters": False,
-    },
+    "quickest": {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},
 }
+if jax.__version_info__ < (0, 11):  # jaxlib 0.12 refuses it as unknown
+    CPU_COMPILE["quickest"]["xla_cpu_use_fusion_emitters"] = False
 
 
 @dataclasses.dataclass(frozen=True)

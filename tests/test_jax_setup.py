@@ -11,7 +11,7 @@ import pytest
 from tiny import make_corpus
 
 from cmarr_jax.data.archive import write_archive
-from experiments.jax_setup import StartUp, default_cache_folder, keep_compiled_programs
+from experiments.jax_setup import CPU_COMPILE, StartUp, default_cache_folder, keep_compiled_programs
 
 ROOT = Path(__file__).parent.parent
 COUNTED = """
@@ -109,6 +109,11 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, jax_config):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     keep_compiled_programs()  # not asked for: a home folder that is read-only is no reason to stop
     assert not jax.config.jax_enable_compilation_cache
+
+
+@pytest.mark.parametrize("name", CPU_COMPILE)
+def test_this_version_of_jax_knows_the_compile_options(name):
+    assert jax.jit(lambda x: x + 1, compiler_options=CPU_COMPILE[name])(1.0) == 2.0
 
 
 def test_time_to_the_first_step(monkeypatch):

@@ -1,5 +1,6 @@
 """A run: what it reads and when, that it learns, that it is reproducible, and that it can be made in stretches."""
 
+import os
 from functools import partial
 
 import chex
@@ -183,11 +184,9 @@ def test_a_fold_that_does_not_fit_its_plan_is_no_result(zero_fill_setup):
 def stretched():
     """A setup, the functions of its run, compiled as outside of tests, and the result of the run as one program."""
     setup = tiny.make_setup("zero_fill", tiny.make_corpus(sequences=(), absent=0.2))
-    usual = {
-        "xla_backend_optimization_level": 3,
-        "xla_llvm_disable_expensive_passes": False,
-        "xla_cpu_use_fusion_emitters": True,
-    }
+    usual = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+    if "xla_cpu_use_fusion_emitters" in os.environ["XLA_FLAGS"]:
+        usual["xla_cpu_use_fusion_emitters"] = True
     compiled = partial(jax.jit, compiler_options=usual)
     whole = compiled(setup.parts.whole)(setup.data, setup.fold(1), jax.random.key(0), setup.hyper)
     return setup, *map(compiled, make_run(setup.method, setup.config.train)), whole
