@@ -1,14 +1,16 @@
 """Where the data of a table come from: the synthetic set, or a feature archive."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cmarr_jax.config import check_choice
 from cmarr_jax.data.archive import read_archive, sha256
-from cmarr_jax.data.corpus import Corpus
+from cmarr_jax.data.corpus import ArchiveError, Corpus
+from data_prep.details import details_path, read_details
 from experiments.presets import PRESETS, Changes, Preset, default_preset
 
 SYNTHETIC_NAME = "synthetic"
@@ -23,12 +25,14 @@ class Source(NamedTuple):
       corpus: The utterances.
       digest: SHA-256 of the archive, or of the generated arrays.
       oracle: Synthetic data only: log-likelihood `[N, P, K]` and class log-prior `[K]`, nats, for Bayes' rule.
+      extractors: How the features were made, by modality, from the details file beside the archive; empty: unknown.
     """
 
     name: str
     corpus: Corpus
     digest: str
     oracle: tuple[np.ndarray, np.ndarray] | None
+    extractors: Mapping[str, Any] = {}
 
 
 def load_data(data: str, preset: str | None, *, smoke: bool, changes: Changes) -> tuple[Preset, Source]:
@@ -56,7 +60,24 @@ def load_data(data: str, preset: str | None, *, smoke: bool, changes: Changes) -
 
 def load_archive(path: Path) -> Source:
     """Reads a feature archive. Raises ArchiveError with one sentence for a file that cannot be used."""
-    return Source(path.stem, read_archive(path), sha256(path), None)
+    corpus = read_archive(path)
+    return Source(path.stem, corpus, sha256(path), None, _extractors(path, corpus))
+
+
+def _extractors(path: Path, corpus: Corpus) -> Mapping[str, Any]:
+    """How the features were made, if the archive has a details file that says so.
+
+    Raises:
+      ArchiveError: if the details file is damaged or of another archive.
+    """
+    beside = details_path(path)
+    if not beside.is_file():
+        return {}
+    details = read_details(beside)
+    if not np.array_equal(details.utterance_id, corpus.utterance_id):
+        raise ArchiveError(f"{beside}: has other utterances than {path.name}; write both again, or move it away")
+    found = details.record.get("extractors") or {}
+    return {name: found[name] for name in corpus.modalities if name in found}
 
 
 def load_synthetic(name: str, preset: Preset) -> Source:

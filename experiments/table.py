@@ -4,13 +4,14 @@ import dataclasses
 import fnmatch
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cmarr_jax.config import RunConfig
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.predict import InputRecord
 from cmarr_jax.training.processes import gather
 from experiments.tuned import Choice, tuned_config
 from experiments.units import Unit, is_finished
@@ -35,6 +36,7 @@ class Table:
       only: Patterns of the runs to train, such as `cm_arr/01F_seed*`.
       folds_only: Names of the folds to train; all if empty.
       keep_every: Seconds after which the states of unfinished runs are kept on disk again.
+      extractors: How the features were made, by modality; empty: unknown.
     """
 
     corpus: Corpus
@@ -48,6 +50,12 @@ class Table:
     only: tuple[str, ...] = ("*",)
     folds_only: tuple[str, ...] = ()
     keep_every: float = 300.0
+    extractors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def input_record(self) -> InputRecord:
+        """What each unit says of its input."""
+        return InputRecord(self.corpus.class_names, self.max_frames, self.extractors)
 
     @property
     def units(self) -> list[tuple[int, int]]:

@@ -209,7 +209,7 @@ def write_run(
         raise ValueError(f"fold {unit.fold} {STATUS[MISMATCH]}; plan the batches with this fold")
     if folder is not None:
         inspection = inspector(number, result) if inspector and result.status != DIVERGED else None
-        write_unit(folder, unit, config, result, table.corpus, fold, inspection)
+        write_unit(folder, unit, config, result, table.corpus, fold, inspection, table.input_record)
         state_path(folder, unit).unlink(missing_ok=True)
     status = STATUS[int(result.status)]
     return rows_from_counts(name, unit.fold, unit.seed, table.corpus.modalities, result.test_counts, status)

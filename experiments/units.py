@@ -1,8 +1,9 @@
 """The folder of one run of a table, a *unit*: row of the table, fold, seed. Tables are made from these folders alone.
 
-`ROW/FOLD_seedN` holds `run.json` (configuration, how the run ended, its counts, the history of its losses), `params`,
-and `outputs.npz`: the logits of every validation and test utterance in every condition, with their ids. A run that
-diverged, and the Bayes ceiling, have `run.json` only. A folder appears complete or not at all.
+`ROW/FOLD_seedN` holds `run.json` (configuration, how the run ended, its counts, the history of its losses, and what
+its input was, which `cmarr_jax.predict` reads), `params`, and `outputs.npz`: the logits of every validation and test
+utterance in every condition, with their ids. A run that diverged, and the Bayes ceiling, have `run.json` only. A folder
+appears complete or not at all.
 """
 
 import json
@@ -19,6 +20,7 @@ from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.folds import FoldSplit
 from cmarr_jax.data.names import as_file_name
 from cmarr_jax.methods import make_method
+from cmarr_jax.predict import INPUT, InputRecord
 from cmarr_jax.training.checkpoint import OUTPUTS, RECORD, save_record, save_run
 from cmarr_jax.training.run import RunResult, history_by_stage
 from cmarr_jax.training.schedule import CONVERGED, DIVERGED, STATUS, used_stages
@@ -81,8 +83,12 @@ def write_unit(
     corpus: Corpus,
     fold: FoldSplit,
     inspection: Mapping[str, np.ndarray] | None = None,
+    told: InputRecord | None = None,
 ) -> None:
-    """Writes one run, whose arrays are numpy's, below the folder of a table; `inspection` if its method has one."""
+    """Writes one run, whose arrays are numpy's, below the folder of a table.
+
+    `inspection` if its method has one; without `told`, what the input was, it cannot be used to predict.
+    """
     modalities = [modality.name for modality in config.encoders.modalities]
     status = int(result.status)
     record = {
@@ -90,6 +96,7 @@ def write_unit(
         "best_epoch": result.best_epoch,
         "val_counts": result.val_counts,
         "history": history_by_stage(result, [stage.name for stage in used_stages(make_method(config))]),
+        **({} if told is None else {INPUT: told.to_dict()}),
     }
     if status == DIVERGED:
         save_record(folder / unit.path, {"config": config.to_dict(), **record})

@@ -88,6 +88,10 @@ class Method(NamedTuple):
       inspect: `(params, embedding, available [B, M])`, values of each utterance and modality for figures. `point`
         `[B, M, D]`: its embedding; `error` `[B, M]`: mean squared error of what is recovered where it is not available;
         `spread` `[B, M]`: mean log standard deviation, if it is a Gaussian.
+      complete: `(params, embedding, available [B, M]) -> [B, M, D]`, the points of available modalities, and what is
+        recovered of the others.
+      draw: `(params, key, embedding) -> embedding`, drawn from the Gaussians of a method that has them. All rows share
+        one noise, so that what is drawn of an utterance does not depend on its batch.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -101,6 +105,8 @@ class Method(NamedTuple):
     patterns: int = 1
     calibrate: Callable[[Params, Array, Array, Array, Array], Params] | None = None
     inspect: Callable[[Params, Embedding, Array], dict[str, Array]] | None = None
+    complete: Callable[[Params, Embedding, Array], Array] | None = None
+    draw: Callable[[Params, Array, Embedding], Embedding] | None = None
 
 
 def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:

@@ -48,6 +48,8 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         predict=lambda params, encoded, available: bind(model, params)(encoded, available, method="predict"),
         diagnose=partial(diagnose, model),
         inspect=partial(inspect, model),
+        complete=lambda params, encoded, available: bind(model, params)(encoded, available, method="complete"),
+        draw=partial(draw, model),
         weights=WEIGHTS,
         optimizer=adam(train),
         patterns=options.patterns,
@@ -153,6 +155,14 @@ def refine(
         temperature=hyper.weights["refinement_temperature"],
         axis_name=axis_name,
     )
+
+
+def draw(model: CmArr, params: Params, key: Array, encoded: Encoded) -> Encoded:
+    """The same utterances with points drawn from their Gaussians, and the latents of these points."""
+    noise = jax.random.normal(key, encoded.mean.shape[1:], encoded.mean.dtype)
+    points = encoded.mean + jnp.exp(encoded.log_std) * noise[None]
+    latent = None if encoded.latent is None else bind(model, params)(points, method="to_latent")[0]
+    return Encoded(points, encoded.log_std, latent)
 
 
 def inspect(model: CmArr, params: Params, encoded: Encoded, available: Array) -> dict[str, Array]:

@@ -76,6 +76,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         predict=lambda params, encoded, available: bind(model, params)(encoded, available, method="predict"),
         diagnose=partial(diagnose, model),
         inspect=lambda params, encoded, available: inspect(model, params, encoded, available),
+        complete=lambda params, encoded, available: bind(model, params)(encoded, available, method="complete"),
         weights=WEIGHTS,
         optimizer=adam(train),
     )

@@ -54,6 +54,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
         diagnose=lambda params, embedding, where: {},
         inspect=lambda params, embedding, available: inspect(model, params, embedding, available),
+        complete=lambda params, embedding, available: bind(model, params)(embedding, available, method="complete"),
         weights=WEIGHTS,
         optimizer=adam(train),
     )
@@ -85,13 +86,17 @@ class Imputation(nn.Module):
         if self.options.guess == "mean":
             return jnp.broadcast_to(self.mean[None], embedding.shape)
         centred = jnp.where(available[..., None], embedding - self.mean[None], 0.0)
-        inputs = jnp.concatenate([centred.reshape(len(embedding), -1), available.astype(embedding.dtype)], axis=-1)
+        inputs = jnp.concatenate([centred.reshape(embedding.shape[0], -1), available.astype(embedding.dtype)], axis=-1)
         return self.mean[None] + (inputs @ self.coefficients).reshape(embedding.shape)
+
+    def complete(self, embedding: Array, available: Array) -> Array:
+        """Embeddings of the available modalities, guesses of the others, `[B, M, D]`."""
+        guessed = jax.lax.stop_gradient(self.guess(embedding, available))  # fitted by its own error only
+        return jnp.where(available[..., None], embedding, guessed)
 
     def predict(self, embedding: Array, available: Array, *, dropout: Rate = None) -> Array:
         """Logits `[B, K]` from the available modalities."""
-        guessed = jax.lax.stop_gradient(self.guess(embedding, available))  # fitted by its own error only
-        return self.classifier(jnp.where(available[..., None], embedding, guessed), dropout=dropout)
+        return self.classifier(self.complete(embedding, available), dropout=dropout)
 
     def __call__(self, batch: Batch) -> Array:
         return self.predict(self.encode(batch), batch.present)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 import scipy.special
 
+from cmarr_jax import calibration
 from cmarr_jax.data.availability import availability_patterns
 from experiments.units import Outputs
 
@@ -53,12 +53,7 @@ def missing_decisions(outputs: Outputs) -> Decisions:
 
 def fit_temperature(decisions: Decisions) -> float:
     """The temperature, between 0.05 and 20, at which the labels are likeliest."""
-
-    def nll(log_temperature: float) -> float:
-        log_p = scipy.special.log_softmax(decisions.logits / np.exp(log_temperature), axis=-1)
-        return -float(log_p[np.arange(len(log_p)), decisions.label].mean())
-
-    return float(np.exp(scipy.optimize.minimize_scalar(nll, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+    return calibration.fit_temperature(decisions.logits, decisions.label)
 
 
 def confidence_and_hits(decisions: Decisions, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,275 @@
+"""Predictions for utterances with any of the modalities: class, probabilities, uncertainty, and when to abstain.
+
+    predictor = Predictor.load("runs/mine/cm_arr/01F_seed0")
+    [answer] = predictor.predict([{"audio": frames, "text": words}])
+
+Several units (folds, seeds) are an ensemble: their probabilities are averaged.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+from cmarr_jax.calibration import Calibration, calibrate, disagreement
+from cmarr_jax.config import ModalityConfig, RunConfig
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.normalizer import Normalizer, normalize
+from cmarr_jax.methods import make_method
+from cmarr_jax.methods.base import Method, Params
+from cmarr_jax.predict_batch import ROWS, Features, UtteranceError, check_utterance, make_batch
+from cmarr_jax.training.checkpoint import OUTPUTS, PARAMS, RECORD, load_run
+from cmarr_jax.types import Array, Batch
+
+INPUT, INPUT_VERSION = "input", 1  # key and version of what a unit says of its input
+Answer = Callable[[Params, Normalizer, Batch], dict[str, Array]]
+
+
+class InputRecord(NamedTuple):
+    """What a unit says of its input, beside the modalities of its configuration.
+
+    Attributes:
+      class_names: Names of the K classes.
+      max_frames: Longer sequences are shortened to this many frames; `None`: none is.
+      extractors: How the features of each modality were made, from the details file of the archive; empty: unknown.
+    """
+
+    class_names: tuple[str, ...]
+    max_frames: int | None
+    extractors: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dict for JSON, with the version."""
+        return {"version": INPUT_VERSION, **self._asdict()}
+
+
+class Prediction(NamedTuple):
+    """What is predicted for one utterance.
+
+    Attributes:
+      class_name: The most probable class.
+      probabilities: `[K]`, mean over the units, each with its temperature.
+      logits: Of each unit, before its temperature, `[U, K]`.
+      modalities: Those that the utterance has.
+      spread: Mean log standard deviation of the Gaussians of these modalities; `None`: the method has no Gaussians.
+      disagreement: Of predictions from points drawn from the Gaussians, missing modalities recovered from these, and of
+        the units: mutual information, nats (`cmarr_jax.calibration.disagreement`). `None`: one unit, no Gaussians.
+      abstains: Whether the confidence is below the threshold of the chosen coverage.
+      embeddings: Per modality, the embedding of the first unit, `[D]`, recovered where the modality is missing; `None`:
+        not asked for, or the method recovers none.
+    """
+
+    class_name: str
+    probabilities: np.ndarray
+    logits: np.ndarray
+    modalities: tuple[str, ...]
+    spread: float | None
+    disagreement: float | None
+    abstains: bool
+    embeddings: dict[str, np.ndarray] | None
+
+
+class LoadedUnit(NamedTuple):
+    """A trained model, ready to answer."""
+
+    folder: Path
+    config: RunConfig
+    params: Params
+    normalizer: Normalizer
+    input: InputRecord
+    calibration: Calibration
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictor:
+    """One or more units that answer together.
+
+    Attributes:
+      units: From `load_unit`, of the same modalities, classes and `max_frames`.
+      coverage: Share of the utterances that are to be answered without abstaining, as far as they are like those of
+        the validation part with the same modalities.
+      num_samples: Times that points are drawn from the Gaussians.
+      embeddings: Whether answers hold embeddings.
+    """
+
+    units: tuple[LoadedUnit, ...]
+    coverage: float = 0.9
+    num_samples: int = 8
+    embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.units or not 0 < self.coverage <= 1 or self.num_samples < 1:
+            found = f"{len(self.units)}, {self.coverage} and {self.num_samples}"
+            raise ArchiveError(f"units, a coverage above 0 and up to 1, and num_samples >= 1 are needed, found {found}")
+        for unit in self.units[1:]:
+            _check_same(self.units[0], unit)
+
+    @classmethod
+    def load(cls, *folders: str | Path, **options: Any) -> "Predictor":
+        """Reads units; `options` are the fields above.
+
+        Raises:
+          ArchiveError: if a folder holds no unit that can predict, or the units do not belong together.
+        """
+        return cls(tuple(load_unit(Path(folder)) for folder in folders), **options)
+
+    @functools.cached_property
+    def _answers(self) -> list[Answer]:
+        """The compiled program of each unit; units of one configuration share it."""
+        programs: list[tuple[RunConfig, Answer]] = []
+        for unit in self.units:
+            if unit.config not in [config for config, _ in programs]:
+                programs.append((unit.config, jax.jit(_make_answer(make_method(unit.config), self))))
+        return [next(answer for config, answer in programs if config == unit.config) for unit in self.units]
+
+    @functools.cached_property
+    def _threshold(self) -> dict[tuple[bool, ...], float]:
+        """Smallest confidence that does not abstain, by the modalities that are there; the mean over the units."""
+        patterns = availability_patterns(len(self.modalities)).tolist()
+        of_unit = lambda unit: [unit.calibration.threshold(number, self.coverage) for number in range(len(patterns))]
+        return dict(zip(map(tuple, patterns), np.mean(list(map(of_unit, self.units)), axis=0).tolist(), strict=True))
+
+    @property
+    def modalities(self) -> tuple[ModalityConfig, ...]:
+        """Of the model."""
+        return self.units[0].config.encoders.modalities
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the K classes."""
+        return self.units[0].input.class_names
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the method has embeddings of missing modalities to give."""
+        return make_method(self.units[0].config).complete is not None
+
+    def predict(self, utterances: Sequence[Features]) -> list[Prediction | UtteranceError]:
+        """Answers in the order of the utterances; an error, which is not raised, for one that cannot be answered.
+
+        Args:
+          utterances: Each maps names of modalities to frames `[T, D]`, or one vector `[D]`, of any length and not
+            standardised. Any of the modalities may be missing, not all.
+        """
+        answers: list[Prediction | UtteranceError | None] = [None] * len(utterances)
+        good: list[tuple[int, dict[str, np.ndarray]]] = []
+        for row, features in enumerate(utterances):
+            try:
+                good.append((row, check_utterance(features, self.modalities)))
+            except UtteranceError as error:
+                answers[row] = error
+        for start in range(0, len(good), ROWS[-1]):
+            part = good[start : start + ROWS[-1]]
+            for (row, _), answer in zip(part, self._predict([features for _, features in part]), strict=True):
+                answers[row] = answer
+        return answers  # type: ignore[return-value]  # none is left
+
+    def _predict(self, rows: Sequence[Mapping[str, np.ndarray]]) -> list[Prediction]:
+        batch = make_batch(rows, self.modalities, self.units[0].input.max_frames)
+        found = [
+            answer(unit.params, unit.normalizer, batch) for answer, unit in zip(self._answers, self.units, strict=True)
+        ]
+        found = jax.device_get(found)
+        scaled = lambda key: [
+            one[key] / unit.calibration.temperature for one, unit in zip(found, self.units, strict=True)
+        ]
+        probabilities = np.mean([scipy.special.softmax(logits, axis=-1) for logits in scaled("logits")], axis=0)
+        drawn = np.concatenate([scipy.special.softmax(logits, axis=-1) for logits in scaled("drawn")])
+        unsure = disagreement(drawn) if len(drawn) > 1 else None
+        spread = [one["spread"] for one in found if "spread" in one]
+        width = np.mean(spread, axis=0) if spread else None
+        names = [modality.name for modality in self.modalities]
+        answers = []
+        for row in range(len(rows)):
+            present = tuple(batch.present[row].tolist())
+            points = found[0]["points"][row] if "points" in found[0] else None
+            answers.append(
+                Prediction(
+                    class_name=self.class_names[int(probabilities[row].argmax())],
+                    probabilities=probabilities[row],
+                    logits=np.stack([one["logits"][row] for one in found]),
+                    modalities=tuple(name for name, has in zip(names, present, strict=True) if has),
+                    spread=None if width is None else float(width[row]),
+                    disagreement=None if unsure is None else float(unsure[row]),
+                    abstains=bool(probabilities[row].max() < self._threshold[present]),
+                    embeddings=None if points is None else dict(zip(names, points, strict=True)),
+                )
+            )
+        return answers
+
+
+def _make_answer(method: Method, predictor: Predictor) -> Answer:
+    """`(params, normalizer, batch) -> arrays`: logits `[B, K]`, drawn ones `[S, B, K]`, and what the method has."""
+
+    def answer(params: Params, normalizer: Normalizer, batch: Batch) -> dict[str, Array]:
+        embedding = method.encode(params, normalize(normalizer, batch))
+        available = batch.present & batch.where[:, None]
+        found = {"logits": method.predict(params, embedding, available)}
+        found["drawn"] = found["logits"][None]
+        if method.draw is not None:
+            draw, keys = method.draw, jax.random.split(jax.random.key(0), predictor.num_samples)
+            found["drawn"] = jax.vmap(lambda key: method.predict(params, draw(params, key, embedding), available))(keys)
+        inspected = method.inspect(params, embedding, available) if method.inspect is not None else {}
+        if "spread" in inspected:
+            total = jnp.sum(jnp.where(available, inspected["spread"], 0.0), axis=1)
+            found["spread"] = total / jnp.maximum(available.sum(1), 1)
+        if predictor.embeddings and method.complete is not None:
+            found["points"] = method.complete(params, embedding, available)
+        return found
+
+    return answer
+
+
+def load_unit(folder: Path) -> LoadedUnit:
+    """Reads the folder of one trained model.
+
+    Raises:
+      ArchiveError: if it holds none, was written before units said what their input is, or is damaged.
+    """
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        text = f"holds no finished unit ({RECORD}: {error}); give the folder of one fold and seed, ROW/FOLD_seedN"
+        raise ArchiveError(f"{folder}: {text}") from error
+    if not (folder / PARAMS).is_dir() or not (folder / OUTPUTS).is_file():
+        text = (
+            f"holds no trained network (status {record.get('status')!r}); give a unit that has {PARAMS} and {OUTPUTS}"
+        )
+        raise ArchiveError(f"{folder}: {text}")
+    found = record.get(INPUT) or {}
+    if found.get("version") != INPUT_VERSION:
+        version = found.get("version", "none")
+        text = (
+            f"says of its input in version {version}, where {INPUT_VERSION} is read; train it again with this version"
+        )
+        raise ArchiveError(f"{folder}: {text}")
+    try:
+        saved = load_run(folder)
+        with np.load(folder / OUTPUTS) as outputs:
+            calibration = calibrate(*(outputs[f"val_{name}"] for name in ("logits", "label", "present")))
+    except Exception as error:  # damaged bytes make Orbax, zipfile and numpy raise many types
+        reason = " ".join(str(error).split())[:160]
+        raise ArchiveError(f"{folder}: is damaged ({reason}); copy it again or train it again") from error
+    told = InputRecord(tuple(found["class_names"]), found["max_frames"], found["extractors"])
+    params, normalizer = jax.device_put((saved.params, saved.normalizer))
+    return LoadedUnit(folder, saved.config, params, normalizer, told, calibration)
+
+
+def _check_same(first: LoadedUnit, other: LoadedUnit) -> None:
+    """Raises ArchiveError unless two units take the same input and know the same classes."""
+    for what, of in (
+        ("modalities", lambda unit: unit.config.encoders.modalities),
+        ("class_names", lambda unit: unit.input.class_names),
+        ("max_frames", lambda unit: unit.input.max_frames),
+        ("extractors", lambda unit: unit.input.extractors),
+    ):
+        if of(first) != of(other):
+            raise ArchiveError(f"{other.folder}: has other {what} than {first.folder}; give units of one table")

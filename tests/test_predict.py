@@ -1,0 +1,181 @@
+"""`Predictor` gives the numbers of the evaluation, for any subset of modalities, and a sentence for each fault."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import scipy.special
+from predict_units import corpus_of, features_of, make_unit
+
+from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.methods import REGISTRY
+from cmarr_jax.predict import Predictor
+from cmarr_jax.predict_batch import UtteranceError, num_frames
+from experiments.report.confidence import fit_temperature, missing_decisions
+from experiments.units import Unit, read_outputs
+
+PATTERNS = availability_patterns(3)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return corpus_of()
+
+
+@pytest.fixture(scope="module")
+def made(corpus, tmp_path_factory):
+    """Two seeds of CM-ARR."""
+    folder = tmp_path_factory.mktemp("units")
+    return [make_unit(folder, "cm_arr", corpus, seed=seed)[0] for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def predictor(made):
+    return Predictor.load(made[0], embeddings=True)
+
+
+def kept(folder, part="test"):
+    record = json.loads((folder / "run.json").read_text())
+    return read_outputs(folder.parent.parent, Unit(record["name"], record["fold"], record["seed"]), part)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_logits_are_those_of_the_evaluation(name, corpus, tmp_path):
+    folder, fold = make_unit(tmp_path, name, corpus)
+    outputs, predictor = kept(folder), Predictor.load(folder)
+    asked = [(p, i) for p in range(len(PATTERNS)) for i in range(len(fold.test))]
+    counted = [(p, i) for p, i in asked if (PATTERNS[p] & outputs.present[i]).any()]
+    assert len(counted) > 0.9 * len(asked)
+    answers = predictor.predict([features_of(corpus, fold.test[i], PATTERNS[p]) for p, i in counted])
+    for (p, i), answer in zip(counted, answers, strict=True):
+        np.testing.assert_allclose(answer.logits[0], outputs.logits[p, i], rtol=1e-6, atol=1e-6)
+        assert answer.class_name == corpus.class_names[outputs.logits[p, i].argmax()]
+
+
+def test_probabilities_have_the_temperature_of_the_report(made, predictor, corpus):
+    temperature = fit_temperature(missing_decisions(kept(made[0], "val")))
+    [answer] = predictor.predict([features_of(corpus, 0)])
+    np.testing.assert_allclose(answer.probabilities, scipy.special.softmax(answer.logits[0] / temperature), rtol=1e-5)
+
+
+def test_an_answer_does_not_depend_on_its_batch(predictor, corpus):
+    rows = [features_of(corpus, row) for row in range(20)]
+    together = predictor.predict(rows)
+    for number in (0, 7, 19):
+        [alone] = predictor.predict([rows[number]])
+        other = together[number]
+        assert alone.class_name == other.class_name
+        assert alone.modalities == other.modalities
+        for name in ("probabilities", "logits", "spread", "disagreement"):
+            np.testing.assert_allclose(getattr(alone, name), getattr(other, name), rtol=1e-5, atol=1e-6)
+
+
+def test_long_utterances_are_shortened_as_in_training(predictor):
+    rng = np.random.default_rng(0)
+    frames = rng.normal(size=(12, 5))
+    halves = frames.reshape(6, 2, 5).mean(1)  # by hand: 12 frames become 6, each the mean of two
+    long, short = predictor.predict([{"audio": frames}, {"audio": halves}])
+    np.testing.assert_allclose(long.logits, short.logits, rtol=1e-6, atol=1e-6)
+
+
+def test_shapes_are_few():
+    assert [num_frames(n, None) for n in (1, 8, 9, 100)] == [8, 8, 16, 128]
+    assert num_frames(100, 50) == 50
+    assert len({num_frames(n, None) for n in range(1, 1025)}) == 8
+
+
+def test_abstains_by_the_coverage_of_the_validation_part(made, corpus):
+    """On validation utterances with all modalities, the share that abstains is what was asked for."""
+    outputs = kept(made[0], "val")
+    row_of = {name: row for row, name in enumerate(corpus.utterance_id)}
+    whole = [row_of[name] for name, has in zip(outputs.utterance_id, outputs.present, strict=True) if has.all()]
+    for coverage in (1.0, 0.5):
+        answers = Predictor.load(made[0], coverage=coverage).predict([features_of(corpus, row) for row in whole])
+        share = np.mean([answer.abstains for answer in answers])
+        assert abs(share - (1 - coverage)) <= 1 / len(whole)
+
+
+def test_embeddings_are_recovered_where_a_modality_is_missing(predictor, corpus):
+    row = int(np.flatnonzero(corpus.present.all(1))[0])
+    whole, part = predictor.predict([features_of(corpus, row), features_of(corpus, row, (True, False, True))])
+    assert list(part.embeddings) == ["audio", "video", "text"]
+    np.testing.assert_allclose(whole.embeddings["audio"], part.embeddings["audio"], atol=1e-6)
+    assert np.abs(whole.embeddings["video"] - part.embeddings["video"]).max() > 1e-3
+
+
+def test_spread_is_the_mean_over_what_is_there(predictor, corpus):
+    row = int(np.flatnonzero(corpus.present.all(1))[0])
+    one, other, both = predictor.predict(
+        [features_of(corpus, row, p) for p in ((True, False, False), (False, True, False), (True, True, False))]
+    )
+    np.testing.assert_allclose(both.spread, (one.spread + other.spread) / 2, rtol=1e-5)
+    assert one.disagreement > 0
+
+
+def test_an_ensemble_is_the_mean_of_the_probabilities(made, corpus):
+    features = [features_of(corpus, row) for row in range(3)]
+    singles = [Predictor.load(folder).predict(features) for folder in made]
+    for number, answer in enumerate(Predictor.load(*made).predict(features)):
+        mean = (singles[0][number].probabilities + singles[1][number].probabilities) / 2
+        np.testing.assert_allclose(answer.probabilities, mean, atol=1e-6)
+        assert answer.logits.shape == (2, 4)
+
+
+GOOD = {"audio": np.ones((3, 5)), "video": np.ones(3), "text": np.ones((2, 6))}
+FAULTS = {
+    "a wrong width": (GOOD | {"audio": np.ones((3, 4))}, r"audio: has shape \[3, 4\] where \[T, 5\], T frames, is"),
+    "frames for a vector": (GOOD | {"video": np.ones((2, 3))}, r"video: has shape \[2, 3\] where \[3\], one vector"),
+    "no frame": (GOOD | {"text": np.ones((0, 6))}, "text: has no frame"),
+    "an unknown modality": (GOOD | {"smell": np.ones(3)}, "there is no modality 'smell'; this model has audio, video"),
+    "nan": (GOOD | {"text": np.full((2, 6), np.nan)}, "text: frame 0, column 0 is nan"),
+    "infinity in float32": (GOOD | {"video": np.array([0, 1e300, 0])}, "video: column 1 is inf"),
+    "text": (GOOD | {"video": np.array(["a", "b", "c"])}, "video: holds <U1 where numbers"),
+    "nothing": ({"audio": None}, "no modality is there; give at least one of audio, video, text"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_a_sentence_and_the_others_are_answered(predictor, name):
+    features, sentence = FAULTS[name]
+    first, wrong, last = predictor.predict([GOOD, features, GOOD])
+    assert isinstance(wrong, UtteranceError)
+    with pytest.raises(UtteranceError, match=sentence):
+        raise wrong
+    assert first.class_name == last.class_name
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda folder: (folder / "run.json").unlink(), "holds no finished unit"),
+        (lambda folder: shutil.rmtree(folder / "params"), "holds no trained network"),
+        (lambda folder: edit(folder, {"input": None}), "in version none, where 1 is read; train it again"),
+        (lambda folder: edit(folder, {"input": {"version": 2}}), "in version 2, where 1 is read"),
+        (lambda folder: (folder / "outputs.npz").write_bytes(b"PK"), "is damaged"),
+        (lambda folder: (folder / "params" / "_METADATA").write_bytes(b"{"), "is damaged"),
+    ],
+)
+def test_a_folder_that_cannot_predict_is_named(made, tmp_path, spoil, sentence):
+    shutil.copytree(made[0], tmp_path / "unit")
+    spoil(tmp_path / "unit")
+    with pytest.raises(ArchiveError, match=sentence) as caught:
+        Predictor.load(tmp_path / "unit")
+    assert str(tmp_path / "unit") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def edit(folder, change):
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | change))
+
+
+def test_units_of_different_input_do_not_answer_together(made, tmp_path):
+    shutil.copytree(made[1], tmp_path / "unit")
+    record = json.loads((made[1] / "run.json").read_text())
+    edit(tmp_path / "unit", {"input": record["input"] | {"max_frames": 7}})
+    with pytest.raises(ArchiveError, match="has other max_frames than"):
+        Predictor.load(made[0], tmp_path / "unit")
+    with pytest.raises(ArchiveError, match="a coverage above 0 and up to 1"):
+        Predictor.load(made[0], coverage=0)
