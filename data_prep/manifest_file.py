@@ -22,18 +22,22 @@ HALVES = ("", "left", "right")
 Row = Mapping[str, str]
 
 
-def read_manifest(path: Path) -> Parsed:
+def read_manifest(path: Path, *, labelled: bool = True) -> Parsed:
     """Reads a manifest. No media file is opened; files that are not there are noted and that medium is absent.
+
+    Args:
+      path: CSV or Parquet.
+      labelled: Whether speakers and labels are needed; without, they may be missing.
 
     Raises:
       ArchiveError: if the file cannot be read, a needed column is missing, or a row has a fault.
     """
     columns, rows = read_table(path)
-    _check_columns(path, columns)
+    _check_columns(path, columns, NEEDED if labelled else NEEDED[:1])
     if not rows:
         raise ArchiveError(f"{path}: has no row; write one row per utterance")
     cells = [_Cells(path, number, row) for number, row in rows]
-    utterances = [_utterance(item, columns) for item in cells]
+    utterances = [_utterance(item, columns, labelled) for item in cells]
     _check_together(path, rows, utterances)
     utterances, notes = _without_missing_files(path, utterances)
     lost = [item.text("utterance_id") for item in cells if not _is_there(item.file("transcript_file"))]
@@ -121,8 +125,10 @@ class _Cells:
         return self.path.parent / Path(self.text(column)).expanduser() if self.text(column) else None
 
 
-def _utterance(cell: _Cells, columns: Sequence[str]) -> Utterance:
-    speaker = cell.needed("speaker", "say who speaks, since folds keep speakers apart")
+def _utterance(cell: _Cells, columns: Sequence[str], labelled: bool) -> Utterance:
+    if labelled:
+        cell.needed("speaker", "say who speaks, since folds keep speakers apart")
+    speaker = cell.text("speaker")
     known = {*NEEDED, *OPTIONAL, *DETAILS}
     ratings = {key: cell.number(key) for key in DETAILS if key in NUMBERS}
     return Utterance(
@@ -171,13 +177,13 @@ def _transcript(cell: _Cells) -> str | None:
     return " ".join(read_text(path).split()) or None if _is_there(path) else None
 
 
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
+def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
     for name in columns:
         if columns.count(name) > 1:
             raise ArchiveError(f"{path}: column {name!r} is there {columns.count(name)} times; keep one")
         if name in RESERVED and name not in (*NEEDED, *OPTIONAL):
             raise ArchiveError(f"{path}: column {name!r} has a name of the archive's own; rename it")
-    for name in NEEDED:
+    for name in needed:
         if name not in columns:
             similar = [found for found in columns if found.strip().lower() in (name, name.split("_")[0], "id")]
             hint = f" (is it {similar[0]!r}?)" if similar else ""

@@ -120,7 +120,7 @@ def parse_specs(audio: str, video: str, text: str, modality: Sequence[str]) -> d
         if name in specs:
             raise ArchiveError(f"{option}: the modality {name!r} is given twice; give it once")
         if text_ != "none":
-            specs[name] = _spec(option, text_)
+            specs[name] = parse_spec(option, text_)
     if len(specs) < 2:
         advice = "at least two modalities are needed; name an extractor or a file for two of --audio, --video, --text"
         raise ArchiveError(f"{advice} and --modality, found {', '.join(specs) or 'none'}")
@@ -148,7 +148,8 @@ def make_extractor(spec: Spec) -> Any:
     return extractor
 
 
-def _spec(option: str, text: str) -> Spec:
+def parse_spec(option: str, text: str) -> Spec:
+    """What one option says. Raises ArchiveError if it is written in none of the known forms."""
     kind, _, rest = text.partition(":")
     parts = [part for part in rest.split(",") if part]
     values: dict[str, Any] = {}

@@ -54,16 +54,16 @@ def read_archive(path: str | os.PathLike[str]) -> Corpus:
       ArchiveError: at the first fault, with one sentence that names file, key and row and says what to do.
     """
     source = os.fspath(path)
-    with _open(source) as archive:
+    with open_archive(source) as archive:
         keys = [info.filename.removesuffix(".npy") for info in archive.infolist()]
         for key in REQUIRED:
             if key not in keys:
                 raise fault(source, key, "is missing; write the archive with cmarr_jax.data.archive.write_archive")
-        modalities = _load(archive, source, "modalities")
+        modalities = load_array(archive, source, "modalities")
         check_modalities(source, modalities)
         names = [str(name) for name in modalities]
         _check_keys(source, keys, names)
-        arrays = {key: _load(archive, source, key) for key in keys if key != "modalities"}
+        arrays = {key: load_array(archive, source, key) for key in keys if key != "modalities"}
     corpus = _from_arrays(source, names, arrays)
     check_corpus(corpus, source)
     for column, name in enumerate(names):
@@ -109,7 +109,8 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(source: str) -> zipfile.ZipFile:
+def open_archive(source: str) -> zipfile.ZipFile:
+    """Opens an `.npz`. Raises ArchiveError for any other file."""
     try:
         with open(source, "rb") as file:
             start = file.read(6)
@@ -129,7 +130,7 @@ def _open(source: str) -> zipfile.ZipFile:
     return archive
 
 
-def _load(archive: zipfile.ZipFile, source: str, key: str) -> np.ndarray:
+def load_array(archive: zipfile.ZipFile, source: str, key: str) -> np.ndarray:
     """Reads one array. Its header is checked first: no object is unpickled, and a false size allocates nothing."""
     name = f"{key}.npy"
     try:
