@@ -10,8 +10,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from cmarr_jax import presets
 from cmarr_jax.config import EncoderConfig, ModalityConfig, RunConfig, TrainConfig, check_choice
-from cmarr_jax.methods import make_method
+from cmarr_jax.presets import CONVERGED, SEQUENCES, small_options
 from data_prep.synthetic.hard import FRAME_SCALE
 from experiments.rows import CLASSICAL_ROWS, TABLE_ROWS
 
@@ -19,36 +20,17 @@ if TYPE_CHECKING:  # it takes scikit-learn along
     from experiments.classical import ClassicalConfig
 
 
-def small_options(blocks: list[int], flow: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """Options for networks smaller than the published ones: widths of MMIN's blocks, layers and width of a flow."""
-    return {"mmin": {"widths": blocks}, "cif_mmin": {"widths": blocks}, "dicmor": flow}
-
-
 @dataclasses.dataclass(frozen=True)
-class Preset:
+class Preset(presets.Preset):
     """What all methods of one table share.
 
     Attributes:
-      encoders: Fields of `EncoderConfig` that differ from its defaults.
-      options: Per method of the library, options that differ from its defaults.
-      weights: Per method of the library, loss weights that differ from its defaults.
-      train: Schedule and stopping rule.
-      learning_rate: The same for every method.
-      dropout: As `learning_rate`.
-      max_frames: Longer sequences are averaged down to this many frames; `None` keeps all.
       scale: Synthetic data only: number of utterances relative to IEMOCAP's 5,531.
       frame_scale: Synthetic data only: length of the sequences relative to IEMOCAP-like ones.
       cpu_compile: How a CPU's programs are compiled (`experiments.jax_setup.CPU_COMPILE`): `quick` takes half the time
         for steps that take up to a tenth longer, which pays for short runs; `quickest` for runs of a few steps.
     """
 
-    encoders: dict[str, Any] = dataclasses.field(default_factory=dict)
-    options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    weights: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
-    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
-    learning_rate: float = 2e-4
-    dropout: float = 0.5
-    max_frames: int | None = None
     scale: float = 1.0
     frame_scale: float = 1.0
     cpu_compile: str = "full"
@@ -77,18 +59,7 @@ class Preset:
         """The configuration of one row that is trained here. Raises ValueError with the known names."""
         check_choice("method", row, TABLE_ROWS)
         _, method, options, weights = TABLE_ROWS[row]
-        config = RunConfig(
-            method=method,
-            encoders=EncoderConfig(modalities, **self.encoders),
-            num_classes=num_classes,
-            options={**self.options.get(method, {}), **options},
-            train=self.train,
-            learning_rate=self.learning_rate,
-            dropout=self.dropout,
-            weights={**self.weights.get(method, {}), **weights},
-        )
-        make_method(config)  # an unknown option or weight is an error here, not in the middle of a table
-        return config
+        return self.config(method, modalities, num_classes, options, weights)
 
     def row_config(
         self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int
@@ -130,11 +101,6 @@ class Changes:
     """Longer sequences are averaged down to this many frames. Streamed sequences need it, and are padded to it."""
 
 
-CONVERGED = TrainConfig(
-    # No published schedule: constant rate, averaged weights, and a stop on validation.
-    complete_epochs=30, missing_epochs=120, decay=False, average=0.99, patience=15, min_epoch_steps=40, score_epochs=3
-)  # fmt: skip
-
 SYNTHETIC = Preset(
     # Small enough for two CPU cores. An epoch has 70 steps, so fewer epochs without improvement end a stage.
     encoders={"embedding": 32, "conv_channels": 16},
@@ -150,21 +116,11 @@ SYNTHETIC = Preset(
 
 SYNTHETIC_HARD = dataclasses.replace(SYNTHETIC, frame_scale=FRAME_SCALE)
 
-IEMOCAP = Preset(
-    # Sequences: the sizes, batch and rate of the MMIN family (L), all frames kept, our stopping rule.
-    train=CONVERGED,
-)
+IEMOCAP = Preset(**vars(SEQUENCES))
 
 MSP_IMPROV = dataclasses.replace(IEMOCAP, learning_rate=5e-4)  # L
 
-VECTORS = Preset(
-    # One vector per utterance: a smaller network.
-    encoders={"embedding": 64},
-    options=small_options([128, 64, 32], {"flow_layers": 6, "flow_hidden": 64})
-    | {"cm_arr": {"flow_layers": 6, "flow_hidden": 64, "projection": 32}},
-    train=CONVERGED,
-    learning_rate=1e-3,
-)
+VECTORS = Preset(**vars(presets.VECTORS))  # one vector per utterance: a smaller network
 
 MMIN_SCHEDULE = dataclasses.replace(IEMOCAP, train=TrainConfig())  # L: 20 + 60 epochs, decay, one noisy epoch chosen
 

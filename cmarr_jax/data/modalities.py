@@ -1,0 +1,76 @@
+"""The features of many utterances as scikit-learn can index them: one container for all modalities."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Values = Any  # of one modality: `[N, D]`, `[N, T, D]`, a list of N arrays or Nones, or None
+
+
+class Modalities:
+    """Features of N utterances, by modality. `len`, `shape` and indexing are those of an array of N utterances.
+
+    A modality is an array `[N, D]` (vectors) or `[N, T, D]` (sequences of one length), or a list of N arrays `[T, D]`
+    or `[D]`. An utterance does not have it where its entry is `None`, or all of its numbers are nan. A modality that is
+    `None` is absent everywhere.
+
+    Raises:
+      ValueError: if modalities differ in their number of utterances, or an entry is no array of numbers.
+    """
+
+    def __init__(self, features: Mapping[str, Values]) -> None:
+        given = {name: values for name, values in features.items() if values is not None}
+        if not given:
+            raise ValueError("no modality has features; give at least one array")
+        sizes = {name: len(values) for name, values in given.items()}
+        if len(set(sizes.values())) > 1:
+            text = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise ValueError(f"all modalities must have the same number of utterances, found {text}")
+        self.shape = (next(iter(sizes.values())),)
+        self.entries = {name: _entries(name, values) for name, values in given.items()}
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the features that each utterance has."""
+        for row in range(len(self)):
+            yield {name: entry[row] for name, entry in self.entries.items() if entry[row] is not None}
+
+    def __getitem__(self, rows: Any) -> "Modalities":
+        """Chosen utterances: a slice, a mask, or their numbers."""
+        rows = rows[0] if isinstance(rows, tuple) else rows  # scikit-learn indexes with (rows, ...)
+        chosen = np.arange(len(self))[rows]
+        if chosen.ndim != 1:
+            raise TypeError("give a slice, a mask or several numbers of utterances")
+        part = object.__new__(Modalities)
+        part.shape = (len(chosen),)
+        part.entries = {name: [entry[row] for row in chosen] for name, entry in self.entries.items()}
+        return part
+
+
+def as_modalities(features: Modalities | Mapping[str, Values]) -> Modalities:
+    """The container itself, or one of a dict."""
+    return features if isinstance(features, Modalities) else Modalities(features)
+
+
+def _entries(name: str, values: Sequence[Any] | np.ndarray) -> list[np.ndarray | None]:
+    entries: list[np.ndarray | None] = []
+    for row, value in enumerate(values):
+        if value is None:
+            entries.append(None)
+            continue
+        try:
+            array = np.asarray(value, np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: utterance {row} is no array of numbers ({error}); correct it") from None
+        if array.ndim not in (1, 2) or 0 in array.shape:
+            text = f"has shape {list(array.shape)} where [D] or [T, D] is expected; an absent one is None or nan"
+            raise ValueError(f"{name}: utterance {row} {text}")
+        missing = np.isnan(array)
+        if missing.any() and not missing.all():
+            text = "has nan in some of its numbers; make all of them nan where it is absent, or correct it"
+            raise ValueError(f"{name}: utterance {row} {text}")
+        entries.append(None if missing.all() else array)
+    return entries

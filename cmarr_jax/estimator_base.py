@@ -1,0 +1,38 @@
+"""What the classifier needs of scikit-learn's base classes, where scikit-learn is not installed."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+
+class BaseEstimator:
+    """Parameters by name, as scikit-learn's estimators have them."""
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return sorted(name for name in inspect.signature(cls.__init__).parameters if name != "self")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """All parameters of the constructor. `deep` changes nothing, since none is an estimator."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    def set_params(self, **params: Any) -> "BaseEstimator":
+        """Changes parameters. Raises ValueError if there is no parameter of a name."""
+        for name, value in params.items():
+            if name not in self._names():
+                raise ValueError(f"there is no parameter {name!r}; there are {', '.join(self._names())}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({given})"
+
+
+class ClassifierMixin:
+    """The score of scikit-learn's classifiers."""
+
+    def score(self, X: Any, y: Any) -> float:
+        """Accuracy (WAR), 0 to 1."""
+        return float(np.mean(self.predict(X) == np.asarray(y)))  # type: ignore[attr-defined]

@@ -1,0 +1,212 @@
+"""The classifier with scikit-learn's habits: on arrays, with missing modalities, saved, loaded, cloned."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import sklearn.base
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+
+from cmarr_jax.config import TrainConfig
+from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.data.modalities import Modalities
+from cmarr_jax.estimator import MissingModalityClassifier
+from cmarr_jax.estimator_base import BaseEstimator, ClassifierMixin
+from cmarr_jax.predict import Predictor
+from cmarr_jax.presets import Preset
+from cmarr_jax.training.one_run import train_once
+
+QUICK = Preset(
+    encoders={"embedding": 8},
+    train=TrainConfig(complete_epochs=2, missing_epochs=20, decay=False, batch_size=16, eval_batch_size=32),
+    learning_rate=1e-2,
+    dropout=0.0,
+)
+NUM = 90
+
+
+def make_data(seed=0):
+    """Three classes that each of two vectors shows, and a sequence of noise; ten speakers."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(NUM) % 3
+    centre = 3 * np.eye(3)[label]
+    features = {
+        "face": centre + rng.normal(size=(NUM, 3)),
+        "words": np.concatenate([centre, rng.normal(size=(NUM, 2))], axis=1),
+    }
+    return features, np.array(["calm", "angry", "sad"])[label], np.arange(NUM) // 9
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    features, y, groups = make_data()
+    seen = []
+    model = MissingModalityClassifier(
+        "zero_fill", preset=QUICK, callback=lambda done, found: seen.append((done, found))
+    )
+    return model.fit(features, y, groups=groups), seen
+
+
+def test_it_learns_and_answers_from_any_modality(fitted):
+    model, seen = fitted
+    features, y, groups = make_data(seed=1)
+    assert model.classes_.tolist() == ["angry", "calm", "sad"]
+    assert model.modalities_ == ("face", "words")
+    assert model.score(features, y) > 0.9
+    for missing in ({"face": None}, {}, {"face": np.full((NUM, 3), np.nan)}, {"face": [None] * NUM}):
+        part = {"words": features["words"], **missing}
+        assert model.score(part, y) > 0.9
+        np.testing.assert_array_equal(model.predict_proba(part), model.predict_proba({"words": features["words"]}))
+    np.testing.assert_allclose(model.predict_proba(features).sum(1), 1, rtol=1e-6)
+    assert not set(groups[model.validation_]) & set(np.delete(groups, model.validation_))
+    assert 0.1 < len(model.validation_) / NUM < 0.35
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1][0] == sum(len(column["val_uar"]) for column in model.history_.values())
+    assert np.isfinite(list(seen[-1][1].values())).any()
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(fitted):
+    features, y, groups = make_data()
+    again = MissingModalityClassifier("zero_fill", preset=QUICK).fit(features, y, groups=groups)
+    np.testing.assert_array_equal(again.predict_proba(features), fitted[0].predict_proba(features))
+    other = MissingModalityClassifier("zero_fill", preset=QUICK, random_state=1).fit(features, y, groups=groups)
+    assert np.abs(other.predict_proba(features) - again.predict_proba(features)).max() > 1e-4
+
+
+def test_the_numbers_are_those_of_a_run(fitted):
+    model, _ = fitted
+    features, y, groups = make_data()
+    held_out = np.isin(np.arange(NUM), model.validation_)
+    other = MissingModalityClassifier("zero_fill", preset=QUICK).fit(features, y, groups, validation=held_out)
+    np.testing.assert_array_equal(other.predict_proba(features), model.predict_proba(features))
+    [unit] = model.predictor_.units
+    from cmarr_jax.data.modalities import as_modalities
+    from cmarr_jax.estimator import _to_corpus
+
+    corpus, _ = _to_corpus(as_modalities(features), y, groups)
+    fold = FoldSplit("", np.flatnonzero(~held_out), model.validation_, model.validation_)
+    result = train_once(corpus, fold, unit.config, 0)
+    jax.tree.map(np.testing.assert_array_equal, result.params, unit.params)
+    answers = model.predictor_.predict(list(Modalities(features)[model.validation_]))
+    found = np.stack([answer.logits[0] for answer in answers])
+    np.testing.assert_allclose(found, result.val_logits[-1][: len(found)], rtol=2e-5, atol=2e-5)
+
+
+def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
+    model, _ = fitted
+    features, _, _ = make_data(seed=2)
+    model.save(tmp_path / "model")
+    loaded = MissingModalityClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(features), model.predict_proba(features))
+    np.testing.assert_array_equal(loaded.predict(features), model.predict(features))
+    assert loaded.classes_.dtype == model.classes_.dtype
+    assert loaded.get_params() == model.get_params() | {"callback": None}
+    assert (loaded.status_, loaded.modalities_) == (model.status_, model.modalities_)
+    predictor = Predictor.load(tmp_path / "model")
+    [answer] = predictor.predict([{"words": features["words"][0]}])
+    np.testing.assert_allclose(
+        answer.probabilities, model.predict_proba({"words": features["words"][:1]})[0], rtol=1e-5
+    )
+    with pytest.raises(FileExistsError, match="exists; name another folder"):
+        model.save(tmp_path / "model")
+    with pytest.raises(ArchiveError, match="holds no finished unit"):
+        MissingModalityClassifier.load(tmp_path)
+
+
+def test_scikit_learn_can_clone_search_and_validate_it():
+    features, y, groups = make_data()
+    model = MissingModalityClassifier("zero_fill", preset=dataclasses.replace(QUICK), random_state=3)
+    copy = sklearn.base.clone(model)
+    assert copy.get_params() == model.get_params()
+    assert copy.set_params(dropout=0.25).dropout == 0.25
+    scores = cross_val_score(model, Modalities(features), y, groups=groups, cv=GroupKFold(3))
+    assert scores.min() > 0.8
+    search = GridSearchCV(model, {"learning_rate": [1e-2, 1e-6]}, cv=GroupKFold(2))
+    search.fit(Modalities(features), y, groups=groups)
+    assert search.best_params_ == {"learning_rate": 1e-2}
+
+
+def test_sequences_are_lists_of_arrays():
+    rng = np.random.default_rng(0)
+    label = np.arange(40) % 2
+    frames = [rng.normal(size=(rng.integers(2, 7), 3)) + 4 * value for value in label]
+    frames[5] = None
+    vectors = rng.normal(size=(40, 2))
+    model = MissingModalityClassifier("zero_fill", preset=QUICK).fit({"audio": frames, "face": vectors}, label)
+    assert model.score({"audio": [item for item in frames if item is not None]}, np.delete(label, 5)) > 0.9
+    assert model.predict({"audio": [np.zeros((50, 3))]}).shape == (1,)  # longer than any that was seen
+
+
+def test_modalities_are_indexed_as_an_array_is():
+    data = Modalities({"a": np.arange(8.0).reshape(4, 2), "b": [None, [1.0], [2.0], None], "c": None})
+    assert (len(data), data.shape) == (4, (4,))
+    assert [sorted(row) for row in data[1:3]] == [["a", "b"], ["a", "b"]]
+    assert [sorted(row) for row in data[[0, 3]]] == [["a"], ["a"]]
+    np.testing.assert_array_equal([row["a"] for row in data[np.array([False, True, False, True])]], [[2, 3], [6, 7]])
+    with pytest.raises(TypeError, match="several numbers"):
+        data[0]
+
+
+TWO = {"a": np.zeros((4, 2)), "b": np.zeros((4, 2))}
+
+
+@pytest.mark.parametrize(
+    ("features", "y", "options", "sentence"),
+    [
+        ({"a": np.zeros((3, 2)), "b": np.zeros((4, 2))}, [0, 1, 0], {}, "same number of utterances, found a 3, b 4"),
+        ({"a": None}, [0], {}, "no modality has features"),
+        ({"a": np.zeros((4, 2))}, [0, 1, 0, 1], {}, "at least two modalities are needed"),
+        ({"a": np.zeros((4, 2)), "b": [None] * 4}, [0, 1, 0, 1], {}, "b: no utterance has it; leave it out"),
+        (
+            {"a": np.zeros((4, 2)), "b": np.zeros((4, 2))},
+            [0, 1],
+            {},
+            r"one label per utterance, \[4\], found shape \[2\]",
+        ),
+        (TWO, [1, 1, 1, 1], {}, r"two classes or more, found \[1\]"),
+        ({"a": [[1.0, np.nan]] * 4, "b": np.zeros((4, 2))}, [0, 1] * 2, {}, "a: utterance 0 has nan in some"),
+        (
+            {"a": [[1.0], [1.0, 2.0]] * 2, "b": np.zeros((4, 2))},
+            [0, 1] * 2,
+            {},
+            r"of one width, found \[\(1, 1\), \(1, 2",
+        ),
+        ({"a": ["x"] * 4, "b": np.zeros((4, 2))}, [0, 1] * 2, {}, "a: utterance 0 is no array of numbers"),
+        (TWO, [0, 1] * 2, {"method": "x"}, "x"),
+        (TWO, [0, 1] * 2, {"validation_fraction": 2}, "between 0 and 1"),
+    ],
+)
+def test_faults_are_sentences(features, y, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        MissingModalityClassifier(**{"method": "zero_fill", "preset": QUICK, **options}).fit(features, y)
+
+
+def test_faults_at_prediction(fitted):
+    model, _ = fitted
+    with pytest.raises(ValueError, match=r"utterance 1: words: has shape \[4\] where \[5\], one vector, is expected"):
+        model.predict_proba({"words": [np.zeros(5), np.zeros(4)]})
+    with pytest.raises(ValueError, match="utterance 0: no modality is there"):
+        model.predict_proba({"words": [None], "face": [None]})
+    with pytest.raises(ValueError, match="there is no modality 'smell'"):
+        model.predict_proba({"smell": np.zeros((1, 5))})
+    with pytest.raises(ValueError, match="is not fitted"):
+        MissingModalityClassifier().predict({"words": np.zeros((1, 5))})
+
+
+def test_without_scikit_learn_the_parameters_work():
+    class Model(ClassifierMixin, BaseEstimator):
+        def __init__(self, a=1, b=2):
+            self.a, self.b = a, b
+
+        def predict(self, features):
+            return np.asarray(features)
+
+    model = Model(b=3)
+    assert model.get_params() == {"a": 1, "b": 3}
+    assert model.set_params(a=4).a == 4
+    assert repr(model) == "Model(a=4, b=3)"
+    assert model.score([1, 2], [1, 3]) == 0.5
+    with pytest.raises(ValueError, match="no parameter 'c'; there are a, b"):
+        model.set_params(c=1)
