@@ -33,7 +33,7 @@ from cmarr_jax.training.schedule import DIVERGED, STATUS, used_stages
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
 except ImportError:  # the classifier works without it
-    from cmarr_jax.estimator_base import BaseEstimator, ClassifierMixin  # type: ignore[assignment]
+    from cmarr_jax.estimator_base import BaseEstimator, ClassifierMixin
 
 ESTIMATOR = "estimator"  # key of the classifier's own part in the record of a saved one
 

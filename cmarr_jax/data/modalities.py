@@ -33,7 +33,7 @@ class Modalities:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yields the features that each utterance has."""
         for row in range(len(self)):
             yield {name: entry[row] for name, entry in self.entries.items() if entry[row] is not None}

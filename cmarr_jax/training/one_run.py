@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from cmarr_jax.config import RunConfig
 from cmarr_jax.data.batching import plan_batches
@@ -45,7 +45,7 @@ def train_once(
     done = 0
     while int(state.status) == RUNNING:
         done += STRETCH
-        state = run.epochs(data, one, state, np.int32(done))
+        state = run.epochs(data, one, state, jnp.int32(done))
         if progress is not None:
             progress(int(state.done), _latest(state))
     return jax.device_get(run.finish(data, one, state))
