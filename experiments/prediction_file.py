@@ -60,7 +60,7 @@ def _line(name: str, answer: Prediction | UtteranceError, note: str, class_names
     """One utterance for JSON; what is unknown is null."""
     if isinstance(answer, UtteranceError):
         return {"utterance_id": name, "error": str(answer), "note": note}
-    line = {
+    line: dict[str, Any] = {
         "utterance_id": name,
         "class": answer.class_name,
         "probabilities": dict(zip(class_names, map(_short, answer.probabilities), strict=True)),

@@ -136,7 +136,7 @@ def make_table(arguments: Arguments, preset: Preset, source: Source, folds: list
         arguments.only,
         arguments.folds_only,
         arguments.keep_every,
-        source.extractors,
+        extractors=source.extractors,
     )
 
 

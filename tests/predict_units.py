@@ -24,14 +24,21 @@ MAX_FRAMES = 6
 
 
 def make_unit(
-    folder: Path, name: str, corpus: Corpus, *, seed: int = 0, extractors: Mapping[str, Any] | None = None, **changes
+    folder: Path,
+    name: str,
+    corpus: Corpus,
+    *,
+    number: int = 0,
+    seed: int = 0,
+    extractors: Mapping[str, Any] | None = None,
+    **changes,
 ) -> tuple[Path, FoldSplit]:
-    """Writes a unit of the first fold; returns its folder and the fold."""
+    """Writes a unit of one fold; returns its folder and the fold."""
     train = TrainConfig(complete_epochs=0, missing_epochs=1, batch_size=12, eval_batch_size=6)
     config = run_config(modality_configs(corpus), method=name, train=train, **changes)
     method, folds = make_method(config), make_folds(corpus)
     data, stacked = to_device(corpus, max_frames=MAX_FRAMES), stack_folds(folds)
-    fold = jax.tree.map(lambda part: part[0], stacked)
+    fold = jax.tree.map(lambda part: part[number], stacked)
     plan = plan_batches(data, stacked, train)
     params = random_params(method.init, example_batch(config.encoders.modalities), scale=0.1, seed=seed)
 
@@ -50,10 +57,10 @@ def make_unit(
         jax.device_get(params), normalizer, {"stage": np.zeros(1)}, np.int32(1), np.int32(0), val.counts, test.counts,
         val.logits, test.logits, np.int32(1),
     )  # fmt: skip
-    unit = Unit(name, folds[0].name, seed)
+    unit = Unit(name, folds[number].name, seed)
     told = InputRecord(corpus.class_names, MAX_FRAMES, extractors or {})
-    write_unit(folder, unit, config, result, corpus, folds[0], None, told)
-    return folder / unit.path, folds[0]
+    write_unit(folder, unit, config, result, corpus, folds[number], None, told)
+    return folder / unit.path, folds[number]
 
 
 def corpus_of(**changes) -> Corpus:

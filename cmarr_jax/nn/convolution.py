@@ -39,7 +39,7 @@ def conv_direct(frames: Sequence[Array], kernels: Sequence[Array]) -> list[Array
     """
     taps = jnp.concatenate([tap for kernel in kernels for tap in kernel])
     products = unfold([jnp.einsum("tnd,cd->tnc", block, taps) for block in frames])
-    num_frames, widths = len(products), [len(kernel) for kernel in kernels]
+    num_frames, widths = products.shape[0], [len(kernel) for kernel in kernels]
     products = jnp.pad(products, ((0, max(widths) - 1), (0, 0), (0, 0)))
     ends = np.cumsum([width for kernel in kernels for width in [kernel.shape[1]] * len(kernel)])[:-1]
     parts = iter(jnp.split(products, ends, axis=-1))

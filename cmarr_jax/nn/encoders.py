@@ -80,7 +80,8 @@ class ConvEncoder(nn.Module):
 
     def _windows(self, packed: PackedFrames, kernels: Sequence[Array]) -> list[Array]:
         blocks, dtype = time_first(packed), jnp.dtype(self.dtype)
-        if dtype == jnp.float32 and max(self.widths) <= WIDEST and jax.default_backend() == "cpu":
+        known = all(isinstance(size, int) for block in blocks for size in block.shape)  # an export has symbols
+        if known and dtype == jnp.float32 and max(self.widths) <= WIDEST and jax.default_backend() == "cpu":
             return conv_winograd(blocks, kernels)
         return conv_direct([block.astype(dtype) for block in blocks], [kernel.astype(dtype) for kernel in kernels])
 

@@ -51,6 +51,6 @@ class FusionClassifier(nn.Module):
         logits = nn.Dense(self.num_classes, name="logits")(x)
         if self.late_logits and available is not None:
             # One layer on the concatenation, with zeros for what is not available, is the sum of one per modality.
-            seen = jnp.where(available[..., None], given, 0.0).reshape(len(given), -1)
+            seen = jnp.where(available[..., None], given, 0.0).reshape(given.shape[0], -1)
             logits = logits + nn.Dense(self.num_classes, use_bias=False, name="late_logits")(seen)
         return logits

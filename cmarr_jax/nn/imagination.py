@@ -62,7 +62,7 @@ class Imagination(nn.Module):
           Imagined embeddings `[B, M, D]`, latents `[B, num_blocks, widths[-1]]`.
         """
         chex.assert_rank(embedding, 3)
-        x = embedding.reshape(len(embedding), -1)
+        x = embedding.reshape(embedding.shape[0], -1)
         shared = None if invariant is None else invariant.reshape(x.shape)
         point, output, latents = (x if shared is None else x + shared), jnp.zeros_like(x), []
         for number in range(self.num_blocks):

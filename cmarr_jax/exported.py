@@ -1,0 +1,119 @@
+"""Loads an exported model and runs it; needs jax and numpy only. An export holds a copy of this file as `load.py`.
+
+    from load import load
+    model = load("EXPORT")
+    answer = model({"audio": frames}, {"audio": lengths})  # logits and probabilities, `[B, K]` each
+
+Features are not standardised; frames are `[B, T, D]`, vectors `[B, D]`. B and T are any.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+MODEL, MODULE, PARAMS, CONFIG = "model.jax_export", "model.stablehlo", "params.safetensors", "config.json"
+FLOATS = {"F32": np.float32, "F64": np.float64, "F16": np.float16, "I32": np.int32, "I64": np.int64, "BOOL": np.bool_}
+
+
+def load(folder: str | Path) -> Callable[..., dict[str, jax.Array]]:
+    """`model(features, length, present) -> {"logits", "probabilities"}`, `[B, K]` each.
+
+    A modality that is left out of `features` is missing for all; `present` `{name: [B] bool}` says which utterances
+    have one that is there, by default all. `length` `{name: [B] int}` is the number of valid frames, by default all.
+
+    Raises:
+      FileNotFoundError: if a file of the export is missing.
+    """
+    folder = Path(folder)
+    config = json.loads((folder / CONFIG).read_text())
+    params = {name: jnp.asarray(values) for name, values in read_safetensors(folder / PARAMS).items()}
+    call = jax.jit(_exported(folder, config, params).call)
+
+    def model(
+        features: Mapping[str, Any], length: Mapping[str, Any] | None = None, present: Mapping[str, Any] | None = None
+    ) -> dict[str, jax.Array]:
+        return call(params, *_arguments(config["modalities"], features, length or {}, present or {}))
+
+    return model
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.safetensors` file: 8 bytes of header length, a JSON header, the bytes of the arrays."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    arrays = {}
+    for name, entry in json.loads(data[8:start]).items():
+        if name != "__metadata__":
+            first, last = (start + offset for offset in entry["data_offsets"])
+            arrays[name] = np.frombuffer(data[first:last], FLOATS[entry["dtype"]]).reshape(entry["shape"])
+    return arrays
+
+
+def specs(config: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Shapes of the arguments: parameters, features, lengths, presence; the batch `b` and the frames are symbols."""
+    modalities, scope = config["modalities"], jax.export.SymbolicScope()
+    axes = ["b", *(f"t{number}" for number in range(len(modalities)))]
+    size, *frames = (jax.export.symbolic_shape(axis, scope=scope)[0] for axis in axes)
+    features, length = {}, {}
+    for number, modality in enumerate(modalities):
+        is_sequence = modality["encoder"] != "vector"
+        shape = (size, frames[number], modality["width"]) if is_sequence else (size, modality["width"])
+        features[modality["name"]] = jax.ShapeDtypeStruct(shape, jnp.float32)
+        if is_sequence:
+            length[modality["name"]] = jax.ShapeDtypeStruct((size,), jnp.int32)
+    present = jax.ShapeDtypeStruct((size, len(modalities)), jnp.bool_)
+    shapes = {name: jax.ShapeDtypeStruct(np.shape(values), values.dtype) for name, values in params.items()}
+    return shapes, features, length, present
+
+
+def _arguments(modalities: Any, features: Mapping[str, Any], length: Mapping[str, Any], present: Mapping[str, Any]):
+    names = [modality["name"] for modality in modalities]
+    for name in (*features, *length, *present):
+        if name not in names:
+            raise ValueError(f"there is no modality {name!r}; this model has {', '.join(names)}")
+    if not features:
+        raise ValueError(f"no modality is there; give at least one of {', '.join(names)}")
+    size = len(next(iter(features.values())))
+    arrays, lengths, columns = {}, {}, []
+    for modality in modalities:
+        name, width, is_sequence = modality["name"], modality["width"], modality["encoder"] != "vector"
+        empty = np.zeros((size, 1, width) if is_sequence else (size, width), np.float32)
+        arrays[name] = np.asarray(features.get(name, empty), np.float32)
+        if arrays[name].ndim != empty.ndim or arrays[name].shape[0] != size or arrays[name].shape[-1] != width:
+            wanted = f"[{size}, T, {width}]" if is_sequence else f"[{size}, {width}]"
+            raise ValueError(f"{name}: has shape {list(arrays[name].shape)} where {wanted} is expected")
+        columns.append(np.asarray(present.get(name, np.full(size, name in features)), bool))
+        if is_sequence:
+            lengths[name] = np.asarray(length.get(name, np.full(size, arrays[name].shape[1])), np.int32)
+    return arrays, lengths, np.stack(columns, axis=1)
+
+
+def _exported(folder: Path, config: Mapping[str, Any], params: Mapping[str, Any]) -> jax.export.Exported:
+    try:
+        return jax.export.deserialize(bytearray((folder / MODEL).read_bytes()))
+    except ImportError:  # JAX's reader needs the package flatbuffers
+        return _without_flatbuffers(folder, config, params)
+
+
+def _without_flatbuffers(folder: Path, config: Mapping[str, Any], params: Mapping[str, Any]) -> jax.export.Exported:
+    """An export of a function of the same arguments and results, with the module put in."""
+    num_classes = len(config["class_names"])
+
+    def same_shapes(params, features, length, present):
+        zeros = jnp.zeros((present.shape[0], num_classes))
+        return {"logits": zeros, "probabilities": zeros}
+
+    like = jax.export.export(jax.jit(same_shapes), platforms=config["platforms"])(*specs(config, params))
+    return dataclasses.replace(
+        like,
+        mlir_module_serialized=(folder / MODULE).read_bytes(),
+        module_kept_var_idx=tuple(config["module_kept_var_idx"]),
+        calling_convention_version=config["calling_convention_version"],
+    )

@@ -1,0 +1,123 @@
+"""The model card of an exported unit: data, protocol, scores with intervals, limits, licences."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmarr_jax.data.names import as_file_name
+from cmarr_jax.predict import LoadedUnit
+from cmarr_jax.training.checkpoint import RECORD
+from experiments.comparison import METRICS, cell_intervals
+from experiments.results import Row, rows_from_counts
+from experiments.results_folder import CONFIG
+from experiments.rows import ABOUT, LABELS
+from experiments.statistics import Interval
+
+AVERAGE = "average"
+USE = """```python
+from load import load  # load.py of this folder; needs jax and numpy
+
+model = load("FOLDER")
+answer = model({features}, {length})
+answer["probabilities"]  # [B, {num_classes}], in the order of the classes above
+```
+
+Features are those of the training, not standardised, padded to any number of frames; `length` says how many count. A
+modality that is left out is missing; `present` says so for single utterances."""
+LIMITS = """Trained and scored on this data set alone: scores on other speakers, languages, recordings or extractors may
+be far lower. The intervals are over the speakers of the test folds, not over data sets. Probabilities have a
+temperature that was fitted to the validation part. What a person feels cannot be read off reliably: do not decide about
+people by it."""
+LICENCES = """The program is Apache-2.0. Parameters are derived from the data named above, whose licence may forbid to
+pass them on or to use them commercially (IEMOCAP and MSP-IMPROV: research only, by agreement). So may the licences of
+feature extractors (openSMILE: research and private use) and of pretrained encoders."""
+
+
+def model_card(unit: LoadedUnit) -> str:
+    """The card as Markdown. What only the folder of its table knows is left out where the unit was taken from there."""
+    record = json.loads((unit.folder / RECORD).read_text())
+    table = unit.folder.resolve().parent.parent
+    known = (table / CONFIG).is_file()
+    told: dict[str, Any] = json.loads((table / CONFIG).read_text()) if known else {}
+    name = record["name"]
+    parts = {
+        "Data": _data(unit, told),
+        "Protocol": _protocol(unit, record, told),
+        "Scores": _scores(unit, record, table if known else None),
+        "Use": _use(unit),
+        "Limits": LIMITS,
+        "Licences": LICENCES,
+    }
+    title = f"# {LABELS.get(name, name)}, fold {record['fold']}, seed {record['seed']}"
+    about = f"Emotion recognition with missing modalities: {ABOUT.get(name, unit.config.method)}."
+    return "\n\n".join([title, about, *(f"## {head}\n\n{text}" for head, text in parts.items())]) + "\n"
+
+
+def _data(unit: LoadedUnit, told: dict[str, Any]) -> str:
+    data = told.get("data", {})
+    widths = ", ".join(f"{m.name} ({m.width}, {m.encoder})" for m in unit.config.encoders.modalities)
+    lines = [
+        f"* Data set: `{data.get('name', 'unknown')}`, {data.get('utterances', 'unknown number of')} utterances, "
+        f"SHA-256 `{data.get('sha256', 'unknown')}`",
+        f"* Classes: {', '.join(unit.input.class_names)}",
+        f"* Modalities (width, encoder): {widths}",
+        f"* Longer sequences are averaged down to: {unit.input.max_frames or 'no limit'} (frames)",
+    ]
+    for name, how in unit.input.extractors.items():
+        lines.append(f"* {name}: `{json.dumps(how, sort_keys=True)}`")
+    return "\n".join(lines)
+
+
+def _protocol(unit: LoadedUnit, record: dict[str, Any], told: dict[str, Any]) -> str:
+    sizes: dict[str, Any] = next((fold for fold in told.get("folds", []) if fold["name"] == record["fold"]), {})
+    counted = ", ".join(f"{part} {sizes[part]}" for part in ("train", "val", "test") if part in sizes)
+    return "\n".join(
+        [
+            f"* One of {len(told.get('folds', [])) or 'several'} folds; utterances: {counted or 'unknown'}. Epochs and "
+            "hyperparameters were chosen on validation; the test part was scored once",
+            f"* Training: {record['status']}; best epoch {record['best_epoch']}",
+            f"* Commit `{told.get('commit', 'unknown')}`, JAX {told.get('versions', {}).get('jax', 'unknown')}",
+        ]
+    )
+
+
+def _scores(unit: LoadedUnit, record: dict[str, Any], table: Path | None) -> str:
+    """Of this unit's test fold; and of all units of its row, with intervals over speakers."""
+    here = rows_from_counts(
+        record["name"], record["fold"], record["seed"], record["modalities"], np.array(record["test_counts"])
+    )
+    intervals = {} if table is None else cell_intervals(table, _rows_of(unit, table), AVERAGE)
+    cell = lambda found: f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+    of = lambda metric, row: intervals.get((record["name"], metric, row.condition), Interval(*[np.nan] * 3))
+    head = ["available", "WAR, this fold", "UAR, this fold", "WAR, all folds", "UAR, all folds"]
+    lines = [head, ["---"] * len(head)]
+    for row in here:
+        own = [f"{100 * row.war:.1f}", f"{100 * row.uar:.1f}"]
+        lines.append([f"`{row.condition}`", *own, *(cell(of(metric, row)) for metric in METRICS)])
+    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return (
+        f"Per cent on test utterances, by available modalities. All folds: the mean over the finished units of this "
+        f"row, with a 95 % interval over speakers; nan: too few of them.\n\n{text}"
+    )
+
+
+def _rows_of(unit: LoadedUnit, table: Path) -> list[Row]:
+    rows = []
+    for path in sorted(unit.folder.resolve().parent.glob(f"[!.]*/{RECORD}")):
+        record = json.loads(path.read_text())
+        if record.get("test_counts") and path.parent.name == f"{as_file_name(record['fold'])}_seed{record['seed']}":
+            counts = np.array(record["test_counts"])
+            rows += rows_from_counts(record["name"], record["fold"], record["seed"], record["modalities"], counts)
+    return rows
+
+
+def _use(unit: LoadedUnit) -> str:
+    modalities = unit.config.encoders.modalities
+    shape = lambda m: f"[B, {m.width}]" if m.encoder == "vector" else f"[B, T, {m.width}]"
+    features = ", ".join(f'"{m.name}": {m.name}' for m in modalities)
+    length = ", ".join(f'"{m.name}": {m.name}_length' for m in modalities if m.encoder != "vector")
+    shapes = ", ".join(f"{m.name} `{shape(m)}`" for m in modalities)
+    text = USE.replace("{features}", "{" + features + "}").replace("{length}", "{" + length + "}")
+    return f"Shapes: {shapes}.\n\n{text.replace('{num_classes}', str(unit.config.num_classes))}"

@@ -1,0 +1,187 @@
+"""Exports: any batch and number of frames, the model's outputs, loaded with jax and numpy alone."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from predict_units import corpus_of, features_of, make_unit
+from tiny import random_params, run_config
+
+from cmarr_jax import export, exported
+from cmarr_jax.calibration import Calibration
+from cmarr_jax.data.batching import example_batch
+from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.normalizer import identity_normalizer
+from cmarr_jax.methods import REGISTRY, make_method
+from cmarr_jax.predict import InputRecord, LoadedUnit, Predictor, load_unit
+from cmarr_jax.predict_batch import check_utterance, make_batch
+from experiments.comparison import cell_intervals
+from experiments.export import main
+from experiments.model_card import model_card
+from experiments.units import read_rows
+
+ALONE = ("jax", "jaxlib", "numpy", "numpy.libs", "ml_dtypes", "opt_einsum", "scipy", "scipy.libs")  # jax and its own
+RUN = """
+import sys
+sys.path[:] = [path for path in sys.path if "site-packages" not in path and "dist-packages" not in path]
+sys.path[:0] = sys.argv[1:3]
+import importlib.util
+for name in ("flax", "chex", "safetensors", "cmarr_jax", "orbax"):
+    assert importlib.util.find_spec(name) is None, name
+import numpy as np
+from load import load
+with np.load(sys.argv[3]) as file:
+    arrays = dict(file)
+part = lambda start: {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+found = load(sys.argv[1])(part("features_"), part("length_"), part("present_"))
+for name in ("logits", "probabilities"):
+    np.testing.assert_allclose(found[name], arrays[name], rtol=1e-6, atol=1e-6)
+print("same", "flatbuffers" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return corpus_of()
+
+
+@pytest.fixture(scope="module")
+def unit(corpus, tmp_path_factory):
+    return make_unit(tmp_path_factory.mktemp("units"), "cm_arr", corpus)[0]
+
+
+@pytest.fixture(scope="module")
+def folder(unit):
+    assert main(["--run", str(unit)]) == 0
+    return unit / "export"
+
+
+@pytest.fixture(scope="module")
+def expected(unit, corpus):
+    """Arguments of the export, and what `Predictor` says."""
+    loaded = load_unit(unit)
+    modalities, rows = loaded.config.encoders.modalities, range(20)
+    features = [features_of(corpus, row) for row in rows]
+    answers = Predictor((loaded,)).predict(features)
+    batch = make_batch([check_utterance(one, modalities) for one in features], modalities, loaded.input.max_frames)
+    cut = lambda tree: {name: values[: len(rows)] for name, values in tree.items()}
+    present = {modality.name: batch.present[: len(rows), column] for column, modality in enumerate(modalities)}
+    outputs = {name: np.stack([getattr(answer, name) for answer in answers]) for name in ("logits", "probabilities")}
+    return cut(batch.features), cut(batch.length), present, outputs | {"logits": outputs["logits"][:, 0]}
+
+
+def test_the_export_gives_the_outputs_of_the_model(folder, expected):
+    features, length, present, outputs = expected
+    model = exported.load(folder)
+    for rows in (20, 3):  # any batch
+        part = lambda tree, rows=rows: {name: values[:rows] for name, values in tree.items()}
+        found = model(part(features), part(length), part(present))
+        for name, values in outputs.items():
+            np.testing.assert_allclose(found[name], values[:rows], rtol=1e-6, atol=1e-6)
+    longer = {name: np.pad(x, ((0, 0), (0, 9), (0, 0)))[:, :] if x.ndim == 3 else x for name, x in features.items()}
+    found = model(longer, length, present)  # any number of frames
+    np.testing.assert_allclose(found["logits"], outputs["logits"], rtol=1e-6, atol=1e-6)
+
+
+def test_a_modality_that_is_left_out_is_missing(folder, unit, corpus):
+    row = int(np.flatnonzero(corpus.present.all(1))[0])
+    [answer] = Predictor.load(unit).predict([features_of(corpus, row, (False, True, False))])
+    found = exported.load(folder)({"video": corpus.features["video"][row : row + 1]})
+    np.testing.assert_allclose(found["logits"][0], answer.logits[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("flatbuffers", [True, False])
+def test_it_loads_with_jax_and_numpy_alone(folder, expected, tmp_path, flatbuffers):
+    """A folder with nothing else installed; with flatbuffers, JAX's own reader is taken."""
+    features, length, present, outputs = expected
+    packages = Path(sysconfig.get_path("purelib"))
+    (tmp_path / "packages").mkdir()
+    for name in (*ALONE, *(["flatbuffers"] if flatbuffers else [])):
+        if (packages / name).exists():
+            (tmp_path / "packages" / name).symlink_to(packages / name)
+    parts = {"features": features, "length": length, "present": present}
+    arrays = {f"{part}_{name}": values for part, tree in parts.items() for name, values in tree.items()}
+    np.savez(tmp_path / "a.npz", **arrays, **outputs)
+    command = [sys.executable, "-I", "-S", "-c", RUN, folder, tmp_path / "packages", tmp_path / "a.npz"]
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == f"same {flatbuffers}\n", done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_every_method_has_a_program_for_all_platforms(name):
+    config = run_config(method=name)
+    method, modalities = make_method(config), config.encoders.modalities
+    params = random_params(method.init, example_batch(modalities))
+    told = InputRecord(("angry", "happy", "neutral", "sad"), None, {})
+    unit = LoadedUnit(Path("unit"), config, params, identity_normalizer(modalities), told, Calibration(1.0, ()))
+    arguments = exported.specs(export.describe(unit), export.flat_params(unit))
+    program = jax.export.export(jax.jit(export.make_program(unit)), platforms=export.PLATFORMS)(*arguments)
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    assert [str(aval.shape) for aval in program.out_avals] == ["(b, 4)", "(b, 4)"]
+
+
+def test_the_folder_says_what_it_is(folder):
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {
+        "model.jax_export", "model.stablehlo", "params.safetensors", "config.json", "load.py", "README.md"
+    }  # fmt: skip
+    config = json.loads((folder / "config.json").read_text())
+    assert [modality["name"] for modality in config["modalities"]] == ["audio", "video", "text"]
+    assert (config["max_frames"], config["class_names"][0]) == (6, "angry")
+    card = (folder / "README.md").read_text()
+    for text in ("# CM-ARR, fold", "## Data", "## Protocol", "## Scores", "| `avt` |", "## Limits", "## Licences"):
+        assert text in card
+
+
+def test_the_card_has_the_intervals_of_the_table(corpus, tmp_path):
+    units = [make_unit(tmp_path, "zero_fill", corpus, number=number)[0] for number in range(3)]
+    folds = [json.loads((unit / "run.json").read_text())["fold"] for unit in units]
+    data = {"name": "toy", "utterances": len(corpus), "sha256": "abc"}
+    told = {"data": data, "folds": [{"name": fold, "train": 30, "val": 8, "test": 8} for fold in folds], "commit": "c0"}
+    (tmp_path / "config.json").write_text(json.dumps(told | {"methods": {"zero_fill": {}}}))
+    card = model_card(load_unit(units[0]))
+    found = cell_intervals(tmp_path, read_rows(tmp_path), "average")["zero_fill", "uar", "avt"]
+    assert f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f}) |" in card
+    assert np.isfinite(found.low)
+    for text in ("`toy`, 48 utterances, SHA-256 `abc`", "One of 3 folds; utterances: train 30, val 8, test 8", "`c0`"):
+        assert text in card
+
+
+def test_parameters_are_read_as_safetensors_reads_them(folder):
+    from safetensors.numpy import load_file
+
+    theirs, ours = load_file(folder / "params.safetensors"), exported.read_safetensors(folder / "params.safetensors")
+    assert list(ours) == list(theirs) or set(ours) == set(theirs)
+    for name, values in theirs.items():
+        np.testing.assert_array_equal(ours[name], values)
+        assert ours[name].dtype == values.dtype
+
+
+@pytest.mark.parametrize(
+    ("features", "sentence"),
+    [
+        ({"smell": np.ones((1, 3))}, "there is no modality 'smell'; this model has audio, video, text"),
+        ({}, "no modality is there"),
+        ({"video": np.ones((1, 4))}, r"video: has shape \[1, 4\] where \[1, 3\] is expected"),
+        ({"audio": np.ones((1, 5))}, r"audio: has shape \[1, 5\] where \[1, T, 5\] is expected"),
+    ],
+)
+def test_faults_of_the_input(folder, features, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        exported.load(folder)(features)
+
+
+def test_only_an_export_is_replaced(folder, unit, tmp_path, capsys):
+    assert main(["--run", str(unit)]) == 1
+    assert "is there already; give --force" in capsys.readouterr().err
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["--run", str(unit), "--out", str(tmp_path), "--force"]) == 1
+    assert "holds no export that could be replaced" in capsys.readouterr().err
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert main(["--run", str(tmp_path)]) == 1
+    with pytest.raises(ArchiveError, match="holds no finished unit"):
+        raise ArchiveError(capsys.readouterr().err)
