@@ -87,6 +87,7 @@ class TrainConfig:
     patience: int = 0  # D: epochs without improvement that end a stage; 0: stages use their whole budget
     min_epoch_steps: int = 0  # D: steps that an epoch has at least; 0: an epoch reads the rows once
     score_epochs: int = 1  # D: epochs whose validation UAR is averaged
+    max_skipped: int = 10  # D: updates skipped in a row, as loss or gradient was not finite, that end a run
     eval_batch_size: int = 256
 
     def __post_init__(self):
@@ -104,6 +105,10 @@ class TrainConfig:
             raise ValueError(
                 f"patience and min_epoch_steps must be >= 0 and score_epochs >= 1, "
                 f"found {self.patience}, {self.min_epoch_steps} and {self.score_epochs}"
+            )
+        if self.max_skipped < 1:
+            raise ValueError(
+                f"max_skipped must be at least 1 (1: the first skipped update ends a run), found {self.max_skipped}"
             )
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be in [0, 1), found {self.average}")

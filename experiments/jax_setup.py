@@ -14,6 +14,7 @@ import jax
 import psutil
 import tyro
 
+from cmarr_jax.training.disk import disk_error
 from cmarr_jax.training.parallel import num_cores
 from cmarr_jax.training.processes import abort_all_on_failure, start
 
@@ -75,7 +76,8 @@ def user_errors_as_messages(*errors: type[Exception]) -> Iterator[None]:
             yield
         except errors as error:
             which = f"process {jax.process_index()}: " if jax.process_count() > 1 else ""
-            print(f"{which}error: {error}", file=sys.stderr)
+            text = (isinstance(error, OSError) and disk_error(error)) or error
+            print(f"{which}error: {text}", file=sys.stderr)
             raise SystemExit(2) from None
 
 

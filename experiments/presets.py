@@ -87,6 +87,8 @@ class Changes:
     """Steps between two validations, at least: a small corpus is read several times in an epoch."""
     average: float | None = None
     """Decay per step of the moving average of the weights; 0: none."""
+    max_skipped: int | None = None
+    """Updates skipped in a row, because the loss or a gradient was not finite, that end a run."""
     batch_size: int | None = None
     """Utterances per step, over all processes and devices."""
     learning_rate: float | None = None

@@ -1,17 +1,20 @@
 """The output folder of a streamed training: configuration, metrics, checkpoints. Process 0 writes."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 
-from cmarr_jax.training.checkpoint import load_progress, save_progress, to_json
+from cmarr_jax.training.checkpoint import LAST_GOOD, load_progress, save_progress, to_json
 from cmarr_jax.training.streamed_loop import Progress, on_host
 from experiments.results import append_lines, complete_lines
 
-CONFIG, METRICS, CHECKPOINTS, MODEL = "config.json", "metrics.jsonl", "checkpoints", "model"
+CONFIG, METRICS, CHECKPOINTS, MODEL, LOCK = "config.json", "metrics.jsonl", "checkpoints", "model", ".lock"
 
 
 def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
@@ -33,6 +36,11 @@ def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> Non
             raise FileNotFoundError(f"{folder} holds no training to go on with; start it without --resume")
         if (folder / MODEL).exists():
             raise FileExistsError(f"{folder}: this training is finished; name a new folder with --out to start another")
+        if (folder / LAST_GOOD).exists():
+            raise FileExistsError(
+                f"{folder}: this training diverged; start another one, for example with a lower rate, or delete "
+                f"{folder / LAST_GOOD} to go on from the newest checkpoint all the same"
+            )
         before = json.loads(path.read_text())
         changed = [name for name in record if before.get(name) != record[name]]
         if changed:
@@ -42,6 +50,29 @@ def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> Non
             raise FileExistsError(f"{folder} is not empty; name a new folder with --out, or give --resume")
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(to_json(record, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Keeps other commands out of the folder; the lock ends with the process, however it ends.
+
+    Raises:
+      ValueError: if another command is training in it.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ValueError(
+            f"{folder}: another command is training in this folder; wait until it has ended, or name another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def save(folder: Path, number: int, progress: Progress) -> None:

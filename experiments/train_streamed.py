@@ -2,11 +2,10 @@
 
 import dataclasses
 import functools
-import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +18,7 @@ from cmarr_jax.data.streamed import Batches, DataSet, open_data_set, read_ahead,
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method
 from cmarr_jax.metrics import uar
-from cmarr_jax.training.checkpoint import save_run
+from cmarr_jax.training.checkpoint import LAST_GOOD, save_run
 from cmarr_jax.training.parallel import make_parallel_eval_step, make_parallel_train_step, split_batch
 from cmarr_jax.training.processes import is_first
 from cmarr_jax.training.schedule import DIVERGED, RUNNING, STATUS, RunState, total_epochs, used_stages
@@ -35,7 +34,9 @@ from cmarr_jax.training.streamed_loop import (
 )
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
 from experiments.presets import PRESETS, Changes, Preset, default_preset
-from experiments.streamed_folder import METRICS, MODEL, prepare_folder, restore, save, write_line
+from experiments.skipped import named
+from experiments.streamed_folder import METRICS, MODEL, own_folder, prepare_folder, restore, save, write_line
+from experiments.streamed_lines import last_not_finite, line_means, resident_mib, train_text, utterances_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +93,14 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     prepare_folder(arguments.out, kept | config.to_dict(), resume=arguments.resume)
     text = f"{len(parts[0])} utterances train, {len(parts[1])} validate; at most {len(source.train)} steps"
     log(f"{arguments.data}: {text}")
+    with own_folder(arguments.out):
+        run_to_the_end(arguments, config, method, source, start_up)
+
+
+def run_to_the_end(arguments: Arguments, config: RunConfig, method: Method, source: Input, start_up: StartUp) -> None:
+    """Trains from the start or the newest checkpoint, and writes the model. Raises SystemExit(1) if it diverged."""
     if arguments.resume:
-        identity = identity_normalizer(data_set.modalities)  # a restored run has its own
+        identity = identity_normalizer(source.train.data_set.modalities)  # a restored run has its own
         number, progress = restore(arguments.out, first_progress(config, method, identity, arguments.seed))
         log(f"Goes on after step {number}.")
     else:
@@ -101,11 +108,14 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     start_up.lap("data")
     run = train(config, method, progress, number, source, arguments, start_up).run
     status, epochs = STATUS[int(run.status)], int(run.done)
-    if run.status == DIVERGED:
-        log(f"The training {status} in epoch {epochs - 1}: a loss or a prediction is not finite; no model is written.")
-        raise SystemExit(1)
     if is_first():
         save_model(arguments, config, run)
+    if run.status == DIVERGED:
+        log(
+            f"The training {status} after {epochs} whole epochs: losses, gradients or predictions are not finite. Its "
+            f"parameters after the last update are in {arguments.out / LAST_GOOD}; no other model is written."
+        )
+        raise SystemExit(1)
     log(f"{status.capitalize()} after {epochs} epochs. Written: {arguments.out}/{METRICS}, config.json, {MODEL}")
 
 
@@ -156,7 +166,7 @@ def train(
     place = lambda batch: split_batch(batch, jax.local_device_count())
     iterator = read_ahead(source.train, place=place)
     iterator.set_state(progress.position)
-    compiled, progress = False, on_devices(progress)
+    compiled, progress, in_row = False, on_devices(progress), int(progress.run.model.skipped)
     while progress.run.status == RUNNING:
         stage, epoch = used_stages(method)[int(progress.run.stage)], int(progress.run.done)
         stops = [(number // every + 1) * every for every in (arguments.log_every, arguments.save_every)]
@@ -165,16 +175,25 @@ def train(
             train_step, raw, progress, iterator, num_steps=stop - number, steps_per_epoch=source.epoch_steps
         )
         line = {"step": stop, "epoch": epoch, "stage": stage.name}
-        line |= {name: float(np.mean(value)) for name, value in aux.items()} | {"resident_mib": resident_mib()}
+        line |= line_means(aux) | {"resident_mib": resident_mib()}
         if compiled:
             line["waited"] = timing.waited / timing.seconds
             line["utterances_per_s"] = (stop - number) * source.train.batch_size / timing.seconds
         else:
             start_up.lap("compiling")
             log(start_up.text())
+        at, in_row = last_not_finite(aux["skipped"], in_row, config.train.max_skipped)
+        if at is not None:
+            line["skipped_utterances"] = utterances_of(source.train, number + at)
+            log(
+                f"step {number + at + 1}: the loss or a gradient was not finite, so the update was skipped; the batch: "
+                + named(line["skipped_utterances"])
+            )
         compiled, number = True, stop
         write_line(arguments.out, line)
         log(train_text(line))
+        if in_row >= config.train.max_skipped:
+            return progress._replace(run=progress.run._replace(status=np.int32(DIVERGED)))
         ends_epoch = progress.step == source.epoch_steps
         if ends_epoch:
             evaluation, diagnostics = validate(eval_step, progress, read_ahead(source.val, place=place))
@@ -198,7 +217,7 @@ def log_scores(out: Path, step: int, epoch: int, scores: dict[str, float]) -> No
 
 
 def save_model(arguments: Arguments, config: RunConfig, run: RunState) -> None:
-    """Writes the model of the chosen epoch."""
+    """Writes the model of the chosen epoch, or of a training that diverged the parameters after its last update."""
     best = jax.device_get(run.best)
     record = {
         "name": arguments.method,
@@ -207,7 +226,11 @@ def save_model(arguments: Arguments, config: RunConfig, run: RunState) -> None:
         "best_epoch": best.epoch,
         "val_counts": best.evaluation.counts,
     }
-    save_run(arguments.out / MODEL, config, best.params, run.normalizer, record)
+    if run.status == DIVERGED:
+        last = jax.device_get(run.model.params)
+        save_run(arguments.out / LAST_GOOD, config, last, run.normalizer, record, name=LAST_GOOD)
+    else:
+        save_run(arguments.out / MODEL, config, best.params, run.normalizer, record)
 
 
 def val_scores(config: RunConfig, counts: np.ndarray) -> dict[str, float]:
@@ -244,23 +267,6 @@ def choose_preset(arguments: Arguments, data_set: DataSet) -> Preset:
             "down to it; give the length of the longest to keep all frames"
         )
     return preset
-
-
-def train_text(line: dict[str, Any]) -> str:
-    """A line of metrics to read."""
-    text = f"step {line['step']}, {line['stage']}: loss {line['loss']:.4f}, {line['resident_mib']:.0f} MiB resident"
-    if "waited" not in line:
-        return text
-    return f"{text}, {line['utterances_per_s']:.0f} utterances/s, waited {100 * line['waited']:.1f} % for input"
-
-
-def resident_mib() -> float:
-    """Resident memory of this process, MiB; nan where there is no /proc."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return float("nan")
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def run_command() -> None:

@@ -15,11 +15,12 @@ from cmarr_jax.config import RunConfig
 from cmarr_jax.data.device import DeviceCorpus, to_device
 from cmarr_jax.data.folds import Fold, stack_folds
 from cmarr_jax.methods import hyperparameters_of
-from cmarr_jax.training.checkpoint import delete_partial, load_state, save_state
+from cmarr_jax.training.disk import delete_partial
 from cmarr_jax.training.processes import gather
 from cmarr_jax.training.run import RunResult
-from cmarr_jax.training.schedule import DIVERGED, MISMATCH, STATUS, RunState
+from cmarr_jax.training.schedule import DIVERGED, MISMATCH, STATUS
 from cmarr_jax.training.slots import Kept
+from cmarr_jax.training.state_file import delete_states, load_newest_state, save_state
 from cmarr_jax.training.sweep import Runs, stack_runs
 from experiments.compile_rows import Programs, compile_all
 from experiments.inspection import inspect_run
@@ -27,6 +28,7 @@ from experiments.jax_setup import StartUp
 from experiments.report.scores import stopping_text
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import own_row
+from experiments.skipped import skipped_text
 from experiments.table import Table
 from experiments.units import state_path, write_classical_unit, write_unit
 
@@ -149,6 +151,8 @@ def train_row(
                 for row, place in enumerate(places):
                     one = jax.tree.map(lambda x, row=row: x[row], result)
                     rows += write_run(folder, table, name, int(numbers[place]), one, inspector)
+                    if one.skipped.count:
+                        log(skipped_text(table.unit(name, int(numbers[place])), one, table.corpus))
                 yield len(places)
         if rows:
             log(f"{name}: {_row_text(rows)}")
@@ -172,14 +176,7 @@ def make_inspector(table: Table, programs: Programs, data: DeviceCorpus, runs: R
 def kept_states(folder: Path, table: Table, name: str, numbers: np.ndarray, log: Callable[[str], None]) -> Kept:
     """States of unfinished runs, beside the folders that they will have; with one process only."""
     path = lambda place: state_path(folder, table.unit(name, int(numbers[place])))
-
-    def load(place: int, like: RunState) -> RunState | None:
-        try:
-            return load_state(path(place), like)
-        except ValueError as error:
-            log(f"{error}; this run begins anew.")
-            return None
-
+    load = lambda place, like: load_newest_state(path(place), like, log)
     return Kept(load, lambda place, state: save_state(path(place), state), table.keep_every)
 
 
@@ -210,7 +207,7 @@ def write_run(
     if folder is not None:
         inspection = inspector(number, result) if inspector and result.status != DIVERGED else None
         write_unit(folder, unit, config, result, table.corpus, fold, inspection, table.input_record)
-        state_path(folder, unit).unlink(missing_ok=True)
+        delete_states(state_path(folder, unit))
     status = STATUS[int(result.status)]
     return rows_from_counts(name, unit.fold, unit.seed, table.corpus.modalities, result.test_counts, status)
 

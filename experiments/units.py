@@ -2,8 +2,8 @@
 
 `ROW/FOLD_seedN` holds `run.json` (configuration, how the run ended, its counts, the history of its losses, and what
 its input was, which `cmarr_jax.predict` reads), `params`, and `outputs.npz`: the logits of every validation and test
-utterance in every condition, with their ids. A run that diverged, and the Bayes ceiling, have `run.json` only. A folder
-appears complete or not at all.
+utterance in every condition, with their ids. A run that diverged has `run.json` and `last_good`, its parameters after
+the last update; the Bayes ceiling has `run.json` only. A folder appears complete or not at all.
 """
 
 import json
@@ -21,11 +21,12 @@ from cmarr_jax.data.folds import FoldSplit
 from cmarr_jax.data.names import as_file_name
 from cmarr_jax.methods import make_method
 from cmarr_jax.predict import INPUT, InputRecord
-from cmarr_jax.training.checkpoint import OUTPUTS, RECORD, save_record, save_run
+from cmarr_jax.training.checkpoint import LAST_GOOD, OUTPUTS, RECORD, check_format, save_record, save_run
 from cmarr_jax.training.run import RunResult, history_by_stage
 from cmarr_jax.training.schedule import CONVERGED, DIVERGED, STATUS, used_stages
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import CONFIG
+from experiments.skipped import skipped_record
 
 if TYPE_CHECKING:  # it takes scikit-learn along
     from experiments.classical import ClassicalConfig, ClassicalResult
@@ -98,8 +99,10 @@ def write_unit(
         "history": history_by_stage(result, [stage.name for stage in used_stages(make_method(config))]),
         **({} if told is None else {INPUT: told.to_dict()}),
     }
+    if result.skipped.count:
+        record["skipped"] = skipped_record(result.skipped, corpus)
     if status == DIVERGED:
-        save_record(folder / unit.path, {"config": config.to_dict(), **record})
+        save_run(folder / unit.path, config, result.params, result.normalizer, record, name=LAST_GOOD)
         return
     arrays: dict[str, Mapping[str, np.ndarray]] = {} if inspection is None else {INSPECTION: inspection}
     arrays[OUTPUTS] = _named(outputs_of(corpus, fold, part, getattr(result, f"{part}_logits")) for part in PARTS)
@@ -169,8 +172,7 @@ def read_outputs(folder: Path, unit: Unit, part: str = "test") -> Outputs:
     path = folder / unit.path / OUTPUTS
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the run diverged, or the folder is not that of a trained model")
-    with np.load(path) as file:
-        return Outputs(*(file[f"{part}_{name}"] for name in Outputs._fields))
+    return Outputs(*(_read_arrays(path)[f"{part}_{name}"] for name in Outputs._fields))
 
 
 def read_inspection(folder: Path, unit: Unit) -> dict[str, np.ndarray] | None:
@@ -178,8 +180,15 @@ def read_inspection(folder: Path, unit: Unit) -> dict[str, np.ndarray] | None:
     path = folder / unit.path / INSPECTION
     if not path.is_file():
         return None
-    with np.load(path) as file:
-        return dict(file)
+    return _read_arrays(path)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as file:
+            return dict(file)
+    except Exception as error:  # a damaged zip file raises errors of many types
+        raise ValueError(f"{path} is damaged ({error}); delete its folder and run again") from error
 
 
 def read_records(folder: Path) -> Iterator[dict[str, Any]]:
@@ -198,7 +207,8 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
         try:
             records.append(json.loads(path.read_text()))
             Unit(records[-1]["name"], records[-1]["fold"], records[-1]["seed"])
-        except (json.JSONDecodeError, KeyError) as error:
+            check_format(path, records[-1])
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is no record of a run ({error}); delete its folder and run again") from error
     key = lambda record: (place(order[0], record["name"]), place(order[1], record["fold"]), record["seed"])
     yield from sorted(records, key=key)

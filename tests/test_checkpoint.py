@@ -1,5 +1,10 @@
 """Saved runs: bit by bit the same when read back, and one sentence where there is none."""
 
+import errno
+import json
+import os
+import shutil
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -12,7 +17,9 @@ from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.names import as_file_name
 from cmarr_jax.data.normalizer import Normalizer, fit_normalizer
 from cmarr_jax.methods import make_method
-from cmarr_jax.training.checkpoint import abstract_state, load_run, save_run
+from cmarr_jax.training import checkpoint
+from cmarr_jax.training.checkpoint import LAST_GOOD, abstract_state, load_progress, load_run, save_progress, save_run
+from cmarr_jax.training.disk import DiskError
 from cmarr_jax.training.evaluation import evaluate
 
 PAIR = (ModalityConfig("zeta", 2, "vector"), ModalityConfig("alpha", 3, "lstm"))
@@ -70,10 +77,11 @@ def test_a_folder_without_a_record_is_no_finished_run(tmp_path):
     config, params, normalizer = make_run()
     with pytest.raises(TypeError, match="not JSON serializable"):
         save_run(tmp_path / "run", config, params, normalizer, {"what": object()})
-    with pytest.raises(FileNotFoundError, match="holds no finished run"):  # it was left half way, beside
+    assert not list(tmp_path.iterdir())  # what could not be written to its end is gone
+    (tmp_path / f".run.{os.getpid()}.partial").mkdir()  # half-written: of a killed process
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
         load_run(tmp_path / "run")
-    assert [path.name.split(".")[1] for path in tmp_path.iterdir()] == ["run"]
-    save_run(tmp_path / "run", config, params, normalizer, RECORD)  # a half-written folder blocks nothing
+    save_run(tmp_path / "run", config, params, normalizer, RECORD)  # it blocks nothing
     assert load_run(tmp_path / "run").config == config
 
 
@@ -118,3 +126,118 @@ def test_abstract_state_costs_no_arrays():
     state = abstract_state(config)
     assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(state))
     chex.assert_trees_all_equal_shapes_and_dtypes(state, {"params": params, "normalizer": normalizer})
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A saved run, not to be changed."""
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    save_run(folder, *make_run("zero_fill"), RECORD)
+    return folder
+
+
+@pytest.fixture
+def copied(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "run")
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def largest(folder):
+    """The file that holds most of the arrays."""
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "removed"])
+def test_damaged_parameters_are_an_error_that_names_them(copied, how):
+    path = largest(copied / "params")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink() if how == "removed" else path.write_bytes(content[:-50] if how == "cut" else content)
+    with pytest.raises(ValueError, match=r"run/params is damaged \(.*\); delete this folder and repeat the command"):
+        load_run(copied)
+
+
+def test_parameters_of_another_run_are_recognised(copied, tmp_path):
+    config, params, normalizer = make_run("zero_fill")
+    save_run(tmp_path / "other", config, jax.tree.map(lambda x: x + 1, params), normalizer, RECORD)
+    shutil.rmtree(copied / "params")
+    shutil.copytree(tmp_path / "other" / "params", copied / "params")
+    with pytest.raises(ValueError, match=r"params is damaged \(its SHA-256 is not the one in run.json\)"):
+        load_run(copied)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"config": {"meth', r"run.json is damaged \(.*\); delete its folder and train this run again"),
+        ("[1, 2]", "run.json is not the record of a trained model of cmarr_jax; give the folder of one"),
+        ('{"epoch": 3}', "run.json is not the record of a trained model of cmarr_jax; give the folder of one"),
+    ],
+    ids=["cut", "list", "foreign"],
+)
+def test_a_damaged_or_foreign_record_is_an_error_that_names_it(copied, text, sentence):
+    (copied / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        load_run(copied)
+
+
+def test_a_run_of_a_newer_version_is_recognised(copied):
+    edit(copied / "run.json", format=2, config={"method": "zero_fill", "what": "is new"})
+    with pytest.raises(ValueError, match=r"newer version of cmarr_jax \(format 2, this one reads 1\); install that"):
+        load_run(copied)
+    edit(copied / "run.json", format=1)
+    with pytest.raises(
+        ValueError, match=r"this version cannot read its configuration \(.*\); use the one that wrote it"
+    ):
+        load_run(copied)
+
+
+def test_a_run_that_diverged_has_its_last_good_parameters(tmp_path):
+    config, params, normalizer = make_run("zero_fill")
+    save_run(tmp_path / "run", config, params, normalizer, {"status": "diverged"}, name=LAST_GOOD)
+    with pytest.raises(FileNotFoundError, match="has no params: the run diverged; give the folder of another"):
+        load_run(tmp_path / "run")
+    chex.assert_trees_all_equal(load_run(tmp_path / "run", LAST_GOOD).params, params)
+
+
+@pytest.mark.parametrize("error", [
+    OSError(errno.ENOSPC, "No space left on device"),
+    ValueError("RESOURCE_EXHAUSTED: Error writing [os_error_code='28']"),  # as Orbax says it
+])  # fmt: skip
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path, monkeypatch, error):
+    def write(*_):
+        raise error
+
+    monkeypatch.setattr(checkpoint, "_write_arrays", write)  # half way: the parameters are written
+    with pytest.raises(DiskError, match=r"run cannot be written \(No space left on device\); free some space, or name"):
+        save_run(tmp_path / "run", *make_run("zero_fill"), RECORD)
+    assert not list(tmp_path.iterdir())
+
+
+PROGRESS = {"x": np.arange(5000, dtype=np.float32)}
+
+
+@pytest.fixture
+def progress(tmp_path):
+    """Three checkpoints, of which two are kept."""
+    for step in (1, 2, 3):
+        save_progress(tmp_path / "ck", step, {"x": PROGRESS["x"] + step}, {"position": step})
+    return tmp_path / "ck"
+
+
+def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(progress):
+    said = []
+    step, tree, record = load_progress(progress, PROGRESS, said.append)
+    assert (step, tree["x"][0], record, said) == (3, 3, {"position": 3}, [])
+    for path in (progress / "3").rglob("d/*"):  # the arrays
+        path.write_bytes(path.read_bytes()[:-20])
+    step, tree, record = load_progress(progress, PROGRESS, said.append)
+    assert (step, tree["x"][0], record) == (2, 2, {"position": 2})
+    assert len(said) == 1
+    assert said[0].startswith(f"{progress}/3 is damaged (")
+    shutil.rmtree(progress / "2")
+    with pytest.raises(ValueError, match="no checkpoint can be read; start anew without --resume in another folder"):
+        load_progress(progress, PROGRESS, said.append)

@@ -124,6 +124,26 @@ def test_log_scale_is_bounded(name):
     assert (np.abs(log_det) <= largest * 1.0001).all()
 
 
+def test_the_largest_log_scale_by_hand():
+    flow = FLOWS["tight"]  # two layers, bound 0.1; the first changes three dimensions, the second two
+    x, params = setup("tight")[:2]
+    largest = lambda params: flow.apply({"params": params}, x, method="largest_log_scale")
+    np.testing.assert_array_equal(largest(params), np.zeros(9))  # the identity
+    # The last layer's kernel is zero, so its bias is what the conditioner gives: shifts, then raw log-scales.
+    first = params["first_bias_2"].at[0, 4].set(-0.2)
+    second = params["second_bias_2"].at[0, 3].set(0.05)
+    expected = 0.1 * np.tanh([0.2 / 0.1, 0.05 / 0.1])
+    np.testing.assert_allclose(
+        largest(params | {"first_bias_2": first, "second_bias_2": second}), expected[0], rtol=1e-5
+    )
+    np.testing.assert_allclose(largest(params | {"second_bias_2": second}), expected[1], rtol=1e-5)
+    # A log-determinant is the sum of the log-scales, one for each dimension.
+    random = random_params("tight", LARGE)
+    log_det = setup("tight")[2](random, x)[1]
+    assert (largest(random) >= np.abs(log_det) / flow.size).all()
+    assert (largest(random) <= np.float32(0.1)).all()
+
+
 @EACH
 def test_gradients_are_finite_far_out(name):
     x, _, to_latent, from_latent = setup(name)

@@ -22,7 +22,7 @@ from cmarr_jax.training.schedule import BUDGET, DIVERGED, MISMATCH, RUNNING
 from cmarr_jax.training.step import first_state, make_train_step
 
 STAGES = ("alignment", "reconstruction_refinement")
-DIAGNOSTICS = ("log_std", "temperature", "round_trip_error")
+DIAGNOSTICS = ("log_std", "temperature", "round_trip_error", "log_scale")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_shapes_and_history(first):
         chex.assert_shape(jax.tree.leaves(history[name]), (epochs,))
     assert set(history["reconstruction_refinement"]) == {
         "loss", "cross_entropy", "alignment", "entropy", "nll", "squared_error", "refinement",
-        "grad_norm", "val_uar", "score", *DIAGNOSTICS,
+        "grad_norm", "skipped", "val_uar", "score", *DIAGNOSTICS,
     }  # fmt: skip
     chex.assert_shape([first.val_counts, first.test_counts], (7, 4, 4))
     chex.assert_tree_all_finite((first.params, history))

@@ -10,8 +10,8 @@ from test_sweep_memory import DATA, expected, toy_run, toy_runs
 from tiny import in_order
 
 from cmarr_jax.training import slots, sweep_memory
-from cmarr_jax.training.checkpoint import load_state, save_state
 from cmarr_jax.training.slots import Kept
+from cmarr_jax.training.state_file import load_state, save_state
 from cmarr_jax.training.sweep import stack_runs
 from cmarr_jax.training.sweep_memory import GIB, compile_sweep
 

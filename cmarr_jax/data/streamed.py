@@ -8,7 +8,7 @@ the only module that imports Grain and tfds.
 import dataclasses
 import functools
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +165,8 @@ def open_data_set(path: Path, *, split: str = "utterances", modalities: Sequence
     return DataSet(records, features, tuple(configs), tuple(features["label"].names))
 
 
-def read_text(data_set: DataSet, name: str) -> np.ndarray:
-    """Reads a text field, such as `speaker`, of every utterance in one pass, `[N]` str.
+def read_text(data_set: DataSet, name: str, rows: Iterable[int] | None = None) -> np.ndarray:
+    """Reads a text field, such as `speaker`, of some utterances, by default of all in one pass, `[N]` str.
 
     Raises:
       DataSetError: if there is no such field.
@@ -174,7 +174,8 @@ def read_text(data_set: DataSet, name: str) -> np.ndarray:
     if not isinstance(data_set.features.get(name), tfds.features.Text):
         raise DataSetError(f"the data set has no text {name!r}; it has {', '.join(sorted(data_set.features))}")
     decode = _decoder(data_set, [name])
-    return np.array([decode(data_set.records[row])[name].decode() for row in range(len(data_set))])
+    rows = range(len(data_set)) if rows is None else map(int, rows)
+    return np.array([decode(data_set.records[row])[name].decode() for row in rows])
 
 
 def read_batch(data_set: DataSet, rows: np.ndarray, where: np.ndarray, *, max_frames: int) -> Batch:

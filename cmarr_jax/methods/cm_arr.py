@@ -173,7 +173,7 @@ def inspect(model: CmArr, params: Params, encoded: Encoded, available: Array) ->
 
 
 def diagnose(model: CmArr, params: Params, encoded: Encoded, where: Array) -> dict[str, Array]:
-    """Flow round-trip error (largest, absolute), mean log_std of the embeddings, alignment temperature."""
+    """Flow's largest round-trip error and log-scale (absolute), mean log_std of embeddings, alignment temperature."""
     apply = bind(model, params)
     counted = jnp.broadcast_to(where[:, None, None], encoded.log_std.shape)
     scalars = {
@@ -183,4 +183,7 @@ def diagnose(model: CmArr, params: Params, encoded: Encoded, where: Array) -> di
     if encoded.latent is not None:
         error = jnp.abs(apply(encoded.latent, method="from_latent") - encoded.mean)
         scalars["round_trip_error"] = jnp.max(jnp.where(counted, error, 0.0))
+    if model.has_flow:
+        log_scale = apply(encoded.mean, method="largest_log_scale")
+        scalars["log_scale"] = jnp.max(jnp.where(where[:, None], log_scale, 0.0))
     return scalars

@@ -100,7 +100,7 @@ class CmArr(nn.Module):
         self.encoders = UnimodalEncoders(config)
         self.heads = per_modality(GaussianHead)(options.min_log_std, options.max_log_std, options.head_ratio)
         if self.has_flow:
-            self.flows = per_modality(RealNVP, ["to_latent", "from_latent"])(
+            self.flows = per_modality(RealNVP, ["to_latent", "from_latent", "largest_log_scale"])(
                 config.embedding, options.flow_layers, options.flow_hidden, options.flow_log_scale_bound
             )
         if options.recovery == "autoencoder":
@@ -135,6 +135,10 @@ class CmArr(nn.Module):
     def to_latent(self, points: Array) -> tuple[Array, Array | None]:
         """`[B, M, D]` -> latents `[B, M, D]` and, of flows, log-determinants `[B, M]`."""
         return self.flows.to_latent(points) if self.has_flow else (self.autoencoders.to_latent(points), None)
+
+    def largest_log_scale(self, points: Array) -> Array:
+        """`[B, M, D]` -> largest absolute log-scale of the flows, `[B, M]`."""
+        return self.flows.largest_log_scale(points)
 
     def from_latent(self, latent: Array) -> Array:
         """Latents `[B, M, D]` -> points `[B, M, D]`."""

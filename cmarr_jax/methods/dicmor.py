@@ -99,7 +99,7 @@ class Dicmor(nn.Module):
     def setup(self) -> None:
         config, options = self.config, self.options
         self.encoders = UnimodalEncoders(config)
-        self.flows = per_modality(RealNVP, ["to_latent", "from_latent"])(
+        self.flows = per_modality(RealNVP, ["to_latent", "from_latent", "largest_log_scale"])(
             config.embedding, options.flow_layers, options.flow_hidden, options.flow_log_scale_bound
         )
         self.repair = per_modality(ResidualMlp)(options.repair_ratio)
@@ -119,6 +119,10 @@ class Dicmor(nn.Module):
     def to_latent(self, points: Array) -> tuple[Array, Array]:
         """`[B, M, D]` -> latents `[B, M, D]` and log-determinants `[B, M]`."""
         return self.flows.to_latent(points)
+
+    def largest_log_scale(self, points: Array) -> Array:
+        """`[B, M, D]` -> largest absolute log-scale of the flows, `[B, M]`."""
+        return self.flows.largest_log_scale(points)
 
     def from_latent(self, latent: Array) -> Array:
         """Latents `[B, M, D]` -> points `[B, M, D]`."""
@@ -191,6 +195,11 @@ def loss(
 
 
 def diagnose(model: Dicmor, params: Params, encoded: Encoded, where: Array) -> dict[str, Array]:
-    """Flow round-trip error (largest, absolute)."""
-    error = jnp.abs(bind(model, params)(encoded.latent, method="from_latent") - encoded.embedding)
-    return {"round_trip_error": jnp.max(jnp.where(where[:, None, None], error, 0.0))}
+    """Flow's largest round-trip error and log-scale (absolute)."""
+    apply = bind(model, params)
+    error = jnp.abs(apply(encoded.latent, method="from_latent") - encoded.embedding)
+    log_scale = apply(encoded.embedding, method="largest_log_scale")
+    return {
+        "round_trip_error": jnp.max(jnp.where(where[:, None, None], error, 0.0)),
+        "log_scale": jnp.max(jnp.where(where[:, None], log_scale, 0.0)),
+    }

@@ -81,11 +81,30 @@ class RealNVP(nn.Module):
         with jax.default_matmul_precision("float32"):
             return jax.lax.scan(step, latent, self.pairs, reverse=True)[0]
 
+    def largest_log_scale(self, x: Array) -> Array:
+        """Largest absolute log-scale of all couplings on the way of embeddings `[..., D]` to the latent, `[...]`."""
+        second = self.size // 2
+
+        def step(carry: tuple[Array, Array], pair: list[Weights]):
+            x, largest = carry
+            halves = slice(None, second), slice(second, None)  # what the first coupling of a pair reads, and the second
+            for half, weights, coupling in zip(halves, pair, self._couplings(pair), strict=True):
+                log_scale = self._affine(conditioner(weights, x[..., half])).log_scale
+                largest = jnp.maximum(largest, jnp.abs(log_scale).max(-1))
+                x = coupling.inverse(x)
+            return (x, largest), None
+
+        with jax.default_matmul_precision("float32"):
+            return jax.lax.scan(step, (x, jnp.zeros_like(x[..., 0])), self.pairs)[0][1]
+
     def __call__(self, x: Array) -> tuple[Array, Array]:
         return self.to_latent(x)
 
     def _bijector(self, pair: list[Weights]) -> distrax.Bijector:
-        couplings = [
+        return distrax.Chain(self._couplings(pair))
+
+    def _couplings(self, pair: list[Weights]) -> list[distrax.Bijector]:
+        return [
             distrax.SplitCoupling(
                 split_index=self.size // 2,
                 event_ndims=1,
@@ -95,7 +114,6 @@ class RealNVP(nn.Module):
             )
             for number, weights in enumerate(pair)
         ]
-        return distrax.Chain(couplings)
 
     def _affine(self, raw: Array) -> distrax.Bijector:
         shift, raw_log_scale = jnp.split(raw, 2, axis=-1)

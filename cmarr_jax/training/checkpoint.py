@@ -3,14 +3,10 @@
 The only module that imports Orbax.
 """
 
-import contextlib
+import hashlib
 import json
 import math
-import os
-import shutil
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +20,14 @@ from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.normalizer import Normalizer, identity_normalizer
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Params
+from cmarr_jax.training.disk import named_disk_errors, whole_folder
+from cmarr_jax.training.state_file import is_key, storable
 from cmarr_jax.types import Array
 
-PARAMS, OUTPUTS, RECORD, PARTIAL = "params", "outputs.npz", "run.json", ".partial"
+PARAMS, LAST_GOOD, OUTPUTS, RECORD = "params", "last_good", "outputs.npz", "run.json"
+FORMAT = 1  # of a saved run; a later one may hold what this version does not know
+OWN = ("format", "sha256")  # what `save_run` adds to the record
+KEPT = 2  # checkpoints of a running training: the newest one, and one to go back to if that is damaged
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -46,6 +47,8 @@ def save_run(
     normalizer: Normalizer,
     record: dict[str, Any],
     arrays: Arrays | None = None,
+    *,
+    name: str = PARAMS,
 ) -> None:
     """Writes a finished run into a new folder, which appears complete or not at all.
 
@@ -59,24 +62,27 @@ def save_run(
       normalizer: Of the run.
       record: What else is to be known of it.
       arrays: Files of arrays to write beside it, by file name.
+      name: Of the parameters: `LAST_GOOD` for a run that diverged, whose `params` are those after its last update.
 
     Raises:
       FileExistsError: if the folder exists.
+      DiskError: if the disk is full or the folder cannot be written; nothing of the run is left then.
       ValueError: if a parameter is not finite: such a run is no result.
     """
     tree = jax.tree.map(np.asarray, {"params": params, "normalizer": normalizer})  # Orbax refuses numpy scalars
     if not all(np.isfinite(x).all() for x in jax.tree.leaves(tree)):
         raise ValueError(f"{folder}: a parameter or the normaliser is not finite; a diverged run is not saved")
-    with _complete_or_not_at_all(folder) as partial:
+    with whole_folder(folder) as partial:
         with _lone_checkpointer() as checkpointer:
-            checkpointer.save((partial / PARAMS).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
+            checkpointer.save((partial / name).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
         _write_arrays(partial, arrays)
-        (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record}, indent=1) + "\n")
+        own = {"format": FORMAT, "sha256": digest(tree)}
+        (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record, **own}, indent=1) + "\n")
 
 
 def save_record(folder: Path, record: dict[str, Any], arrays: Arrays | None = None) -> None:
     """Writes the record of a run without parameters, such as a diverged one, and files of arrays; as `save_run`."""
-    with _complete_or_not_at_all(folder) as partial:
+    with whole_folder(folder) as partial:
         _write_arrays(partial, arrays)
         (partial / RECORD).write_text(to_json(record, indent=1) + "\n")
 
@@ -86,133 +92,137 @@ def _write_arrays(folder: Path, arrays: Arrays | None) -> None:
         np.savez(folder / name, **values)  # type: ignore[arg-type]
 
 
-def delete_partial(folder: Path) -> None:
-    """Deletes what killed processes left half-written in a folder of runs. Nobody may be writing there."""
-    for path in folder.glob(f".*{PARTIAL}"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _complete_or_not_at_all(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which gets its name at the end."""
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; name another folder, or delete it")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}{PARTIAL}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    partial.rename(folder)
-
-
 def to_json(value: Any, **options: Any) -> str:
     """Standard JSON: arrays become lists, and numbers that are not finite become null."""
     return json.dumps(_plain(value), allow_nan=False, **options)
 
 
-def load_run(folder: Path) -> SavedRun:
+def load_run(folder: Path, name: str = PARAMS) -> SavedRun:
     """Reads what `save_run` wrote.
 
+    Args:
+      folder: Of the run.
+      name: As in `save_run`.
+
     Raises:
-      FileNotFoundError: if the folder holds no finished run.
+      FileNotFoundError: if the folder holds no finished run, or its run has no such parameters.
+      ValueError: if it is damaged, of a newer version, or something else.
     """
-    if not (folder / RECORD).is_file():
+    path = folder / RECORD
+    if not path.is_file():
         raise FileNotFoundError(
             f"{folder} holds no finished run: {RECORD} is missing; give the folder of one fold and seed"
         )
-    record = json.loads((folder / RECORD).read_text())
-    config = RunConfig.from_dict(record.pop("config"))
-    tree = ocp.load((folder / PARAMS).absolute(), abstract_state(config))
+    config, record = _read_record(path)
+    found = {key: record.pop(key, None) for key in OWN}
+    if not (folder / name).is_dir():
+        raise FileNotFoundError(
+            f"{folder} has no {name}: the run {record.get('status', 'has no known end')}; give the folder of another"
+        )
+    again = "delete this folder and repeat the command that trained it"
+    try:
+        tree = ocp.load((folder / name).absolute(), abstract_state(config))
+    except Exception as error:  # Orbax raises errors of many types
+        raise ValueError(f"{folder / name} is damaged ({_first_line(error)}); {again}") from error
+    if found["sha256"] is not None and digest(tree) != found["sha256"]:
+        raise ValueError(f"{folder / name} is damaged (its SHA-256 is not the one in {RECORD}); {again}")
     return SavedRun(config, tree["params"], tree["normalizer"], record)
 
 
-def save_state(path: Path, tree: Any) -> None:
-    """Writes arrays, typed PRNG keys among them, into one file, which is complete or not there at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    with partial.open("wb") as file:
-        np.savez(file, *map(_storable, jax.tree.leaves(tree)))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def load_state(path: Path, like: Any) -> Any | None:
-    """Reads what `save_state` wrote; None if there is no file.
-
-    Args:
-      path: Of the file.
-      like: A tree of the same structure, shapes and dtypes.
-
-    Raises:
-      ValueError: if the file is damaged or holds something else.
-    """
-    if not path.is_file():
-        return None
+def _read_record(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The configuration of a saved run and the rest of its record."""
     try:
-        with path.open("rb") as stream, np.load(stream) as file:
-            stored = [file[f"arr_{number}"] for number in range(len(file.files))]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
-    leaves, tree = jax.tree.flatten(like)
-    form = lambda x: (np.shape(x), x.dtype)
-    if [form(x) for x in stored] != [form(_storable(x)) for x in leaves]:
-        raise ValueError(f"{path} holds the state of another run")
-    restored = [jax.random.wrap_key_data(x) if _is_key(old) else x for x, old in zip(stored, leaves, strict=True)]
-    return jax.tree.unflatten(tree, restored)
+        record = json.loads(path.read_text())
+    except ValueError as error:  # also bytes that are no text
+        raise ValueError(f"{path} is damaged ({error}); delete its folder and train this run again") from error
+    if not isinstance(record, dict) or "method" not in (record.get("config") or {}):
+        raise ValueError(f"{path} is not the record of a trained model of cmarr_jax; give the folder of one")
+    check_format(path, record)
+    try:
+        return RunConfig.from_dict(record.pop("config")), record
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path}: this version cannot read its configuration ({error}); use the one that wrote it"
+        ) from error
+
+
+def check_format(path: Path, record: Mapping[str, Any]) -> None:
+    """Raises ValueError if a record was written by a newer version than this one."""
+    if (record.get("format") or 0) > FORMAT:
+        raise ValueError(
+            f"{path} was written by a newer version of cmarr_jax (format {record['format']}, this one reads {FORMAT}); "
+            "install that version"
+        )
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of the arrays of a tree, with their dtypes and shapes."""
+    found = hashlib.sha256()
+    for leaf in map(storable, jax.tree.leaves(tree)):
+        found.update(f"{leaf.dtype.str}{leaf.shape}".encode())
+        found.update(np.ascontiguousarray(leaf).data)
+    return found.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def save_progress(folder: Path, step: int, tree: Any, record: dict[str, Any]) -> None:
-    """Writes a running training into `folder/STEP` and then deletes the one before; every process must call it.
+    """Writes a running training into `folder/STEP` and keeps the one before; every process must call it.
 
     Args:
       folder: Where the checkpoints of this training are.
       step: Steps done.
       tree: Arrays, typed PRNG keys among them.
       record: What JSON can hold, such as the position of the input.
+
+    Raises:
+      DiskError: if the disk is full or the folder cannot be written; the checkpoint before is still there.
     """
-    with _checkpointer(folder) as checkpointer:
-        arrays = jax.tree.map(_storable, tree)
+    with named_disk_errors(folder / str(step)), _checkpointer(folder) as checkpointer:
+        arrays = jax.tree.map(storable, tree)
+        record = record | {"sha256": digest(arrays)}
         checkpointer.save(step, arrays, custom_metadata=record, force=True, overwrite=True)
 
 
-def load_progress(folder: Path, like: Any) -> tuple[int, Any, dict[str, Any]]:
-    """Reads the newest of what `save_progress` wrote: step, tree and record.
+def load_progress(folder: Path, like: Any, log: Callable[[str], None] = print) -> tuple[int, Any, dict[str, Any]]:
+    """Reads the newest of what `save_progress` wrote that is not damaged: step, tree and record.
 
     Args:
       folder: As in `save_progress`.
       like: A tree of the same structure, shapes and dtypes.
+      log: Called with one sentence for each checkpoint that cannot be read.
 
     Raises:
       FileNotFoundError: if there is none.
+      ValueError: if none can be read.
     """
-    if not folder.is_dir():
+    steps: list[int] = []
+    if folder.is_dir():
+        with _checkpointer(folder) as checkpointer:
+            steps = sorted((checkpoint.step for checkpoint in checkpointer.checkpoints), reverse=True)
+            for step in steps:
+                try:
+                    return step, *_load_step(checkpointer, step, like)
+                except Exception as error:  # Orbax raises errors of many types
+                    log(f"{folder / str(step)} is damaged ({_first_line(error)}); the checkpoint before it is tried.")
+    if not steps:
         raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
-    with _checkpointer(folder) as checkpointer:
-        if checkpointer.latest is None:
-            raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
-        step = checkpointer.latest.step
-        stored = checkpointer.load(step, jax.tree.map(lambda x: _abstract(_storable(x)), like))
-        tree = jax.tree.map(lambda x, old: jax.random.wrap_key_data(x) if _is_key(old) else x, stored, like)
-        record = dict(checkpointer.metadata(step).custom_metadata)
-    return step, tree, record
+    raise ValueError(f"{folder}: no checkpoint can be read; start anew without --resume in another folder")
+
+
+def _load_step(checkpointer: Any, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    record = dict(checkpointer.metadata(step).custom_metadata)
+    stored = checkpointer.load(step, jax.tree.map(lambda x: _abstract(storable(x)), like))
+    if digest(stored) != record.pop("sha256"):
+        raise ValueError("its SHA-256 is another one")
+    return jax.tree.map(lambda x, old: jax.random.wrap_key_data(x) if is_key(old) else x, stored, like), record
 
 
 def _checkpointer(folder: Path) -> Any:
-    return ocp.training.Checkpointer(
-        folder.absolute(), preservation_policy=ocp.training.preservation_policies.LatestN(1)
-    )
-
-
-def _is_key(x: Any) -> bool:
-    return isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _storable(x: Any) -> np.ndarray:
-    """An array that Orbax takes: no numpy scalar, no typed key."""
-    return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+    policy = ocp.training.preservation_policies.LatestN(KEPT)
+    return ocp.training.Checkpointer(folder.absolute(), preservation_policy=policy)
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:

@@ -25,9 +25,11 @@ from cmarr_jax.training.schedule import (
     MISMATCH,
     RUNNING,
     RunState,
+    Skipped,
     end_epoch,
     epoch_inputs,
     epoch_keys,
+    epoch_means,
     first_run_state,
     step_hyper,
 )
@@ -39,16 +41,17 @@ class RunResult(NamedTuple):
     """What a run leaves behind.
 
     Attributes:
-      params: Parameters of the chosen epoch.
+      params: Parameters of the chosen epoch; of a run that diverged, those after its last update.
       normalizer: What features are standardised with before they reach the network.
       history: Per epoch, `[budget]`, nan after the last one: losses, validation UAR, diagnostics, number of the stage
-        (`history_by_stage` cuts them).
+        (`history_by_stage` cuts them), number of updates that were skipped.
       num_epochs: Epochs done.
       best_epoch: Chosen epoch of the last stage, counted from 0; -1 if there is none.
       val_counts: Validation confusion counts at that epoch, `[P, K, K]`, by condition.
       test_counts: Test confusion counts, `[P, K, K]`; zeros, whose scores are nan, if the run is no result.
       val_logits: Logits behind the validation counts, `[P, n, K]`, in the order of `Fold.val`.
       test_logits: Logits behind the test counts, `[P, n, K]`, in the order of `Fold.test`.
+      skipped: Updates that were not made.
       status: How the run ended, one of `cmarr_jax.training.schedule.STATUS`.
     """
 
@@ -61,6 +64,7 @@ class RunResult(NamedTuple):
     test_counts: Array
     val_logits: Array
     test_logits: Array
+    skipped: Skipped
     status: Array
 
 
@@ -143,9 +147,9 @@ def _epochs(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState, unti
     batches, _ = arrange(data.length, fold.train, fold.train_where, plans.train)
 
     def epoch(state: RunState) -> RunState:
-        model, losses = _steps(parts, plans.train, data, batches, state)
-        evaluation, diagnostics = validate(data, fold, model.chosen, state.normalizer)
-        return end_epoch(method, config, state._replace(model=model), losses | diagnostics, evaluation)
+        state, losses = _steps(parts, plans.train, data, batches, state)
+        evaluation, diagnostics = validate(data, fold, state.model.chosen, state.normalizer)
+        return end_epoch(method, config, state, losses | diagnostics, evaluation)
 
     goes_on = lambda state: (state.status == RUNNING) & (state.done < until)
     return jax.lax.while_loop(goes_on, epoch, state)
@@ -153,8 +157,8 @@ def _epochs(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState, unti
 
 def _steps(
     parts: _Parts, plan: PartPlan, data: DeviceCorpus, batches: tuple[Array, Array], state: RunState
-) -> tuple[ModelState, dict[str, Array]]:
-    """The steps of one epoch, and its mean losses."""
+) -> tuple[RunState, dict[str, Array]]:
+    """The state after the steps of one epoch, and its mean losses."""
     config, now = parts.config, epoch_inputs(parts.method, state)
     num_batches = len(batches[0])
     num_steps = num_batches * config.passes(num_batches)
@@ -168,10 +172,29 @@ def _steps(
         index, rows = inputs
         batch = _batch(data, state.normalizer, rows, plan)
         hyper = step_hyper(now, state.epoch + index / num_steps)
-        return parts.step(model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper)
+        new, aux = parts.step(model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper)
+        return new, (aux, new.skipped > model.skipped)
 
-    model, losses = jax.lax.scan(step, state.model, (jnp.arange(num_steps), drawn))
-    return model, jax.tree.map(jnp.mean, losses)
+    model, (losses, not_finite) = jax.lax.scan(step, state.model, (jnp.arange(num_steps), drawn))
+    made = losses["skipped"] == 0
+    sums = {name: jnp.sum(jnp.where(made, x, 0.0)) for name, x in losses.items()}
+    means = epoch_means(sums | {"skipped": jnp.sum(losses["skipped"])}, num_steps)
+    return state._replace(model=model, skipped=_skipped(state, not_finite, drawn)), means
+
+
+def _skipped(state: RunState, not_finite: Array, drawn: tuple[Array, Array]) -> Skipped:
+    """The skipped updates after an epoch.
+
+    Args:
+      state: In which the epoch began.
+      not_finite: Which steps had a loss or gradient that is not finite, `[S]`.
+      drawn: Rows of each step and which of them count, `[S, B]`.
+    """
+    at = len(not_finite) - 1 - jnp.argmax(not_finite[::-1])  # the last one
+    rows, where = (x[at] for x in drawn)
+    found = Skipped(state.skipped.count + not_finite.sum(), jnp.where(where, rows, -1), state.done, at)
+    any_found = not_finite.any()
+    return jax.tree.map(lambda new, old: jnp.where(any_found, new, old).astype(jnp.int32), found, state.skipped)
 
 
 def _batch(data: DeviceCorpus, normalizer: Normalizer, rows: tuple[Array, Array], plan: PartPlan) -> Batch:
@@ -204,8 +227,9 @@ def _finish(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState) -> R
     has_result = (state.status != DIVERGED) & (state.status != MISMATCH)
     status = jnp.where(has_result & ~evaluation.finite, DIVERGED, state.status)
     counted = lambda counts: jnp.where(has_result & evaluation.finite, counts, 0)
+    diverged = state.status == DIVERGED
     return RunResult(
-        params=best.params,
+        params=jax.tree.map(lambda last, best: jnp.where(diverged, last, best), state.model.params, best.params),
         normalizer=state.normalizer,
         history=state.history,
         num_epochs=state.done,
@@ -214,6 +238,7 @@ def _finish(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState) -> R
         test_counts=counted(evaluation.counts),
         val_logits=best.evaluation.logits,  # type: ignore[arg-type]  # `evaluate` keeps them
         test_logits=evaluation.logits,  # type: ignore[arg-type]
+        skipped=state.skipped,
         status=status,
     )
 

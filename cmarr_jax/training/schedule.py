@@ -30,6 +30,23 @@ class Best(NamedTuple):
     evaluation: Evaluation
 
 
+class Skipped(NamedTuple):
+    """The updates that a run skipped, because loss or gradient was not finite, and the last batch that was so.
+
+    Attributes:
+      count: How many, int32.
+      rows: Rows of the corpus in that batch, `[B]` int32; -1 for rows that only fill the batch, and where there is
+        none. A streamed run finds them by the number of the step and leaves -1.
+      epoch: Epochs that were done before it, int32; -1: none.
+      step: Its step in that epoch, int32; -1: none.
+    """
+
+    count: Array
+    rows: Array
+    epoch: Array
+    step: Array
+
+
 class RunState(NamedTuple):
     """A run between two epochs, all arrays.
 
@@ -44,6 +61,7 @@ class RunState(NamedTuple):
       done: Epochs done in all, int32.
       recent: Validation UAR of the last epochs of this stage, `[score_epochs]`, nan where there is none yet.
       history: Per epoch, `[budget of all stages]`: losses of training, validation UAR, diagnostics, stage.
+      skipped: Updates that were not made.
       status: One of `STATUS`, int32.
     """
 
@@ -57,6 +75,7 @@ class RunState(NamedTuple):
     done: Array
     recent: Array
     history: dict[str, Array]
+    skipped: Skipped
     status: Array
 
 
@@ -149,8 +168,21 @@ def first_run_state(
         done=zero,
         recent=jnp.full(config.score_epochs, jnp.nan),
         history={name: jnp.full(total_epochs(method), jnp.nan) for name in names},
+        skipped=Skipped(zero, jnp.full(config.batch_size, -1), zero - 1, zero - 1),
         status=zero + RUNNING,
     )
+
+
+def epoch_means(sums: dict[str, Array], num_steps: int) -> dict[str, Array]:
+    """Means over the steps whose update was made, nan if there was none; `skipped` stays the number of the others.
+
+    Args:
+      sums: Sums of `aux` of these steps (see `make_train_step`), and of `skipped` over all steps.
+      num_steps: Of the epoch.
+    """
+    made = num_steps - sums["skipped"]
+    mean = lambda total: jnp.where(made == num_steps, total / num_steps, jnp.divide(total, made))
+    return {name: mean(total) for name, total in sums.items()} | {"skipped": sums["skipped"]}
 
 
 def end_epoch(
@@ -162,7 +194,7 @@ def end_epoch(
       method: Its stages are used.
       config: Stopping rule.
       state: The state in which the epoch began, with the `model` that its steps left.
-      values: Mean losses of the epoch and diagnostics.
+      values: Mean losses of the epoch (`epoch_means`) and diagnostics.
       evaluation: Of the validation rows.
     """
     stages = used_stages(method)
@@ -171,7 +203,7 @@ def end_epoch(
     val_uar = uar(jnp.where(now.hide, counts[:-1].sum(0), counts[-1]))
     recent = jnp.roll(state.recent, 1).at[0].set(val_uar)
     score = jnp.nanmean(recent)
-    finite = evaluation.finite & jnp.isfinite(values["loss"]) & jnp.isfinite(values["grad_norm"])
+    finite = evaluation.finite & (state.model.skipped < config.max_skipped)
     new = Best(state.model.chosen, score, state.epoch, evaluation)
     is_better = finite & (score > state.best.score)
     best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), new, state.best)

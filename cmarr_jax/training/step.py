@@ -19,13 +19,15 @@ class ModelState(NamedTuple):
       params: Parameters.
       opt_state: Of `Method.optimizer`.
       average: Exponential moving average of the parameters; `None` if `TrainConfig.average` is 0.
-      step: Steps of this stage, int32.
+      step: Steps of this stage whose update was made, int32.
+      skipped: Updates skipped in a row until now, int32. At `TrainConfig.max_skipped` nothing changes any more.
     """
 
     params: Params
     opt_state: Any
     average: Params | None
     step: Array
+    skipped: Array
 
     @property
     def chosen(self) -> Params:
@@ -37,7 +39,7 @@ def first_state(method: Method, config: TrainConfig, params: Params, opt_state: 
     """The state before the first step of a stage, with a fresh optimizer if none is given."""
     opt_state = method.optimizer.init(params) if opt_state is None else opt_state
     average = jax.tree.map(jnp.copy, params) if config.average else None  # a step may donate both
-    return ModelState(params, opt_state, average, jnp.zeros((), jnp.int32))
+    return ModelState(params, opt_state, average, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
 def make_train_step(method: Method, config: TrainConfig, axis_name: str | None = None):
@@ -45,7 +47,8 @@ def make_train_step(method: Method, config: TrainConfig, axis_name: str | None =
 
     `hide` (bool) says whether each utterance draws which of its modalities are available (`Stage.hide`). `hyper` are
     the hyperparameters of this step: its learning rate, and the weights of its stage. `aux` holds the terms of the
-    loss, `loss` and `grad_norm` (before clipping).
+    loss, `loss`, `grad_norm` (before clipping) and `skipped`: 1 if the update was not made, because the loss, the
+    gradient or what the update gives is not finite, or because that was so `max_skipped` times in a row.
 
     Args:
       method: Its loss and optimizer are used.
@@ -75,10 +78,26 @@ def make_train_step(method: Method, config: TrainConfig, axis_name: str | None =
         updates = jax.tree.map(lambda update: -hyper.learning_rate * update, updates)
         params = optax.apply_updates(state.params, updates)
         average = None if state.average is None else _averaged(state.average, params, state.step, config.average)
-        state = ModelState(params, opt_state, average, state.step + 1)
-        return state, dict(aux, loss=loss, grad_norm=optax.tree.norm(grads))
+        new = ModelState(params, opt_state, average, state.step + 1, jnp.zeros_like(state.skipped))
+        grad_norm = optax.tree.norm(grads)
+        finite = _all_finite((loss, grad_norm, params))  # a rate that is too large can leave finite gradients behind
+        state, made = _update_or_skip(state, new, finite, config.max_skipped)
+        return state, dict(aux, loss=loss, grad_norm=grad_norm, skipped=1.0 - made)
 
     return train_step
+
+
+def _all_finite(tree: Any) -> Array:
+    return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+
+
+def _update_or_skip(state: ModelState, new: ModelState, finite: Array, max_skipped: int) -> tuple[ModelState, Array]:
+    """The new state, or the old one with the skipped update counted; and whether the update was made."""
+    stopped = state.skipped >= max_skipped
+    made = finite & ~stopped
+    kept = state._replace(skipped=state.skipped + ~stopped)
+    # `cond`, as XLA would fuse a `where` into the arithmetic before it, which changes the last bits.
+    return jax.lax.cond(made, lambda new, kept: new, lambda new, kept: kept, new, kept), made
 
 
 def _averaged(average: Params, params: Params, step: Array, decay: float) -> Params:

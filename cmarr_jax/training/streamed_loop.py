@@ -18,7 +18,15 @@ from cmarr_jax.data.normalizer import Normalizer, normalize
 from cmarr_jax.methods.base import Method, make_hyperparameters
 from cmarr_jax.training.evaluation import Evaluation, evaluate_batch
 from cmarr_jax.training.parallel import replicate
-from cmarr_jax.training.schedule import RunState, end_epoch, epoch_inputs, epoch_keys, first_run_state, step_hyper
+from cmarr_jax.training.schedule import (
+    RunState,
+    end_epoch,
+    epoch_inputs,
+    epoch_keys,
+    epoch_means,
+    first_run_state,
+    step_hyper,
+)
 from cmarr_jax.training.step import first_state, make_train_step
 from cmarr_jax.types import Array, Batch
 
@@ -37,7 +45,7 @@ class Progress(NamedTuple):
     Attributes:
       run: The state in which this epoch began, with the `model` of the last step.
       step: Steps done in this epoch.
-      sums: Sums of the losses of these steps.
+      sums: Sums of the losses of these steps, those aside whose update was skipped.
       position: Of the input: what `BatchIterator.get_state` gave.
     """
 
@@ -121,10 +129,17 @@ def train_steps(
         history.append(aux)
     host = jax.device_get(history)
     for aux in host:  # one by one: the sum does not depend on where the epoch was interrupted
-        sums = {name: sums[name] + aux[name] for name in sums}
+        sums = add_step(sums, aux)
     progress = Progress(run._replace(model=model), first + num_steps, sums, batches.get_state())
     stacked = jax.tree.map(lambda *values: np.stack(values), *host)
     return progress, stacked, Timing(time.perf_counter() - start, waited)
+
+
+def add_step(sums: dict[str, np.ndarray], aux: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sums after one more step; a step whose update was skipped is counted, and its losses are left out."""
+    if aux["skipped"]:
+        return sums | {"skipped": sums["skipped"] + 1}
+    return {name: sums[name] + aux[name] for name in sums}
 
 
 def make_end_epoch(method: Method, config: TrainConfig) -> Callable[..., RunState]:
@@ -155,7 +170,7 @@ def next_epoch(finish_epoch, progress: Progress, evaluation: Evaluation, diagnos
       evaluation: From `validate`.
       diagnostics: From `validate`.
     """
-    means = {name: np.float32(value / progress.step) for name, value in progress.sums.items()}
+    means = jax.device_get(epoch_means(progress.sums, progress.step))
     run = on_host(finish_epoch(on_host(progress.run), means | diagnostics, evaluation))
     return Progress(run, 0, jax.tree.map(np.zeros_like, progress.sums), progress.position)
 

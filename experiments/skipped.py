@@ -1,0 +1,49 @@
+"""Updates that a run skipped, because its loss or a gradient was not finite: in its record, and as a sentence."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmarr_jax.data.corpus import Corpus
+from cmarr_jax.training.checkpoint import LAST_GOOD
+from cmarr_jax.training.run import RunResult
+from cmarr_jax.training.schedule import DIVERGED, Skipped
+
+if TYPE_CHECKING:  # which imports this file
+    from experiments.units import Unit
+
+SHOWN = 8  # utterances of a batch that a sentence names; all are in the record
+
+
+def skipped_record(skipped: Skipped, corpus: Corpus) -> dict[str, Any]:
+    """How many updates were skipped; epoch (from 0), step (from 0) and utterances of the last one."""
+    return {
+        "count": skipped.count,
+        "epoch": skipped.epoch,
+        "step": skipped.step,
+        "utterances": _utterances(skipped, corpus),
+    }
+
+
+def skipped_text(unit: "Unit", result: RunResult, corpus: Corpus) -> str:
+    """For example `cm_arr, fold 01F, seed 0: 3 updates were skipped, ...; the last in epoch 4, step 2: u1, u2`."""
+    skipped, ended = result.skipped, ""
+    if result.status == DIVERGED:
+        ended = f" The run ended; its parameters before that are in {unit.path / LAST_GOOD}."
+    names = named(_utterances(skipped, corpus))
+    return (
+        f"{unit.row}, fold {unit.fold}, seed {unit.seed}: {int(skipped.count)} updates were skipped, because the loss "
+        f"or a gradient was not finite; the last in epoch {int(skipped.epoch)}, step {int(skipped.step)}, with {names}."
+        + ended
+    )
+
+
+def named(utterances: list[str]) -> str:
+    """The first ids, and how many more there are."""
+    more = len(utterances) - SHOWN
+    return ", ".join(utterances[:SHOWN]) + (f" and {more} more utterances" if more > 0 else "")
+
+
+def _utterances(skipped: Skipped, corpus: Corpus) -> list[str]:
+    rows = np.asarray(skipped.rows)
+    return corpus.utterance_id[rows[rows >= 0]].tolist()
