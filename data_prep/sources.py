@@ -43,11 +43,13 @@ class Extraction:
     def features(
         self, items: Sequence[Utterance], cache: Path, num_workers: int | None
     ) -> tuple[Features, dict[str, str]]:
-        """Features `[T, D]` by utterance id; and for each other utterance the reason."""
+        """Features `[T, D]`, or `[D]` of the whole utterance, by utterance id; and for each other one the reason."""
         from data_prep.extractors.run import extract_all
 
         media = [item.media for item in items]
         found, failed = extract_all(self.extractor, media, cache, num_workers=num_workers, progress=True)
+        if self.extractor.is_vector:
+            found = {key: array[0] for key, array in found.items()}
         return found, {failure.utterance_id: failure.reason for failure in failed}
 
     def record(self) -> dict[str, Any]:

@@ -164,6 +164,15 @@ def test_times_cut_what_the_column_says(tmp_path):
     assert (item.media.audio_start, item.media.audio_end, item.media.half) == (1, 2, "left")
 
 
+def test_functionals_become_one_vector_per_utterance(tmp_path, monkeypatch):
+    monkeypatch.setattr(stub_extractors.Loudness, "is_vector", True)
+    write_manifest(tmp_path / "m.csv", with_sounds(tmp_path))
+    assert convert(tmp_path / "m.csv", tmp_path / "o.npz", *BOTH, "--without-tfds") == 0
+    corpus = read_archive(tmp_path / "o.npz")
+    assert set(corpus.length) == {"text"}
+    assert corpus.features["audio"].shape == (12, 2)
+
+
 def test_tables_as_people_have_them(tmp_path):
     """Semicolons, tabs, a byte-order mark, UTF-16, Windows-1252, CRLF, empty lines, and Parquet."""
     lines = ["utterance_id,speaker,label,text", 'u1,Zoë,calm,"I don\u2019t, no"', "", "u2,Bo,angry,"]

@@ -39,6 +39,7 @@ class Extractor(abc.ABC):
       name: Name in the registry.
       modality: Modality that it reads.
       libraries: Packages that the features depend on; their versions are recorded.
+      is_vector: Whether T is always 1: an archive then holds one vector per utterance, not a sequence.
       revision: Number to increase when a change of the code changes the features: it starts a new cache folder.
     """
 
@@ -46,6 +47,7 @@ class Extractor(abc.ABC):
     modality: ClassVar[Modality]
     libraries: ClassVar[tuple[str, ...]]
     revision: ClassVar[int] = 1
+    is_vector: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
