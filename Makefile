@@ -11,7 +11,7 @@ VENV := $(if $(filter $(TAG),$(DEFAULT_TAG)),.venv,.venv-$(TAG))
 ARGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --quiet --constraint constraints.txt
 
-FAST = $(addprefix tests/test_,$(addsuffix .py,availability batching corpus folds jax_setup losses_api \
+FAST = $(addprefix tests/test_,$(addsuffix .py,availability batching corpus folds losses_api \
   losses_contrastive losses_gaussian losses_import losses_info_nce losses_reconstruct manifest metrics normalizer pages))
 
 .PHONY: reproduce test test-fast test-slow check clean
