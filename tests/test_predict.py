@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
@@ -11,6 +12,7 @@ from predict_units import corpus_of, features_of, make_unit
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.methods import REGISTRY
+from cmarr_jax.nn.convolution import conv_direct, conv_one
 from cmarr_jax.predict import Predictor
 from cmarr_jax.predict_batch import UtteranceError, num_frames
 from experiments.report.confidence import fit_temperature, missing_decisions
@@ -179,3 +181,12 @@ def test_units_of_different_input_do_not_answer_together(made, tmp_path):
         Predictor.load(made[0], tmp_path / "unit")
     with pytest.raises(ArchiveError, match="a coverage above 0 and up to 1"):
         Predictor.load(made[0], coverage=0)
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 7])
+def test_the_convolution_of_one_row_is_the_direct_one(num_frames):
+    rng = np.random.default_rng(0)
+    frames = [jnp.asarray(rng.normal(size=(num_frames, 1, 6)), jnp.float32)]
+    kernels = [jnp.asarray(rng.normal(size=(width, 4, 6)), jnp.float32) for width in (2, 3, 5)]
+    [one], [direct] = conv_one(frames, kernels), conv_direct(frames, kernels)
+    np.testing.assert_allclose(one, direct, rtol=1e-5, atol=1e-5)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from cmarr_jax.config import EncoderConfig, ModalityConfig
 from cmarr_jax.data.packed import as_packed, valid_frames, without_padding
 from cmarr_jax.nn.blocks import masked_max_over_time, time_first, to_batch_rows, unfold
-from cmarr_jax.nn.convolution import WIDEST, conv_direct, conv_winograd
+from cmarr_jax.nn.convolution import WIDEST, conv_direct, conv_one, conv_winograd
 from cmarr_jax.nn.dropout import Dropout, Rate
 from cmarr_jax.nn.recurrence import lstm
 from cmarr_jax.types import Array, Batch, PackedFrames
@@ -81,8 +81,11 @@ class ConvEncoder(nn.Module):
     def _windows(self, packed: PackedFrames, kernels: Sequence[Array]) -> list[Array]:
         blocks, dtype = time_first(packed), jnp.dtype(self.dtype)
         known = all(isinstance(size, int) for block in blocks for size in block.shape)  # an export has symbols
-        if known and dtype == jnp.float32 and max(self.widths) <= WIDEST and jax.default_backend() == "cpu":
-            return conv_winograd(blocks, kernels)
+        if known and dtype == jnp.float32 and jax.default_backend() == "cpu":
+            if blocks[0].shape[1] == 1:
+                return conv_one(blocks, kernels)
+            if max(self.widths) <= WIDEST:
+                return conv_winograd(blocks, kernels)
         return conv_direct([block.astype(dtype) for block in blocks], [kernel.astype(dtype) for kernel in kernels])
 
 
