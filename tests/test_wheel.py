@@ -16,7 +16,7 @@ MODULES = sorted(
 )
 # Of what the extra `experiments` installs, by import name. Not `rich`, which flax imports itself.
 EXTRA = [
-    "orbax", "tensorflow_datasets", "grain", "importlib_resources", "tyro", "scipy", "psutil", "sklearn", "optuna",
+    "tensorflow_datasets", "grain", "importlib_resources", "tyro", "scipy", "psutil", "sklearn", "optuna",
     "matplotlib", "safetensors", "flatbuffers",
 ]  # fmt: skip
 BASE = ("types", "config", "metrics", "losses", "nn", "methods")  # what a base install has to import
@@ -75,16 +75,20 @@ def test_every_module_imports_from_the_wheel(installed):
 def test_base_dependencies_suffice_for_losses_networks_and_methods(installed):
     modules = [name for name in MODULES if name.startswith(tuple(f"cmarr_jax.{part}" for part in BASE))]
     assert "cmarr_jax.nn.flow" in modules
-    import_from(installed, modules, EXTRA)
+    import_from(installed, modules, [*EXTRA, "orbax"])
     with pytest.raises(AssertionError, match=r"halted|not a package"):  # the block works
-        import_from(installed, ["cmarr_jax.training.checkpoint"], EXTRA)
+        import_from(installed, ["cmarr_jax.training.checkpoint"], ["orbax"])
+
+
+def test_base_dependencies_suffice_for_the_classifier_and_predictions(installed):
+    modules = [f"cmarr_jax.{name}" for name in ("estimator", "predict", "presets")]
+    import_from(installed, modules, [name for name in EXTRA if name != "scipy"])  # JAX brings scipy
 
 
 def test_the_extra_holds_what_is_blocked_above():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = {line.split(">=")[0] for line in project["optional-dependencies"]["experiments"]}
     import_names = {
-        "orbax-checkpoint": "orbax",
         "tensorflow-datasets": "tensorflow_datasets",
         "scikit-learn": "sklearn",
     }
