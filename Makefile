@@ -1,6 +1,6 @@
 # make reproduce   trains and prints the conditions table (ARGS="--seeds 3 --data FILE.npz" to change what is run)
 # make test        runs the test suite; ARGS="tests/test_folds.py -k session" runs a part of it
-# make test-fast   losses, metrics, folds, batches, archives: what trains nothing, in a minute or two
+# make test-fast   losses, metrics, folds, batches, archives: what trains nothing
 # make test-slow   what makes environments of its own from the package index, or takes minutes
 # make check       formatting, lint, types, the pages (their links, code and metadata), and what `make docs` does
 # make docs        builds the pages as a site, build/site/index.html, and runs the quickstart notebook for it
