@@ -4,7 +4,6 @@ Every text has one source. A README stays where GitHub shows it and becomes a pa
 the repository, and are translated when the site is built.
 """
 
-import base64
 import html
 import posixpath
 import re
@@ -99,30 +98,25 @@ def arrows_table(diagram: str) -> str:
         names |= {key: name for key, name in ((source, source_name), (target, target_name)) if name}
         by = ", ".join(f"`{part}`" for part in label.split(", ")) if label else ""
         rows.append(f"| {names[source]} | {by} | {names[target]} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 def notebook_text(path: Path) -> str:
-    """Runs a notebook and returns it as Markdown, with its printed text and pictures.
+    """Runs a notebook and returns it as Markdown, with what it prints.
 
     Raises:
       nbclient.exceptions.CellExecutionError: if a cell fails; the site is not built then.
     """
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    place = {"metadata": {"path": str(ROOT)}}
+    quiet = ["--log-level=ERROR"]  # of the kernel: it warns that it talks over TCP, here to this process only
+    nbclient.NotebookClient(notebook, timeout=1800, resources=place, extra_arguments=quiet).execute()
     parts = []
     for cell in notebook.cells:
         parts.append(cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```")
-        parts += [_output(output) for output in cell.get("outputs", ()) if output.get("name") != "stderr"]
+        printed = "".join(output.text for output in cell.get("outputs", ()) if output.get("name") == "stdout")
+        parts.append(f"```text\n{printed}```" if printed else "")
     return "\n\n".join(part for part in parts if part)
-
-
-def _output(output: Any) -> str:
-    data = output.get("data", {})
-    if "image/png" in data:
-        base64.b64decode(data["image/png"], validate=True)
-        return f'<img alt="{html.escape(data["text/plain"])}" src="data:image/png;base64,{data["image/png"].strip()}">'
-    return f"```text\n{output.get('text', data.get('text/plain', '')).rstrip()}\n```"
 
 
 def _link(found: re.Match[str], path: str) -> str:
@@ -131,9 +125,10 @@ def _link(found: re.Match[str], path: str) -> str:
         return found[0]
     source = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
     address = address_of(source)
+    if not (ROOT / source).exists():
+        return found[0]  # MkDocs warns of it
     if address is None:
-        text = found["text"]
-        return text if "`" in text or not (ROOT / source).exists() else f"`{text}`"
+        return found["text"] if "`" in found["text"] else f"`{found['text']}`"
     start = posixpath.dirname(address_of(path) or "")
     relative = posixpath.relpath(address, start or ".")
     return f"[{found['text']}]({relative}{'#' * bool(anchor)}{anchor})"
