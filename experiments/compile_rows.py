@@ -12,6 +12,7 @@ from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.device import DeviceCorpus
 from cmarr_jax.data.folds import Fold
 from cmarr_jax.methods import make_method
+from cmarr_jax.training.debug import StepChecks
 from cmarr_jax.training.processes import smallest
 from cmarr_jax.training.run import make_run
 from cmarr_jax.training.sweep import Runs
@@ -40,7 +41,7 @@ def compile_all(
     memory = table.memory * GIB if table.memory else smallest(available_memory(jax.local_devices()[0]))
 
     def compile_row(config: RunConfig, runs: Runs) -> Programs:
-        sweep = compile_method(config, data, folds, runs, memory, table.cpu_compile, log)
+        sweep = compile_method(config, data, folds, runs, memory, table.cpu_compile, log, debug=table.debug)
         return Programs(sweep, make_inspect(config, data, folds, compiler_options(table.cpu_compile)))
 
     compiling: dict[str, Future[Programs]] = {}
@@ -66,6 +67,8 @@ def compile_method(
     memory: float,
     cpu_compile: str,
     log: Callable[[str], None],
+    *,
+    debug: bool = False,
 ) -> CompiledSweep:
     """The program of one configuration for runs of these shapes.
 
@@ -77,7 +80,12 @@ def compile_method(
       memory: Bytes to plan for.
       cpu_compile: Name in `CPU_COMPILE`.
       log: Called with one sentence if fewer runs than wanted fit into memory.
+      debug: Whether a nan in a step raises `StepFault`, which says where it came from.
     """
     plan = plan_batches(data, folds, config.train)
-    run = make_run(make_method(config), config.train, plan)
-    return compile_sweep(run, data, runs, memory=memory, compiler_options=compiler_options(cpu_compile), log=log)
+    checks = StepChecks() if debug else None
+    run = make_run(make_method(config), config.train, plan, checks)
+    sweep = compile_sweep(run, data, runs, memory=memory, compiler_options=compiler_options(cpu_compile), log=log)
+    if checks is None:
+        return sweep
+    return sweep._replace(programs=sweep.programs._replace(epochs=checks.raising(sweep.programs.epochs)))

@@ -69,6 +69,9 @@ class Arguments:
     default, what is free."""
     keep_every: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 300.0
     """How often the states of unfinished runs are kept in the output folder, from which the same command goes on."""
+    debug: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Check every operation of the steps (checkify), which is slower: stop at the first nan or division by zero, and
+    say which operation it was, where in the code, and which utterances the batch had."""
     changes: tyro.conf.OmitArgPrefixes[Changes] = dataclasses.field(default_factory=Changes)
     start: tyro.conf.OmitArgPrefixes[StartOptions] = dataclasses.field(default_factory=StartOptions)
 
@@ -136,7 +139,8 @@ def make_table(arguments: Arguments, preset: Preset, source: Source, folds: list
         arguments.only,
         arguments.folds_only,
         arguments.keep_every,
-        extractors=source.extractors,
+        arguments.debug,
+        source.extractors,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmarr_jax.data.streamed import Batches, DataSetError, read_text
+from experiments.skipped import named
 
 
 def line_means(aux: dict[str, np.ndarray]) -> dict[str, float]:
@@ -46,6 +47,10 @@ def utterances_of(batches: Batches, number: int) -> list[str]:
 def train_text(line: dict[str, Any]) -> str:
     """A line of metrics to read."""
     text = f"step {line['step']}, {line['stage']}: loss {line['loss']:.4f}, {line['resident_mib']:.0f} MiB resident"
+    if line["skipped"]:
+        text += (
+            f", skipped updates: {line['skipped']} (not finite; the last batch: {named(line['skipped_utterances'])})"
+        )
     if "waited" not in line:
         return text
     return f"{text}, {line['utterances_per_s']:.0f} utterances/s, waited {100 * line['waited']:.1f} % for input"

@@ -36,6 +36,7 @@ class Table:
       only: Patterns of the runs to train, such as `cm_arr/01F_seed*`.
       folds_only: Names of the folds to train; all if empty.
       keep_every: Seconds after which the states of unfinished runs are kept on disk again.
+      debug: Whether a nan in a step stops the command, which says where it came from.
       extractors: How the features were made, by modality; empty: unknown.
     """
 
@@ -50,6 +51,7 @@ class Table:
     only: tuple[str, ...] = ("*",)
     folds_only: tuple[str, ...] = ()
     keep_every: float = 300.0
+    debug: bool = False
     extractors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property

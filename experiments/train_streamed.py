@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -34,7 +35,6 @@ from cmarr_jax.training.streamed_loop import (
 )
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
 from experiments.presets import PRESETS, Changes, Preset, default_preset
-from experiments.skipped import named
 from experiments.streamed_folder import METRICS, MODEL, own_folder, prepare_folder, restore, save, write_line
 from experiments.streamed_lines import last_not_finite, line_means, resident_mib, train_text, utterances_of
 
@@ -166,9 +166,10 @@ def train(
     place = lambda batch: split_batch(batch, jax.local_device_count())
     iterator = read_ahead(source.train, place=place)
     iterator.set_state(progress.position)
-    compiled, progress, in_row = False, on_devices(progress), int(progress.run.model.skipped)
+    compiled, progress = False, on_devices(progress)
     while progress.run.status == RUNNING:
         stage, epoch = used_stages(method)[int(progress.run.stage)], int(progress.run.done)
+        in_row = int(progress.run.model.skipped)
         stops = [(number // every + 1) * every for every in (arguments.log_every, arguments.save_every)]
         stop = min(*stops, number + source.epoch_steps - progress.step) if compiled else number + 1
         progress, aux, timing = train_steps(
@@ -185,15 +186,11 @@ def train(
         at, in_row = last_not_finite(aux["skipped"], in_row, config.train.max_skipped)
         if at is not None:
             line["skipped_utterances"] = utterances_of(source.train, number + at)
-            log(
-                f"step {number + at + 1}: the loss or a gradient was not finite, so the update was skipped; the batch: "
-                + named(line["skipped_utterances"])
-            )
         compiled, number = True, stop
         write_line(arguments.out, line)
         log(train_text(line))
         if in_row >= config.train.max_skipped:
-            return progress._replace(run=progress.run._replace(status=np.int32(DIVERGED)))
+            return progress._replace(run=progress.run._replace(status=jnp.int32(DIVERGED)))
         ends_epoch = progress.step == source.epoch_steps
         if ends_epoch:
             evaluation, diagnostics = validate(eval_step, progress, read_ahead(source.val, place=place))

@@ -28,7 +28,7 @@ from experiments.jax_setup import StartUp
 from experiments.report.scores import stopping_text
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import own_row
-from experiments.skipped import skipped_text
+from experiments.skipped import skipped_text, with_utterances
 from experiments.table import Table
 from experiments.units import state_path, write_classical_unit, write_unit
 
@@ -147,11 +147,12 @@ def train_row(
             chosen = jax.tree.map(lambda x: x[numbers], runs)
             inspector = make_inspector(table, programs, data, runs) if folder is not None else None
             kept = None if folder is None or jax.process_count() > 1 else kept_states(folder, table, name, numbers, log)
-            for places, result in _in_thread(runner, programs.sweep.run(data, chosen, kept)):
+            ended = programs.sweep.run(data, chosen, kept)
+            for places, result in _in_thread(runner, with_utterances(ended, name, table.corpus)):
                 for row, place in enumerate(places):
                     one = jax.tree.map(lambda x, row=row: x[row], result)
                     rows += write_run(folder, table, name, int(numbers[place]), one, inspector)
-                    if one.skipped.count:
+                    if one.skipped.total:
                         log(skipped_text(table.unit(name, int(numbers[place])), one, table.corpus))
                 yield len(places)
         if rows:

@@ -99,7 +99,7 @@ def write_unit(
         "history": history_by_stage(result, [stage.name for stage in used_stages(make_method(config))]),
         **({} if told is None else {INPUT: told.to_dict()}),
     }
-    if result.skipped.count:
+    if result.skipped.total:
         record["skipped"] = skipped_record(result.skipped, corpus)
     if status == DIVERGED:
         save_run(folder / unit.path, config, result.params, result.normalizer, record, name=LAST_GOOD)

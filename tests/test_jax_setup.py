@@ -1,5 +1,6 @@
 """Starting an experiment: a second start compiles nothing, and the time to the first step is told."""
 
+import errno
 import os
 import re
 import subprocess
@@ -11,7 +12,13 @@ import pytest
 from tiny import make_corpus
 
 from cmarr_jax.data.archive import write_archive
-from experiments.jax_setup import CPU_COMPILE, StartUp, default_cache_folder, keep_compiled_programs
+from experiments.jax_setup import (
+    CPU_COMPILE,
+    StartUp,
+    default_cache_folder,
+    keep_compiled_programs,
+    user_errors_as_messages,
+)
 
 ROOT = Path(__file__).parent.parent
 COUNTED = """
@@ -129,3 +136,17 @@ def test_time_to_the_first_step(monkeypatch):
     start_up.counts.update({"compile_requests_use_cache": 9, "cache_hits": 4, "cache_misses": 3})
     total = f"First step after {began + 5:.1f} s: imports {began:.1f} s, "
     assert start_up.text() == total + "data 2.0 s, compiling 3.0 s (cache: 4 of 7 programs found)."
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "no space"), "a file of the output folder cannot be written (No space left on device)"),
+        (PermissionError(errno.EACCES, "no", "out/table.md"), "out/table.md cannot be written (Permission denied)"),
+        (FileNotFoundError(errno.ENOENT, "gone", "x.npz"), "[Errno 2] gone: 'x.npz'"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_one_sentence(capsys, error, sentence):
+    with pytest.raises(SystemExit), user_errors_as_messages(OSError):
+        raise error
+    assert capsys.readouterr().err.startswith(f"error: {sentence}")

@@ -56,7 +56,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_named(no_scaling, valu
     np.testing.assert_allclose(history["stage1"]["loss"], losses, rtol=1e-5)
     np.testing.assert_allclose(history["stage1"]["grad_norm"], 1, rtol=1e-6)
     skipped = result.skipped
-    assert (skipped.count, skipped.epoch) == (4, 3)
+    assert (skipped.total, skipped.epoch) == (4, 3)
     assert 0 <= skipped.step < 3
     rows = [row for row in skipped.rows.tolist() if row >= 0]
     assert ROW in rows
@@ -69,12 +69,12 @@ def test_so_many_in_a_row_end_the_run_with_the_state_before_them(no_scaling):
     result, _ = run_counter(spoilt(), data=(everywhere, fold), max_skipped=5)
     # By hand: steps 0 to 4 are counted, of which the last is the second one of epoch 1; that epoch is the last.
     assert (result.status, result.num_epochs) == (DIVERGED, 2)
-    assert (result.skipped.count, result.skipped.epoch, result.skipped.step) == (5, 1, 1)
+    assert (result.skipped.total, result.skipped.epoch, result.skipped.step) == (5, 1, 1)
     np.testing.assert_array_equal(result.history["skipped"][:2], [3, 3])
     assert np.isnan(result.history["loss"][:2]).all()
     assert result.params["w"] == 0
     once, _ = run_counter(spoilt(), data=data_with_nan(), max_skipped=1)
-    assert (once.status, once.num_epochs, once.skipped.count) == (DIVERGED, 1, 1)
+    assert (once.status, once.num_epochs, once.skipped.total) == (DIVERGED, 1, 1)
 
 
 def test_a_skipped_step_changes_nothing_but_the_count():

@@ -1,5 +1,7 @@
 """Slots: runs of different lengths keep the devices busy, and go on from what was kept of them."""
 
+import errno
+import os
 import threading
 
 import chex
@@ -9,9 +11,10 @@ import pytest
 from test_sweep_memory import DATA, expected, toy_run, toy_runs
 from tiny import in_order
 
-from cmarr_jax.training import slots, sweep_memory
+from cmarr_jax.training import slots, state_file, sweep_memory
+from cmarr_jax.training.disk import DiskError
 from cmarr_jax.training.slots import Kept
-from cmarr_jax.training.state_file import load_state, save_state
+from cmarr_jax.training.state_file import delete_states, load_newest_state, load_state, save_state
 from cmarr_jax.training.sweep import stack_runs
 from cmarr_jax.training.sweep_memory import GIB, compile_sweep
 
@@ -164,3 +167,56 @@ def test_a_damaged_or_foreign_state_is_an_error_that_names_it(tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match=r"state\.npz is damaged"):
             load_state(path, state)
+
+
+def test_the_state_before_a_damaged_one_is_used(tmp_path):
+    path, like, said = tmp_path / ".run.state.npz", {"x": np.zeros(3)}, []
+    find = lambda: load_newest_state(path, like, said.append)
+    assert find() is None
+    for number in (1.0, 2.0, 3.0):
+        save_state(path, {"x": np.full(3, number)})
+    assert find()["x"][0] == 3
+    assert said == []
+    path.write_bytes(path.read_bytes()[:-30])
+    assert find()["x"][0] == 2
+    assert said[0].startswith(f"{path} is damaged (")
+    assert said[1:] == [f"{path}.before is used."]
+    path.unlink()  # killed between the two renamings
+    assert find()["x"][0] == 2
+    (tmp_path / ".run.state.npz.before").write_text("nothing")
+    assert find() is None
+    assert said[-1] == f"{path}: no state can be read; this run begins anew."
+    delete_states(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_state_of_a_newer_version_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "state.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(state_file, "FORMAT", 2)
+        save_state(path, {"x": np.zeros(3)})
+    with pytest.raises(ValueError, match=r"written by a newer version \(format 2, this one reads 1\)"):
+        load_state(path, {"x": np.zeros(3)})
+    np.savez(path, np.zeros(3))  # of something else
+    with pytest.raises(ValueError, match="holds the state of another run"):
+        load_state(path, {"x": np.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "make its folder writable")]
+)
+def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch, number, advice):
+    path, like = tmp_path / ".run.state.npz", {"x": np.zeros(3)}
+    save_state(path, like)
+
+    def half(file, *_, **__):
+        file.write(b"half")
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "savez", half)
+    with pytest.raises(
+        DiskError, match=rf"\.run\.state\.npz cannot be written \(.*\); {advice}, or name another folder"
+    ):
+        save_state(path, {"x": np.ones(3)})
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+    assert load_state(path, like)["x"][0] == 0

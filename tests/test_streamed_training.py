@@ -39,6 +39,7 @@ from cmarr_jax.training.streamed_loop import (
 from experiments import streamed_folder
 from experiments import train_streamed as command
 from experiments.presets import Changes
+from experiments.streamed_lines import last_not_finite
 
 CONFIG = TrainConfig(complete_epochs=1, missing_epochs=2, batch_size=10)
 
@@ -88,11 +89,11 @@ def test_streamed_training_equals_training_in_memory_and_traces_once(made, data_
 def test_six_steps_are_three_saved_restored_and_three_more(data_set, training, tmp_path):
     whole, whole_aux, _ = run(training, read_ahead(make_batches(data_set)), 6)
     half, _, _ = run(training, read_ahead(make_batches(data_set)), 3)
-    streamed_folder.save(tmp_path, 1, half)
-    streamed_folder.save(tmp_path, 3, half)
+    for number in (1, 2, 3):
+        streamed_folder.save(tmp_path, number, half)
     like = jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.zeros_like(x), half.run)
     number, restored = streamed_folder.restore(tmp_path, half._replace(run=like))
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]  # the one before is gone
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "3"}  # the last two are kept
     assert number == 3
     chex.assert_trees_all_equal(restored, half)
     iterator = read_ahead(make_batches(data_set))
@@ -270,3 +271,54 @@ def test_the_command_says_what_is_wrong(made, tmp_path, monkeypatch, capsys, opt
         command.run_command()
     assert stopped.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def spoil(method, bad):
+    """The method with a loss that is nan where `bad(params)` says so."""
+
+    def loss(params, *args):
+        total, aux = method.loss(params, *args)
+        return jnp.where(bad(args[0]), jnp.nan, total), aux
+
+    return method._replace(loss=loss)
+
+
+def test_a_training_that_is_not_finite_stops_with_its_last_good_state(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "on_raw_features", lambda *args: spoil(on_raw_features(*args), lambda batch: True))
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stopped:
+        command.main(make_arguments(made[1], out, max_skipped=3))
+    assert stopped.value.code == 1
+    printed = capsys.readouterr().out
+    assert "skipped updates: 1 (not finite; the last batch: u" in printed
+    assert f"Its parameters after the last update are in {out}/last_good; no other model is written." in printed
+    lines = [json.loads(line) for line in (out / streamed_folder.METRICS).read_text().splitlines()]
+    skipped = [line for line in lines if "skipped" in line]
+    assert sum(line["skipped"] for line in skipped) == 3
+    assert all(len(line["skipped_utterances"]) == 16 and line["loss"] is None for line in skipped)
+    assert load_run(out / "last_good", "last_good").record["status"] == "diverged"
+    assert not (out / streamed_folder.MODEL).exists()
+    with pytest.raises(
+        FileExistsError, match="this training diverged; start another one, for example with a lower rate"
+    ):
+        command.main(make_arguments(made[1], out, max_skipped=3, resume=True))
+
+
+def test_a_folder_belongs_to_one_training(tmp_path):
+    with streamed_folder.own_folder(tmp_path):
+        command_line = "from pathlib import Path; from experiments.streamed_folder import own_folder\n"
+        command_line += f"with own_folder(Path({str(tmp_path)!r})): pass"
+        done = subprocess.run(
+            [sys.executable, "-c", command_line], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert "another command is training in this folder; wait until it has ended" in done.stderr
+    with streamed_folder.own_folder(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("skipped", "in_row", "expected"),
+    [([0, 0], 0, (None, 0)), ([1, 0, 1], 0, (2, 1)), ([1, 1, 1], 2, (0, 3)), ([0, 1, 0], 2, (1, 0))],
+)  # fmt: skip
+def test_the_last_step_that_was_not_finite(skipped, in_row, expected):
+    assert last_not_finite(np.array(skipped), in_row, 3) == expected

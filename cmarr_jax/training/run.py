@@ -19,6 +19,7 @@ from cmarr_jax.data.device import DeviceCorpus
 from cmarr_jax.data.folds import Fold
 from cmarr_jax.data.normalizer import Normalizer, fit_normalizer, normalize
 from cmarr_jax.methods.base import Method, Params
+from cmarr_jax.training.debug import StepChecks
 from cmarr_jax.training.evaluation import Evaluation, evaluate
 from cmarr_jax.training.schedule import (
     DIVERGED,
@@ -94,7 +95,9 @@ class Run(NamedTuple):
 TrainRun = Callable[[DeviceCorpus, Fold, Array, Hyperparameters], RunResult]
 
 
-def make_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None) -> Run:
+def make_run(
+    method: Method, config: TrainConfig, plan: BatchPlan | None = None, checks: StepChecks | None = None
+) -> Run:
     """The three functions of a run, jitted.
 
     Args:
@@ -103,6 +106,7 @@ def make_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None)
       plan: From `plan_batches`, for the corpus and the folds that the run will see: batches without the padding to the
         longest utterance. A fold with longer utterances than planned ends at once with the status MISMATCH. Without a
         plan every sequence is padded, and batches are drawn from all rows.
+      checks: Told of the first nan in a step, and where it came from.
     """
     parts = _Parts(
         method,
@@ -110,6 +114,7 @@ def make_run(method: Method, config: TrainConfig, plan: BatchPlan | None = None)
         plan,
         jax.jit(make_train_step(method, config)),
         jax.jit(partial(_validate, method, config, plan)),
+        checks,
     )
     return Run(*(jax.jit(partial(function, parts)) for function in (_init, _epochs, _finish)))
 
@@ -122,10 +127,11 @@ class _Parts(NamedTuple):
     plan: BatchPlan | None
     step: Any
     validate: Any
+    checks: StepChecks | None
 
 
 def _init(parts: _Parts, data: DeviceCorpus, fold: Fold, key: Array, hyper: Hyperparameters) -> RunState:
-    method, config, plan, step, validate = parts
+    method, config, plan, step, validate, _ = parts
     plans = plan or plain_plan(fold, config)
     init_key, epochs_key = jax.random.split(key)
     normalizer = fit_normalizer(data, fold.train, fold.train_where)
@@ -142,7 +148,7 @@ def _init(parts: _Parts, data: DeviceCorpus, fold: Fold, key: Array, hyper: Hype
 
 
 def _epochs(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState, until: Array) -> RunState:
-    method, config, plan, _, validate = parts
+    method, config, plan, _, validate, _ = parts
     plans = plan or plain_plan(fold, config)
     batches, _ = arrange(data.length, fold.train, fold.train_where, plans.train)
 
@@ -168,11 +174,14 @@ def _steps(
         lambda x: x.reshape(num_steps, *x.shape[2:]), jax.vmap(lambda key: shuffle(key, batches, plan))(pass_keys)
     )
 
+    train_step, checked = parts.step, None if parts.checks is None else parts.checks.checked(parts.step)
+
     def step(model: ModelState, inputs: tuple[Array, tuple[Array, Array]]):
         index, rows = inputs
         batch = _batch(data, state.normalizer, rows, plan)
         hyper = step_hyper(now, state.epoch + index / num_steps)
-        new, aux = parts.step(model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper)
+        arguments = model, batch, jax.random.fold_in(steps_key, index), now.hide, hyper
+        new, aux = train_step(*arguments) if checked is None else checked(*arguments, about=(*rows, state.done, index))
         return new, (aux, new.skipped > model.skipped)
 
     model, (losses, not_finite) = jax.lax.scan(step, state.model, (jnp.arange(num_steps), drawn))
@@ -192,7 +201,7 @@ def _skipped(state: RunState, not_finite: Array, drawn: tuple[Array, Array]) -> 
     """
     at = len(not_finite) - 1 - jnp.argmax(not_finite[::-1])  # the last one
     rows, where = (x[at] for x in drawn)
-    found = Skipped(state.skipped.count + not_finite.sum(), jnp.where(where, rows, -1), state.done, at)
+    found = Skipped(state.skipped.total + not_finite.sum(), jnp.where(where, rows, -1), state.done, at)
     any_found = not_finite.any()
     return jax.tree.map(lambda new, old: jnp.where(any_found, new, old).astype(jnp.int32), found, state.skipped)
 
@@ -215,7 +224,7 @@ def _validate(
 
 
 def _finish(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState) -> RunResult:
-    method, config, plan, _, validate = parts
+    method, config, plan, _, validate, _ = parts
     plans = plan or plain_plan(fold, config)
     best = state.best
     if method.calibrate is not None:

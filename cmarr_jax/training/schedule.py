@@ -3,8 +3,9 @@
 Used by runs in memory (`run.py`) and by streamed ones (`streamed_loop.py`).
 """
 
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,14 +35,14 @@ class Skipped(NamedTuple):
     """The updates that a run skipped, because loss or gradient was not finite, and the last batch that was so.
 
     Attributes:
-      count: How many, int32.
+      total: How many, int32.
       rows: Rows of the corpus in that batch, `[B]` int32; -1 for rows that only fill the batch, and where there is
         none. A streamed run finds them by the number of the step and leaves -1.
       epoch: Epochs that were done before it, int32; -1: none.
       step: Its step in that epoch, int32; -1: none.
     """
 
-    count: Array
+    total: Array
     rows: Array
     epoch: Array
     step: Array
@@ -173,7 +174,7 @@ def first_run_state(
     )
 
 
-def epoch_means(sums: dict[str, Array], num_steps: int) -> dict[str, Array]:
+def epoch_means(sums: Mapping[str, Any], num_steps: int) -> dict[str, Array]:
     """Means over the steps whose update was made, nan if there was none; `skipped` stays the number of the others.
 
     Args:
