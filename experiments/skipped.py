@@ -29,7 +29,7 @@ def skipped_record(skipped: Skipped, corpus: Corpus) -> dict[str, Any]:
 
 
 def skipped_text(unit: "Unit", result: RunResult, corpus: Corpus) -> str:
-    """For example `cm_arr, fold 01F, seed 0: 3 updates skipped, because ...; the last in epoch 4, step 2, with u1, u2.`."""
+    """For example `cm_arr, fold 01F, seed 0: 3 updates skipped, because ...; the last in epoch 4, step 2, with u1.`."""
     skipped, ended = result.skipped, ""
     updates = "1 update" if skipped.total == 1 else f"{int(skipped.total)} updates"
     if result.status == DIVERGED:
