@@ -18,9 +18,11 @@ from cmarr_jax.methods import make_method
 from cmarr_jax.predict import InputRecord
 from cmarr_jax.training.evaluation import evaluate
 from cmarr_jax.training.run import RunResult
+from cmarr_jax.training.schedule import Skipped
 from experiments.units import Unit, write_unit
 
 MAX_FRAMES = 6
+NONE_SKIPPED = Skipped(np.int32(0), np.full(1, -1), np.int32(-1), np.int32(-1))
 
 
 def make_unit(
@@ -55,7 +57,7 @@ def make_unit(
     normalizer, val, test = jax.device_get(outputs(params, data, fold))
     result = RunResult(
         jax.device_get(params), normalizer, {"stage": np.zeros(1)}, np.int32(1), np.int32(0), val.counts, test.counts,
-        val.logits, test.logits, np.int32(1),
+        val.logits, test.logits, NONE_SKIPPED, np.int32(1),
     )  # fmt: skip
     unit = Unit(name, folds[number].name, seed)
     told = InputRecord(corpus.class_names, MAX_FRAMES, extractors or {})

@@ -92,7 +92,7 @@ def test_the_total_is_the_sum_with_the_stages_weights(variant):
         weights, last = {**method.weights, **stage.weights}, steps[-1]
         total = last["cross_entropy"] + sum(weights[name] * last[name] for name in weights)
         np.testing.assert_allclose(last["loss"], total, rtol=1e-5)
-        assert set(last) == {"cross_entropy", "loss", "grad_norm", *weights}
+        assert set(last) == {"cross_entropy", "loss", "grad_norm", "skipped", *weights}
 
 
 @pytest.mark.parametrize("variant", IMAGINING)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_prep.from_media import _make_extractor
 from media_files import write_bert, write_onnx, write_wav2vec2
 
 from cmarr_jax.data.corpus import ArchiveError
@@ -15,6 +14,7 @@ from data_prep import extractors
 from data_prep.extractors.run import extract_all
 from data_prep.extractors.transformer import check_tensors
 from data_prep.media import Media
+from data_prep.sources import Spec, make_extractor
 
 # Folders of transformers
 
@@ -189,7 +189,7 @@ def test_a_folder_of_the_hubs_cache_gets_the_right_folder_as_a_hint(bert, tmp_pa
 
 def test_the_commands_find_it_before_they_extract(bert, tmp_path):
     with pytest.raises(ArchiveError, match=r"^--text: .*bert: the model has hidden states 0 to 2 .*, found layer=99$"):
-        _make_extractor("text", "text_transformer", {"weights": bert, "layer": 99})
+        make_extractor(Spec("--text", "text_transformer", {"weights": bert, "layer": 99}))
 
 
 @pytest.mark.parametrize("spoil", [shutil.rmtree, lambda folder: (folder / "added.json").write_text("{}")])
