@@ -74,6 +74,7 @@ def test_a_training_step_on_eight_devices_equals_one(name, stage):
     chex.assert_trees_all_close(aux, expected_aux, atol=1e-5, rtol=1e-5)
     chex.assert_trees_all_close((found.params, found.average), (expected.params, expected.average), atol=1e-5)
     if name == "cm_arr" and stage.hide:
+        assert aux.pop("skipped") == 0
         assert all(value != 0 for value in aux.values())
 
 
@@ -116,7 +117,7 @@ def test_evaluation_on_eight_devices_equals_one():
     expected = jax.jit(lambda *x: evaluate_batch(method, *x))(params, batch)
     np.testing.assert_array_equal(found.counts, expected.counts)
     assert found.finite
-    assert set(diagnostics) == {"log_std", "temperature", "round_trip_error"}
+    assert set(diagnostics) == {"log_std", "temperature", "round_trip_error", "log_scale"}
     assert found.counts[-1].sum() == 12
     assert (found.counts[0].sum(), found.counts[1].sum()) == (11, 10)  # by hand: row 1 lacks audio; 0 and 9 video
     spoilt, _ = step(jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), params), split_batch(batch, DEVICES))
