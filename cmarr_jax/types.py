@@ -33,7 +33,7 @@ class Batch(NamedTuple):
       length: Per sequence modality, number of valid frames, `[B]`, int32. Modalities with one vector per utterance have
         no entry.
       present: Modalities that the utterance has at all, `[B, M]`, bool, columns in the order of `features`.
-      label: Class index, `[B]`, int32.
+      label: Class index, `[B]`, int32; -1: not known.
       where: `False` for rows that only fill the batch, `[B]`, bool.
     """
 

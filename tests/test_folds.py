@@ -33,12 +33,12 @@ def speakers(corpus, rows):
 def assert_laws(corpus, folds):
     """Parts are disjoint in rows and speakers and cover the corpus; every utterance is tested once."""
     for fold in folds:
-        rows = np.concatenate(fold[1:])
+        rows = np.concatenate(fold[1:4])
         np.testing.assert_array_equal(np.sort(rows), np.arange(len(corpus)))
-        parts = [speakers(corpus, part) for part in fold[1:]]
+        parts = [speakers(corpus, part) for part in fold[1:4]]
         assert all(parts)
         assert sum(map(len, parts)) == len(set().union(*parts))
-        for part in fold[1:]:
+        for part in fold[1:4]:
             assert np.all(np.diff(part) > 0)
     tested = np.sort(np.concatenate([fold.test for fold in folds]))
     np.testing.assert_array_equal(tested, np.arange(len(corpus)))

@@ -23,7 +23,7 @@ import numpy as np
 
 from cmarr_jax.config import ModalityConfig, TrainConfig
 from cmarr_jax.data.device import DeviceCorpus
-from cmarr_jax.data.folds import Fold
+from cmarr_jax.data.folds import Fold, unlabelled_rows
 from cmarr_jax.types import Array, Batch, PackedFrames, modality_names
 
 GROUP_SHARES = (1 / 16, 1 / 4)  # the first modality's groups end at these shares of the batch, longest first
@@ -63,11 +63,21 @@ class PartPlan:
 
 @dataclasses.dataclass(frozen=True)
 class BatchPlan:
-    """Plans of the three parts of a fold."""
+    """Plans of the parts of a fold.
+
+    Attributes:
+      train: Labelled training rows.
+      val: Validation rows.
+      test: Test rows.
+      unlabelled: Unlabelled training rows; `None`: no fold has any.
+      both: Shapes of a batch of labelled rows with unlabelled ones behind them.
+    """
 
     train: PartPlan
     val: PartPlan
     test: PartPlan
+    unlabelled: PartPlan | None = None
+    both: PartPlan | None = None
 
 
 def plan_batches(data: DeviceCorpus, folds: Fold, config: TrainConfig) -> BatchPlan:
@@ -75,17 +85,31 @@ def plan_batches(data: DeviceCorpus, folds: Fold, config: TrainConfig) -> BatchP
     plain = plain_plan(folds, config)
     widths = {name: values.shape[-1] for name, values in data.features.items()}
     part = lambda size, rows, where: plan_part(data.length, rows, where, size, widths)
-    return BatchPlan(
+    planned = BatchPlan(
         part(plain.train.batch_size, folds.train, folds.train_where),
         part(plain.val.batch_size, folds.val, folds.val_where),
         part(plain.test.batch_size, folds.test, folds.test_where),
     )
+    if plain.unlabelled is None:
+        return planned
+    rows = unlabelled_rows(folds)
+    planned = dataclasses.replace(planned, unlabelled=part(plain.unlabelled.batch_size, *rows), both=plain.both)
+    assert planned.both is not None
+    length, folds = jax.device_get((dict(data.length), folds))
+    longest = [_longest_rows(length, jax.tree.map(lambda x, i=i: x[i], folds), planned) for i in range(len(rows[0]))]
+    shape = {name: _packed_shape(np.stack([fold[name] for fold in longest])[:, None]) for name in length}
+    return dataclasses.replace(planned, both=dataclasses.replace(planned.both, shape=shape))
 
 
 def plain_plan(folds: Fold, config: TrainConfig) -> BatchPlan:
     """A plan without sorting: batches are drawn from all rows and padded to the longest utterance of the corpus."""
     size = lambda rows: min(config.eval_batch_size, rows.shape[-1])
-    return BatchPlan(PartPlan(config.batch_size), PartPlan(size(folds.val)), PartPlan(size(folds.test)))
+    plan = BatchPlan(PartPlan(config.batch_size), PartPlan(size(folds.val)), PartPlan(size(folds.test)))
+    if folds.unlabelled is None:
+        return plan
+    unlabelled = min(config.batch_size, folds.unlabelled.shape[-1])  # D: as many as labelled ones, if there are
+    both = PartPlan(config.batch_size + unlabelled)
+    return dataclasses.replace(plan, unlabelled=PartPlan(unlabelled), both=both)
 
 
 def plan_part(
@@ -203,10 +227,29 @@ def fold_matches_plan(length: Mapping[str, Array], fold: Fold, plan: BatchPlan) 
     )
     inside = [jnp.array(True)]
     for part, rows, where in parts:
-        _, counted = arrange(length, rows, where, part)
-        for name, shape in part.shape.items():
-            inside.append((counted[name][:, jnp.array(shape.row)] <= jnp.array(shape.bound)[None]).all())
+        inside.append(_fits(arrange(length, rows, where, part)[1], part))
+    if plan.both is not None:
+        longest = _longest_rows(length, fold, plan)
+        inside.append(_fits({name: frames[None] for name, frames in longest.items()}, plan.both))
     return jnp.stack(inside).all()
+
+
+def _fits(counted: Mapping[str, Array], part: PartPlan) -> Array:
+    """Whether frames per batch row, `[S, B]` per modality, are inside the packed rows, a bool array."""
+    inside = [jnp.array(True)]
+    for name, shape in part.shape.items():
+        inside.append((counted[name][:, jnp.array(shape.row)] <= jnp.array(shape.bound)[None]).all())
+    return jnp.stack(inside).all()
+
+
+def _longest_rows(length: Mapping[str, Any], fold: Fold, plan: BatchPlan) -> dict[str, Any]:
+    """Most frames of each row of a fold's batches with both streams, `[B]` per modality; numpy or JAX."""
+    assert plan.unlabelled is not None
+    xp = fold.train.__array_namespace__()
+    labelled = arrange(length, fold.train, fold.train_where, plan.train)[1]
+    others = arrange(length, *unlabelled_rows(fold), plan.unlabelled)[1]
+    most = lambda frames: xp.max(frames, axis=0)
+    return {name: xp.concatenate([most(labelled[name]), most(others[name])]) for name in length}
 
 
 def _packed_shape(length: np.ndarray) -> PackedShape:

@@ -17,19 +17,25 @@ class FoldError(ValueError):
 
 
 class FoldSplit(NamedTuple):
-    """Rows of training, validation and test of one fold, each `[n]`, int, ascending."""
+    """Rows of training, validation and test of one fold, each `[n]`, int, ascending; all of them are labelled.
+
+    `unlabelled` are training rows whose label is not known, or is not to be read. They are of training speakers: an
+    unlabelled utterance of a validation or test speaker is in no part.
+    """
 
     name: str
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
+    unlabelled: np.ndarray = np.zeros(0, int)
 
 
 class Fold(NamedTuple):
-    """The three parts of F folds, padded to one size to map over: `[F, n]` rows, int32, and `where`, bool.
+    """The parts of F folds, padded to one size to map over: `[F, n]` rows, int32, and `where`, bool.
 
     Padding (`where` False) repeats the first row of the same part of the same fold. A program that forgets the mask
-    therefore still reads no row of another part.
+    therefore still reads no row of another part. `unlabelled` is None if no fold has unlabelled rows; where only some
+    have, the others repeat a training row.
     """
 
     train: Array
@@ -38,6 +44,8 @@ class Fold(NamedTuple):
     val_where: Array
     test: Array
     test_where: Array
+    unlabelled: Array | None = None
+    unlabelled_where: Array | None = None
 
 
 def make_folds(corpus: Corpus, *, num_folds: int = 5) -> list[FoldSplit]:
@@ -54,6 +62,10 @@ def make_folds(corpus: Corpus, *, num_folds: int = 5) -> list[FoldSplit]:
     Only the training part must have every class and every modality. A speaker, and so a validation or test part, may
     lack some.
 
+    These rules see labelled utterances only: unlabelled ones change no part of a fold. They are the fold's `unlabelled`
+    rows if they are of the split's `train`, or, without a split, if their speaker (in case 2, their session) has no
+    utterance in the fold's validation and test.
+
     Args:
       corpus: A checked corpus.
       num_folds: Number of groups in case 3, >= 3. Cases 1 and 2 do not use it.
@@ -66,10 +78,16 @@ def make_folds(corpus: Corpus, *, num_folds: int = 5) -> list[FoldSplit]:
     """
     if num_folds < 3:
         raise FoldError(f"at least three folds are needed (training, validation, test), found {num_folds}")
+    labelled = corpus.label >= 0
     if corpus.split is not None:
-        folds = [FoldSplit("split", *(np.flatnonzero(corpus.split == part) for part in PARTS))]
+        parts = (np.flatnonzero(labelled & (corpus.split == part)) for part in PARTS)
+        unlabelled = np.flatnonzero(~labelled & (corpus.split == "train"))
+        folds = [FoldSplit("split", *parts)._replace(unlabelled=unlabelled)]
     else:
-        folds = _leave_one_speaker_out(corpus) if _has_speaker_pairs(corpus) else _group_folds(corpus, num_folds)
+        pairs = _has_speaker_pairs(corpus)
+        folds = _leave_one_speaker_out(corpus) if pairs else _group_folds(corpus, num_folds)
+        apart = corpus.session if pairs else corpus.speaker
+        folds = [fold._replace(unlabelled=_unlabelled_rows(fold, corpus, apart)) for fold in folds]
         for fold in folds:
             _assert_speaker_disjoint(fold, corpus.speaker)
     for fold in folds:
@@ -91,10 +109,17 @@ def stack_folds(folds: list[FoldSplit]) -> Fold:
         empty = [fold.name for fold, row in zip(folds, rows, strict=True) if len(row) == 0]
         if empty:
             raise FoldError(f"fold {empty[0]!r}: the {part} part is empty; every part needs an utterance")
-        size = np.array([len(row) for row in rows])
-        stacked[part] = np.stack([np.r_[row, np.full(size.max() - len(row), row[0])] for row in rows]).astype(np.int32)
-        stacked[f"{part}_where"] = np.arange(size.max()) < size[:, None]
+        stacked |= _padded(part, rows, [row[0] for row in rows])
+    if any(len(fold.unlabelled) for fold in folds):
+        stacked |= _padded("unlabelled", [fold.unlabelled for fold in folds], [fold.train[0] for fold in folds])
     return Fold(**{name: jnp.asarray(part) for name, part in stacked.items()})
+
+
+def unlabelled_rows(fold: Fold) -> tuple[Array, Array]:
+    """Unlabelled rows and which of them count, of folds that have some."""
+    assert fold.unlabelled is not None
+    assert fold.unlabelled_where is not None
+    return fold.unlabelled, fold.unlabelled_where
 
 
 def unpaired_sessions(corpus: Corpus) -> list[str]:
@@ -113,9 +138,23 @@ def unpaired_sessions(corpus: Corpus) -> list[str]:
     return [f"{text}: {listed}; add the missing speakers or take these sessions out"]
 
 
+def _padded(name: str, rows: list[np.ndarray], fillers: list[int]) -> dict[str, np.ndarray]:
+    """One part of all folds, padded, and which rows count."""
+    size = np.array([len(row) for row in rows])
+    filled = [np.r_[row, np.full(size.max() - len(row), filler)] for row, filler in zip(rows, fillers, strict=True)]
+    return {name: np.stack(filled).astype(np.int32), f"{name}_where": np.arange(size.max()) < size[:, None]}
+
+
+def _unlabelled_rows(fold: FoldSplit, corpus: Corpus, apart: np.ndarray) -> np.ndarray:
+    """Unlabelled rows that share no entry of `apart` (speakers or sessions, `[N]`) with validation and test."""
+    held_out = np.isin(apart, apart[np.r_[fold.val, fold.test]])
+    return np.flatnonzero((corpus.label < 0) & ~held_out)
+
+
 def _has_speaker_pairs(corpus: Corpus) -> bool:
     """Whether there are two or more sessions, each with two speakers of its own."""
-    pairs = sorted(set(zip(corpus.session.tolist(), corpus.speaker.tolist(), strict=True)))
+    labelled = corpus.label >= 0
+    pairs = sorted(set(zip(corpus.session[labelled].tolist(), corpus.speaker[labelled].tolist(), strict=True)))
     sessions, speakers = [session for session, _ in pairs], [speaker for _, speaker in pairs]
     return (
         len(set(sessions)) >= 2
@@ -125,23 +164,24 @@ def _has_speaker_pairs(corpus: Corpus) -> bool:
 
 
 def _leave_one_speaker_out(corpus: Corpus) -> list[FoldSplit]:
-    folds = []
-    for speaker in np.unique(corpus.speaker):
+    folds, labelled = [], corpus.label >= 0
+    for speaker in np.unique(corpus.speaker[labelled]):
         is_test = corpus.speaker == speaker
         in_session = corpus.session == corpus.session[is_test][0]
         folds.append(
             FoldSplit(
                 name=str(speaker),
-                train=np.flatnonzero(~in_session),
-                val=np.flatnonzero(in_session & ~is_test),
-                test=np.flatnonzero(is_test),
+                train=np.flatnonzero(labelled & ~in_session),
+                val=np.flatnonzero(labelled & in_session & ~is_test),
+                test=np.flatnonzero(labelled & is_test),
             )
         )
     return folds
 
 
 def _group_folds(corpus: Corpus, num_folds: int) -> list[FoldSplit]:
-    speakers, inverse, counts = np.unique(corpus.speaker, return_inverse=True, return_counts=True)
+    labelled = np.flatnonzero(corpus.label >= 0)
+    speakers, inverse, counts = np.unique(corpus.speaker[labelled], return_inverse=True, return_counts=True)
     if len(speakers) < num_folds:
         advice = f"ask for {len(speakers)} folds" if len(speakers) >= 3 else "give more speakers or a split"
         raise FoldError(f"{num_folds} folds need {num_folds} speakers or more, found {len(speakers)}; {advice}")
@@ -156,16 +196,18 @@ def _group_folds(corpus: Corpus, num_folds: int) -> list[FoldSplit]:
         folds.append(
             FoldSplit(
                 name=f"group{test + 1}",
-                train=np.flatnonzero((row_group != test) & (row_group != val)),
-                val=np.flatnonzero(row_group == val),
-                test=np.flatnonzero(row_group == test),
+                train=labelled[(row_group != test) & (row_group != val)],
+                val=labelled[row_group == val],
+                test=labelled[row_group == test],
             )
         )
     return folds
 
 
 def _assert_speaker_disjoint(fold: FoldSplit, speaker: np.ndarray) -> None:
-    train, val, test = (set(speaker[rows].tolist()) for rows in fold[1:])
+    train, val, test = (
+        set(speaker[rows].tolist()) for rows in (np.r_[fold.train, fold.unlabelled], fold.val, fold.test)
+    )
     assert len(train | val | test) == len(train) + len(val) + len(test), (
         f"fold {fold.name!r}: a speaker is in two parts"
     )

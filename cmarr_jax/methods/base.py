@@ -35,7 +35,8 @@ class LossFn(Protocol):
 
         Args:
           params: Parameters.
-          batch: Standardised features; a hidden modality is still in it, as a target.
+          batch: Standardised features; a hidden modality is still in it, as a target. Rows without label are at its
+            end, if the method reads such rows (`Method.unlabelled`).
           available: Modalities that may be read as input, `[B, M]`, bool, a subset of `batch.present`. `[P, B, M]` if
             the method asks for more than one pattern (`Method.patterns`).
           key: PRNG key of this step.
@@ -92,6 +93,8 @@ class Method(NamedTuple):
         recovered of the others.
       draw: `(params, key, embedding) -> embedding`, drawn from the Gaussians of a method that has them. All rows share
         one noise, so that what is drawn of an utterance does not depend on its batch.
+      unlabelled: Whether `loss` reads rows without label (`batch.label` -1). Each training batch then has, after its
+        labelled rows, about as many rows without label, if the fold has any.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -107,6 +110,7 @@ class Method(NamedTuple):
     inspect: Callable[[Params, Embedding, Array], dict[str, Array]] | None = None
     complete: Callable[[Params, Embedding, Array], Array] | None = None
     draw: Callable[[Params, Array, Embedding], Embedding] | None = None
+    unlabelled: bool = False
 
 
 def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
@@ -165,6 +169,11 @@ def each_pattern(embedding: Embedding, batch: Batch, available: Array) -> tuple[
 
 
 def cross_entropy(logits: Array, batch: Batch, axis_name: str | None = None) -> Array:
-    """Mean cross-entropy over the rows that count, nats; a share of the global mean with a device axis."""
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
-    return losses.masked_mean(values, batch.where, axis_name=axis_name)
+    """Mean cross-entropy over the labelled rows that count, nats; a share of the global mean with a device axis."""
+    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.label, 0))
+    return losses.masked_mean(values, is_labelled(batch), axis_name=axis_name)
+
+
+def is_labelled(batch: Batch) -> Array:
+    """Rows that count and have a label, `[B]`, bool."""
+    return batch.where & (batch.label >= 0)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy, each_pattern
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy, each_pattern, is_labelled
 from cmarr_jax.methods.cm_arr_network import DISTANCES, CmArr, Encoded, Options
 from cmarr_jax.nn.flow import call_and_detached_copy
 from cmarr_jax.nn.gaussian import sample
@@ -53,6 +53,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         weights=WEIGHTS,
         optimizer=adam(train),
         patterns=options.patterns,
+        unlabelled=options.unlabelled,
     )
 
 
@@ -66,6 +67,8 @@ def loss(
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """The total loss; with nothing hidden, its squared error is zero.
+
+    Rows without label enter alignment, likelihood and squared error; cross-entropy and refinement do not read them.
 
     True features of a hidden modality are read as the reconstruction's target only, behind a stop-gradient; so is the
     point that the flow's likelihood is fitted to, or the encoder could lower it by shrinking its embeddings (D).
@@ -143,7 +146,7 @@ def refine(
     hyper: Hyperparameters,
     axis_name: str | None,
 ) -> losses.MaskedLoss:
-    """Contrastive loss between the usable points `[B, M, D]` of a batch, all modalities together."""
+    """Contrastive loss between the usable points `[B, M, D]` of the labelled rows, all modalities together."""
     positives = batch.label
     if model.options.refinement == "unsupervised":  # rows of other devices are other utterances
         first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * len(batch.label)
@@ -151,7 +154,7 @@ def refine(
     return losses.supervised_contrastive(
         bind(model, params)(points, method="project").reshape(-1, model.options.projection),
         jnp.repeat(positives, usable.shape[1]),
-        (usable & batch.where[:, None]).reshape(-1),
+        (usable & is_labelled(batch)[:, None]).reshape(-1),
         temperature=hyper.weights["refinement_temperature"],
         axis_name=axis_name,
     )

@@ -60,6 +60,7 @@ class Options:
     availability_bits: bool = False  # D: the classifier is told what is available
     late_logits: bool = False  # D: each available modality adds logits of its own
     patterns: int = 1  # D: availability patterns of an utterance in one step; it is encoded once
+    unlabelled: bool = True  # D: alignment, likelihood and squared error also learn from rows without label
 
     def __post_init__(self):
         check_choice("alignment", self.alignment, ALIGNMENTS)

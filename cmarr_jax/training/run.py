@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmarr_jax.config import Hyperparameters, TrainConfig
-from cmarr_jax.data.batching import BatchPlan, PartPlan, arrange, fold_matches_plan, plain_plan, shuffle, take
+from cmarr_jax.data.batching import BatchPlan, fold_matches_plan, plain_plan, take
 from cmarr_jax.data.device import DeviceCorpus
 from cmarr_jax.data.folds import Fold
 from cmarr_jax.data.normalizer import Normalizer, fit_normalizer, normalize
+from cmarr_jax.data.train_batches import Streams, arrange_streams, draw_batches, take_batch, training_rows
 from cmarr_jax.methods.base import Method, Params
 from cmarr_jax.training.debug import StepChecks
 from cmarr_jax.training.evaluation import Evaluation, evaluate
@@ -134,15 +135,17 @@ def _init(parts: _Parts, data: DeviceCorpus, fold: Fold, key: Array, hyper: Hype
     method, config, plan, step, validate, _ = parts
     plans = plan or plain_plan(fold, config)
     init_key, epochs_key = jax.random.split(key)
-    normalizer = fit_normalizer(data, fold.train, fold.train_where)
+    normalizer = fit_normalizer(data, *training_rows(fold))
     params = method.init(init_key, normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2])))
     hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper)
     # What a step and a validation give: their shapes only, nothing of this is computed.
-    (rows, where), _ = arrange(data.length, fold.train, fold.train_where, plans.train)
-    batch = _batch(data, normalizer, (rows[0], where[0]), plans.train)
+    streams = arrange_streams(data.length, fold, plans, unlabelled=method.unlabelled)
+    rows, where = draw_batches(key, streams, plans, 1)
+    batch = _batch(data, normalizer, (rows[0], where[0]), plans)
     losses = jax.eval_shape(step, first_state(method, config, params), batch, key, jnp.array(True), hyper)[1]
     evaluation, diagnostics = jax.eval_shape(validate, data, fold, params, normalizer)
-    state = first_run_state(method, config, params, normalizer, epochs_key, hyper, evaluation, losses | diagnostics)
+    values, size = losses | diagnostics, len(rows[0])
+    state = first_run_state(method, config, params, normalizer, epochs_key, hyper, evaluation, values, size)
     fits = fold_matches_plan(data.length, fold, plans)
     return state._replace(status=jnp.where(fits, RUNNING, MISMATCH).astype(jnp.int32))
 
@@ -150,10 +153,10 @@ def _init(parts: _Parts, data: DeviceCorpus, fold: Fold, key: Array, hyper: Hype
 def _epochs(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState, until: Array) -> RunState:
     method, config, plan, _, validate, _ = parts
     plans = plan or plain_plan(fold, config)
-    batches, _ = arrange(data.length, fold.train, fold.train_where, plans.train)
+    streams = arrange_streams(data.length, fold, plans, unlabelled=method.unlabelled)
 
     def epoch(state: RunState) -> RunState:
-        state, losses = _steps(parts, plans.train, data, batches, state)
+        state, losses = _steps(parts, plans, data, streams, state)
         evaluation, diagnostics = validate(data, fold, state.model.chosen, state.normalizer)
         return end_epoch(method, config, state, losses | diagnostics, evaluation)
 
@@ -162,17 +165,14 @@ def _epochs(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState, unti
 
 
 def _steps(
-    parts: _Parts, plan: PartPlan, data: DeviceCorpus, batches: tuple[Array, Array], state: RunState
+    parts: _Parts, plan: BatchPlan, data: DeviceCorpus, streams: Streams, state: RunState
 ) -> tuple[RunState, dict[str, Array]]:
     """The state after the steps of one epoch, and its mean losses."""
     config, now = parts.config, epoch_inputs(parts.method, state)
-    num_batches = len(batches[0])
+    num_batches = len(streams[0][0])  # of labelled rows
     num_steps = num_batches * config.passes(num_batches)
     shuffle_key, steps_key = epoch_keys(state)
-    pass_keys = jax.random.split(shuffle_key, config.passes(num_batches))
-    drawn = jax.tree.map(
-        lambda x: x.reshape(num_steps, *x.shape[2:]), jax.vmap(lambda key: shuffle(key, batches, plan))(pass_keys)
-    )
+    drawn = draw_batches(shuffle_key, streams, plan, num_steps)
 
     train_step, checked = parts.step, None if parts.checks is None else parts.checks.checked(parts.step)
 
@@ -206,8 +206,8 @@ def _skipped(state: RunState, not_finite: Array, drawn: tuple[Array, Array]) -> 
     return jax.tree.map(lambda new, old: jnp.where(any_found, new, old).astype(jnp.int32), found, state.skipped)
 
 
-def _batch(data: DeviceCorpus, normalizer: Normalizer, rows: tuple[Array, Array], plan: PartPlan) -> Batch:
-    return normalize(normalizer, take(data, *rows, plan))
+def _batch(data: DeviceCorpus, normalizer: Normalizer, rows: tuple[Array, Array], plan: BatchPlan) -> Batch:
+    return normalize(normalizer, take_batch(data, *rows, plan))
 
 
 def _validate(

@@ -141,6 +141,7 @@ def first_run_state(
     hyper: Hyperparameters,
     evaluation: Evaluation,
     values: dict[str, Array],
+    batch_size: int,
 ) -> RunState:
     """The state before the first epoch.
 
@@ -153,6 +154,7 @@ def first_run_state(
       hyper: Hyperparameters.
       evaluation: Anything of the shapes and dtypes of what the validation gives.
       values: Anything of the names of what an epoch logs.
+      batch_size: Rows of a training batch.
     """
     first = used_stages(method)[0]
     params = first.begin(params) if first.begin else params
@@ -169,7 +171,7 @@ def first_run_state(
         done=zero,
         recent=jnp.full(config.score_epochs, jnp.nan),
         history={name: jnp.full(total_epochs(method), jnp.nan) for name in names},
-        skipped=Skipped(zero, jnp.full(config.batch_size, -1), zero - 1, zero - 1),
+        skipped=Skipped(zero, jnp.full(batch_size, -1), zero - 1, zero - 1),
         status=zero + RUNNING,
     )
 

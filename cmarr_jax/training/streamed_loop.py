@@ -73,7 +73,8 @@ def first_progress(config: RunConfig, method: Method, normalizer: Normalizer, se
     losses = jax.eval_shape(step, model, batch, epochs_key, jnp.array(True), hyper)[1]
     evaluation = jax.eval_shape(lambda: evaluate_batch(method, params, batch))
     diagnostics = jax.eval_shape(lambda: method.diagnose(params, method.encode(params, batch), batch.where))
-    run = first_run_state(method, config.train, params, normalizer, epochs_key, hyper, evaluation, losses | diagnostics)
+    values, size = losses | diagnostics, config.train.batch_size
+    run = first_run_state(method, config.train, params, normalizer, epochs_key, hyper, evaluation, values, size)
     return Progress(
         on_host(run), 0, {name: np.zeros(x.shape, x.dtype) for name, x in losses.items()}, {"next_index": 0}
     )
