@@ -63,6 +63,10 @@ def convert(
     unknown = sorted(set(arrays["split"].tolist()) - {"train", "test"})
     if unknown:
         raise ArchiveError(f"{source}: key 'split' holds {unknown[0]!r}; only train and test are expected")
+    wrong = np.argwhere(~np.isin(arrays["label"], (0, 1)))  # -1 would be a label that is not known
+    if len(wrong):
+        text = f"row {wrong[0][0]}: {arrays['label'][tuple(wrong[0])]} is neither 0 nor 1; download it again"
+        raise ArchiveError(f"{source}: key 'label', {text}")
     write_new(out, to_corpus(arrays), force=force)
 
 

@@ -15,7 +15,7 @@ import tyro
 
 from cmarr_jax.data.archive import sha256
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.convert import run_command
+from data_prep.convert import Flag, run_command
 from data_prep.manifest_file import read_manifest
 from data_prep.manifest_folders import Level, manifest_from_folders
 from data_prep.prepare import Job, Options, check_options, prepare
@@ -33,11 +33,12 @@ def convert(
     classes: tuple[str, ...] = (),
     from_folders: Path | None = None,
     levels: Levels = ("label",),
+    labelled_only: Flag = False,
 ) -> None:
     """Writes the utterances of a manifest as a feature archive and a tfds data set.
 
-    A medium that is missing or broken is reported, and that modality is absent for the utterance. Utterances of other
-    labels than the classes are left out and counted.
+    A medium that is missing or broken is reported, and that modality is absent for the utterance. Utterances with an
+    empty label are kept as unlabelled. Those of other labels than the classes are left out. Both are counted.
 
     Args:
       manifest: CSV or Parquet, one row per utterance; with --from-folders, the CSV to write.
@@ -46,17 +47,23 @@ def convert(
       classes: Classes in their order, each NAME or NAME=label,label; by default every label, sorted.
       from_folders: Writes a first manifest of the media below this folder, to be looked through and edited.
       levels: What the folders below it are, from the outermost.
+      labelled_only: Leaves out utterances with an empty label; without it they are kept as unlabelled.
     """
     if from_folders is not None:
         manifest_from_folders(from_folders.expanduser(), manifest, levels, out=out, force=options.force)
         return
     if out is None:
         raise ArchiveError("OUT: the archive to write is missing; give a path that ends in .npz after the manifest")
+    if labelled_only and options.others_unlabelled:
+        raise ArchiveError("--labelled-only leaves out what --others-unlabelled keeps; give one of them")
     check_options(out, options)
     parsed = read_manifest(manifest)
-    mapping, names = _classes(classes, {item.label for item in parsed.utterances} - {""})
+    labels = {item.label for item in parsed.utterances} - {""}
+    if not labels:
+        raise ArchiveError(f"{manifest}: column 'label': is empty in every row; label some utterances of every class")
+    mapping, names = _classes(classes, labels)
     record = {"command": "data_prep.manifest", "manifest_sha256": sha256(manifest), "classes": mapping}
-    prepare(Job("recordings", manifest, out, mapping, names, record), parsed, options)
+    prepare(Job("recordings", manifest, out, mapping, names, record, labelled_only=labelled_only), parsed, options)
 
 
 def _classes(given: Sequence[str], labels: set[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -72,7 +79,7 @@ def _classes(given: Sequence[str], labels: set[str]) -> tuple[dict[str, str], tu
             if label in mapping:
                 raise ArchiveError(f"--classes: the label {label!r} is given twice; give it once")
             if label not in labels:
-                text = f"no utterance has the label {label!r}; the labels are {', '.join(sorted(labels)) or 'none'}"
+                text = f"no utterance has the label {label!r}; the labels are {', '.join(sorted(labels))}"
                 raise ArchiveError(f"--classes: {text}")
             mapping[label] = name
     return mapping, tuple(dict.fromkeys(mapping.values()))

@@ -90,4 +90,4 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
 
 def _as_text(value: Any) -> str:
     is_empty = value is None or (isinstance(value, float) and math.isnan(value))
-    return "" if is_empty else value.decode() if isinstance(value, bytes) else str(value).strip()
+    return "" if is_empty else (value.decode() if isinstance(value, bytes) else str(value)).strip()

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from cmarr_jax.data.corpus import ArchiveError, Corpus
+from cmarr_jax.data.corpus import UNLABELLED, ArchiveError, Corpus
 from cmarr_jax.data.folds import unpaired_sessions
 from data_prep.convert import Flag
 from data_prep.cores import available_cores
@@ -18,7 +18,7 @@ from data_prep.details import NUMBERS, Details
 from data_prep.join_features import join_features
 from data_prep.sounds import check_sounds
 from data_prep.sources import Extraction, FromFile, Spec, make_source, parse_specs
-from data_prep.utterances import Parsed, Utterance, choose, print_missing
+from data_prep.utterances import Parsed, Utterance, by_label, choose, print_missing
 from data_prep.write import check_out, make_console, write_all
 
 Root = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
@@ -43,6 +43,7 @@ class Options:
       without_tfds: Writes no tfds data set.
       dry_run: Reads labels, opens what features are made of, estimates time and space, and writes nothing.
       force: Replaces an archive that is there.
+      others_unlabelled: Keeps utterances whose label is in no class as unlabelled; without it they are left out.
     """
 
     audio: str = "none"
@@ -55,6 +56,7 @@ class Options:
     without_tfds: Flag = False
     dry_run: Flag = False
     force: Flag = False
+    others_unlabelled: Flag = False
 
     @property
     def specs(self) -> dict[str, Spec]:
@@ -73,7 +75,8 @@ class Job:
       classes: Which label becomes which class.
       class_names: The classes in their order.
       record: Options of the parser, for the record.
-      check: Compares speakers and classes of the chosen utterances with known numbers; `None`: nothing is known.
+      check: Compares speakers and classes of the labelled utterances with known numbers; `None`: nothing is known.
+      labelled_only: Whether utterances with an empty label are left out, instead of kept as unlabelled.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Job:
     class_names: tuple[str, ...]
     record: dict[str, Any]
     check: Callable[[Sequence[str], Sequence[str], Console], None] | None = None
+    labelled_only: bool = False
 
 
 def check_options(out: Path, options: Options) -> None:
@@ -101,27 +105,31 @@ def prepare(job: Job, parsed: Parsed, options: Options) -> None:
     console = make_console()
     for note in parsed.notes:
         console.print(f"note: {escape(note)}")
-    chosen, left_out = choose(parsed.utterances, job.classes)
-    listed = ", ".join(f"{label or '(no label)'} {count}" for label, count in sorted(left_out.items()))
-    console.print(f"{len(parsed.utterances)} utterances, {len(chosen)} of the {len(job.class_names)} classes")
-    console.print(escape(f"left out by label: {listed or 'none'}"))
-    if not chosen:
+    chosen = choose(
+        parsed.utterances, job.classes, labelled_only=job.labelled_only, others_unlabelled=options.others_unlabelled
+    )
+    labelled, utterances = chosen.labelled, chosen.all
+    console.print(f"{len(parsed.utterances)} utterances, {len(labelled)} of the {len(job.class_names)} classes")
+    console.print(escape(f"kept as unlabelled, by label: {by_label(chosen.unlabelled)}"))
+    console.print(escape(f"left out by label: {by_label(chosen.left_out)}"))
+    if not labelled:
         raise ArchiveError(f"{job.source}: no utterance is of the classes {', '.join(job.class_names)}")
     if job.check:
-        job.check([item.speaker for item in chosen], [job.classes[item.label] for item in chosen], console)
+        job.check([item.speaker for item in labelled], [job.classes[item.label] for item in labelled], console)
     specs = options.specs
     if options.dry_run:
-        _print_estimate(chosen, specs, options, console)
+        _print_estimate(utterances, specs, options, console)
         return
     sources = {name: make_source(spec) for name, spec in specs.items()}
-    features, failures = _all_features(chosen, sources, job.out, options, console)
+    features, failures = _all_features(utterances, sources, job.out, options, console)
     record = job.record | {
-        "left_out": dict(left_out),
-        "failures": without_folders(failures, chosen, job.source),
+        "unlabelled": dict(chosen.unlabelled),
+        "left_out": dict(chosen.left_out),
+        "failures": without_folders(failures, utterances, job.source),
         "extractors": {name: source.record() for name, source in sources.items()},
         "notes": [_below(note, job.source) for note in parsed.notes],
     }
-    corpus, details = to_corpus(chosen, dataclasses.replace(job, record=record), features, console)
+    corpus, details = to_corpus(utterances, dataclasses.replace(job, record=record), features, console)
     for session in unpaired_sessions(corpus):
         console.print(f"[yellow]warning:[/yellow] {escape(session)}")
     write_all(
@@ -166,11 +174,12 @@ def to_corpus(
     ids = [item.media.utterance_id for item in rows]
     joined = {name: join_features(name, ids, found, console) for name, found in features.items()}
     splits = np.array([item.split for item in rows])
+    index = {label: job.class_names.index(name) for label, name in job.classes.items()}
     corpus = Corpus(
         utterance_id=np.array(ids),
         speaker=np.array([item.speaker for item in rows]),
         session=np.array([item.session for item in rows]),
-        label=np.array([job.class_names.index(job.classes[item.label]) for item in rows], np.int32),
+        label=np.array([index.get(item.label, UNLABELLED) for item in rows], np.int32),
         class_names=job.class_names,
         features={name: array for name, (array, _, _) in joined.items()},
         length={name: length for name, (_, length, _) in joined.items() if length is not None},

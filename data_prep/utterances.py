@@ -5,6 +5,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -58,15 +59,49 @@ class Parsed:
     notes: tuple[str, ...]
 
 
-def choose(utterances: Iterable[Utterance], classes: Mapping[str, str]) -> tuple[list[Utterance], Counter[str]]:
-    """The utterances whose label is in `classes`, and the number of utterances of each other label."""
-    chosen, left_out = [], Counter[str]()
+class Chosen(NamedTuple):
+    """Utterances that go into the archive, and what became of those without a class.
+
+    Attributes:
+      labelled: Those whose label is in the classes.
+      all: These and the unlabelled ones, in the order given.
+      unlabelled: How many are kept as unlabelled, by the label that the corpus gives them.
+      left_out: How many are left out, by label.
+    """
+
+    labelled: list[Utterance]
+    all: list[Utterance]
+    unlabelled: Counter[str]
+    left_out: Counter[str]
+
+
+def choose(
+    utterances: Iterable[Utterance], classes: Mapping[str, str], *, labelled_only: bool, others_unlabelled: bool
+) -> Chosen:
+    """Chooses by label.
+
+    Args:
+      utterances: All of them.
+      classes: Which label becomes which class.
+      labelled_only: Leaves out utterances with an empty label, which are otherwise kept as unlabelled.
+      others_unlabelled: Keeps utterances with a label that is in no class as unlabelled, which are otherwise left out.
+    """
+    chosen = Chosen([], [], Counter(), Counter())
     for utterance in utterances:
         if utterance.label in classes:
-            chosen.append(utterance)
+            chosen.labelled.append(utterance)
+        elif others_unlabelled if utterance.label else not labelled_only:
+            chosen.unlabelled[utterance.label] += 1
         else:
-            left_out[utterance.label] += 1
-    return chosen, left_out
+            chosen.left_out[utterance.label] += 1
+            continue
+        chosen.all.append(utterance)
+    return chosen
+
+
+def by_label(counts: Mapping[str, int]) -> str:
+    """Labels and their numbers, for messages."""
+    return ", ".join(f"{label or '(no label)'} {count}" for label, count in sorted(counts.items())) or "none"
 
 
 def note_missing(utterances: Sequence[Utterance]) -> list[str]:

@@ -40,6 +40,8 @@ def validate(file: File, folds: int = 5) -> None:
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
     size = os.path.getsize(file) / 1e6
     console.print(f"{escape(str(file))}: {len(corpus)} utterances, {size:.1f} MB\nSHA-256 {sha256(file)}")
+    if not corpus.labelled.all():
+        console.print(_unlabelled_text(corpus))
     for table in tables(corpus, fold_splits):
         console.print(table)
     for text in warnings_of(corpus, fold_splits):
@@ -53,10 +55,11 @@ def tables(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[Table]:
         yield _class_counts(corpus, "session", corpus.session)
     yield _class_counts(corpus, "speaker", corpus.speaker)
     yield _modality_table(corpus)
-    table = _table("Folds", "fold", *PARTS, *(f"test {name}" for name in corpus.class_names))
+    parts = PARTS if corpus.labelled.all() else (*PARTS, "unlabelled")
+    table = _table("Folds", "fold", *parts, *(f"test {name}" for name in corpus.class_names))
     for fold in folds:
         test = np.bincount(corpus.label[fold.test], minlength=corpus.num_classes)
-        _add_row(table, fold.name, *(len(getattr(fold, part)) for part in PARTS), *test)
+        _add_row(table, fold.name, *(len(getattr(fold, part)) for part in parts), *test)
     yield table
 
 
@@ -72,8 +75,19 @@ def warnings_of(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[str]:
         lacking = np.flatnonzero(np.bincount(corpus.label[fold.test], minlength=corpus.num_classes) == 0)
         for label in lacking:
             yield f"fold {fold.name!r}: no test utterance of class {corpus.class_names[label]!r}; its UAR leaves it out"
+    unused = np.setdiff1d(np.flatnonzero(~corpus.labelled), np.concatenate([fold.unlabelled for fold in folds]))
+    if len(unused):
+        first = str(corpus.utterance_id[unused[0]])
+        yield f"unlabelled utterances that no fold trains on: {len(unused)} ({first!r} first)"
     for column, name in enumerate(corpus.modalities):
         yield from _feature_warnings(corpus, name, corpus.present[:, column])
+
+
+def _unlabelled_text(corpus: Corpus) -> str:
+    count, num = np.count_nonzero(~corpus.labelled), len(corpus)
+    only = np.setdiff1d(corpus.speaker, corpus.speaker[corpus.labelled])
+    without = f"; {len(only)} speakers have no labelled utterance" if len(only) else ""
+    return f"{num - count} of {num} utterances are labelled, {count} are not and are used in training only{without}"
 
 
 def _feature_warnings(corpus: Corpus, name: str, present: np.ndarray) -> Iterator[str]:
@@ -101,9 +115,10 @@ def _feature_warnings(corpus: Corpus, name: str, present: np.ndarray) -> Iterato
 def _class_counts(corpus: Corpus, title: str, group: np.ndarray) -> Table:
     """Utterances per group and class, with a last row of totals."""
     names, index = np.unique(group, return_inverse=True)
-    counts = np.zeros((len(names), corpus.num_classes), int)
-    np.add.at(counts, (index, corpus.label), 1)
-    table = _table(f"Utterances per {title} and class", title, *corpus.class_names, "all")
+    columns = corpus.class_names if corpus.labelled.all() else (*corpus.class_names, "unlabelled")
+    counts = np.zeros((len(names), len(columns)), int)
+    np.add.at(counts, (index, corpus.label), 1)  # label -1 is the last column
+    table = _table(f"Utterances per {title} and class", title, *columns, "all")
     for name, row in zip(names, counts, strict=True):
         _add_row(table, name, *row, row.sum())
     table.add_section()

@@ -63,8 +63,9 @@ def write_all(
     write_details(details_path(out), details)
     write_archive(out, corpus)
     views = ", ".join(f"{name} ({width})" for name, width in corpus.widths.items())
-    speakers = len(np.unique(corpus.speaker))
-    console.print(f"wrote {out}: {len(corpus)} utterances, {speakers} speakers, {corpus.num_classes} classes, {views}")
+    speakers, count = len(np.unique(corpus.speaker)), np.count_nonzero(~corpus.labelled)
+    number = f"{len(corpus)} utterances" + (f" ({count} unlabelled)" if count else "")
+    console.print(f"wrote {out}: {number}, {speakers} speakers, {corpus.num_classes} classes, {views}")
     console.print(
         f"SHA-256 {sha256(out)}\nwrote {details_path(out)}: ratings, times and transcripts; keep it to yourself"
     )

@@ -63,6 +63,15 @@ def one_nan(folder: Path) -> None:
     np.savez(folder / "face.npz", **{**arrays, "bo1": np.full((2, 3), np.nan)})
 
 
+def without_angry(folder: Path) -> None:
+    """Takes the label of one angry utterance away, and the features of the others."""
+    rows = [{**row, "label": "" if row["utterance_id"] == "bo1" else row["label"]} for row in ROWS]
+    write_manifest(folder / "m.csv", rows)
+    for name in ("face", "heart"):
+        ids = [str(row["utterance_id"]) for row in rows if row["label"] != "angry"]
+        np.savez(folder / f"{name}.npz", **{key: np.ones((2, 3), "f4") for key in ids})
+
+
 HEAD = b"utterance_id,speaker,label,text\n"
 CASES = (
     Case("manifest: is not there", "manifest", lambda folder: command(folder)),
@@ -117,6 +126,13 @@ CASES = (
     Case(
         "manifest: no class of that name", "manifest", table(options=("--classes", "happy", "--modality", "a=b", "c=d"))
     ),
+    Case("manifest: no row has a label", "manifest", table(*((row, {"label": ""}) for row in range(len(ROWS))))),
+    Case(
+        "manifest: two options that contradict each other",
+        "manifest",
+        table(options=("--labelled-only", "--others-unlabelled", "--modality", "a=b", "c=d")),
+    ),
+    Case("manifest: no labelled utterance of a class has features", "manifest", features(without_angry)),
     Case("features: is not there", "manifest", features(lambda folder: (folder / "face.npz").unlink())),
     Case("features: truncated", "manifest", features(lambda folder: (folder / "face.npz").write_bytes(b"PK\3\4"))),
     Case("features: of other utterances", "manifest", features(lambda folder: np.savez(folder / "face.npz", x=1.0))),

@@ -74,7 +74,9 @@ def changed(path, **change):
         ({"visual": np.ones((3, 4), np.float32)}, "source.npz: key 'visual' has shape (3, 4) where 'utt_id' has 48"),
         ({"label": np.array(1)}, "source.npz: key 'label' has shape () where 'utt_id' has 48 rows"),
         ({"split": np.full(48, "dev")}, "source.npz: key 'split' holds 'dev'; only train and test are expected"),
-        ({"label": np.full(48, 5)}, "out.npz: key 'label', row 0 (utterance 'v00_0'): 5 is not an index"),
+        ({"label": np.r_[np.zeros(3, int), np.full(45, 5)]}, "source.npz: key 'label', row 3: 5 is neither 0 nor 1"),
+        ({"label": np.full(48, -1)}, "source.npz: key 'label', row 0: -1 is neither 0 nor 1; download it again"),
+        ({"label": np.full((48, 2), 2)}, "source.npz: key 'label', row 0: 2 is neither 0 nor 1; download it again"),
         ({"acoustic": np.full((48, 3), np.nan, np.float32)}, "out.npz: key 'acoustic', row 0 (utterance 'v00_0')"),
         ({"utt_id": np.array([{}] * 48)}, "source.npz: is not a readable .npz (Object arrays cannot be loaded"),
     ],
@@ -96,6 +98,45 @@ def test_unreadable_sources(tmp_path, mosi, capsys):
         assert "source.npz: is not a readable .npz (" in capsys.readouterr().err
     assert run(cmu_mosi_utterance, tmp_path / "no.npz", tmp_path / "out.npz") == 1
     assert "no.npz: cannot be read (No such file or directory); give the path of the" in capsys.readouterr().err
+
+
+def labelled_in_part(path, label, **others):
+    """An archive of eight utterances of the speakers a, b, c, d, with vectors."""
+    rng = np.random.default_rng(0)
+    np.savez(
+        path,
+        utterance_id=np.array([f"u{row}" for row in range(8)]),
+        speaker=np.array([*"aabbccdd"]),
+        label=np.array(label),
+        class_names=np.array(["calm", "angry"]),
+        modalities=np.array(["audio", "text"]),
+        audio=rng.random((8, 3), np.float32),
+        text=rng.random((8, 3), np.float32),
+        **{"session": np.array([*"aabbccdd"])} | others,
+    )
+
+
+def test_validate_counts_unlabelled_utterances(tmp_path, capsys):
+    labelled_in_part(tmp_path / "a.npz", [0, 1, 0, 1, 1, 0, -1, -1])
+    assert run(validate, tmp_path / "a.npz", "--folds", "3") == 0
+    printed = capsys.readouterr().out
+    text = "6 of 8 utterances are labelled, 2 are not and are used in training only; 1 speakers have no labelled utter"
+    assert text in printed
+    rows = [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines()]
+    assert ["speaker", "calm", "angry", "unlabelled", "all"] in rows
+    assert ["c", "1", "1", "0", "2"] in rows
+    assert ["d", "0", "0", "2", "2"] in rows
+    assert ["all 4", "3", "3", "2", "8"] in rows
+    assert ["fold", "train", "val", "test", "unlabelled", "test calm", "test angry"] in rows
+    assert ["group1", "2", "2", "2", "2", "1", "1"] in rows
+    assert "warning" not in printed
+
+
+def test_validate_warns_of_unlabelled_utterances_that_are_never_used(tmp_path, capsys):
+    split = np.array(["train", "train", "val", "val", "test", "test", "train", "test"])
+    labelled_in_part(tmp_path / "a.npz", [0, 1, 0, 1, 1, 0, -1, -1], split=split)
+    assert run(validate, tmp_path / "a.npz") == 0
+    assert "warning: unlabelled utterances that no fold trains on: 1 ('u7' first)" in capsys.readouterr().out
 
 
 def test_validate_prints_the_corpus(tmp_path, capsys):

@@ -141,6 +141,28 @@ def assert_same_as_data_set(out, data_set, tmp_path):
 
 
 @pytest.mark.usefixtures("stubs")
+def test_utterances_of_other_emotions_are_kept_as_unlabelled(release, tmp_path, capsys):
+    out, plain = tmp_path / "all.npz", tmp_path / "plain.npz"
+    options = ("--allow-count-differences", "--video", "none")
+    assert convert(release, plain, *options, "--without-tfds") == 0
+    assert "kept as unlabelled, by label: none\n" in capsys.readouterr().out
+    assert convert(release, out, *options, "--others-unlabelled") == 0
+    printed = capsys.readouterr().out
+    assert "72 utterances, 60 of the 4 classes\nkept as unlabelled, by label: oth 4, xxx 8\n" in printed
+    assert "left out by label: none" in printed
+    assert "12 / 1103" in printed  # the counts compared with the known ones are those of labelled utterances
+    corpus, labelled, details = read_archive(out), read_archive(plain), read_details(details_path(out))
+    assert (len(corpus), len(labelled)) == (72, 60)
+    assert corpus.utterance_id[corpus.labelled].tolist() == labelled.utterance_id.tolist()
+    np.testing.assert_array_equal(corpus.label[corpus.labelled], labelled.label)
+    assert details.record["unlabelled"] == {"oth": 4, "xxx": 8}
+    assert details.record["left_out"] == {}
+    assert validate.main([str(out)]) == 0
+    assert "60 of 72 utterances are labelled, 12 are not" in capsys.readouterr().out
+    assert_same_as_data_set(out, tmp_path / "tfds/iemocap/all/1.0.0", tmp_path)
+
+
+@pytest.mark.usefixtures("stubs")
 def test_video_is_cut_to_the_utterance_and_the_half(release, tmp_path):
     out = tmp_path / "iemocap.npz"
     assert convert(release, out, "--allow-count-differences", "--without-tfds", "--text", "none") == 0

@@ -76,12 +76,45 @@ def test_classes_are_chosen_merged_and_ordered(tmp_path, capsys):
     out = tmp_path / "mine.npz"
     assert convert(tmp_path / "m.csv", out, *BOTH, "--without-tfds", "--classes", "low=c,a", "b") == 0
     assert read_archive(out).class_names == ("low", "b")
-    assert read_archive(out).label.tolist() == [1, 0, 0, 1, 0, 0, 1, 0]
-    assert "left out by label: (no label) 1, d 3" in capsys.readouterr().out
+    assert read_archive(out).label.tolist() == [-1, 1, 0, 0, 1, 0, 0, 1, 0]
+    printed = capsys.readouterr().out
+    assert "12 utterances, 8 of the 2 classes\nkept as unlabelled, by label: (no label) 1\n" in printed
+    assert "left out by label: d 3\n" in printed
+    assert "9 utterances (1 unlabelled), 3 speakers" in printed
     assert convert(tmp_path / "m.csv", out, *BOTH, "--force", "--classes", "a", "e") == 1
     assert "no utterance has the label 'e'; the labels are a, b, c, d" in capsys.readouterr().err
     assert convert(tmp_path / "m.csv", out, *BOTH, "--force", "--classes", "a", "x=a") == 1
     assert "'a' is given twice" in capsys.readouterr().err
+
+
+LABELS = ["b", "", "a", "  ", "c", "a", "b", "c", "a", "c", "b", "c"]
+WITHOUT_CLASS = {
+    (): ([1, -1, 0, -1, 0, 1, 0, 1], {"": 2}, {"c": 4}),
+    ("--labelled-only",): ([1, 0, 0, 1, 0, 1], {}, {"": 2, "c": 4}),
+    ("--others-unlabelled",): ([1, -1, 0, -1, -1, 0, 1, -1, 0, -1, 1, -1], {"": 2, "c": 4}, {}),
+}
+
+
+@pytest.mark.parametrize("options", WITHOUT_CLASS, ids=" ".join)
+def test_utterances_without_a_class_are_unlabelled_or_left_out(tmp_path, options):
+    rows = [{**row, "label": label} for row, label in zip(with_sounds(tmp_path), LABELS, strict=True)]
+    write_manifest(tmp_path / "m.csv", rows)
+    out = tmp_path / "o.npz"
+    assert convert(tmp_path / "m.csv", out, *BOTH, "--classes", "a", "b", *options) == 0
+    labels, unlabelled, left_out = WITHOUT_CLASS[options]
+    assert read_archive(out).label.tolist() == labels
+    record = read_details(details_path(out)).record
+    assert (record["unlabelled"], record["left_out"]) == (unlabelled, left_out)
+    assert_same_as_data_set(out, tmp_path / "tfds/recordings/o/1.0.0", tmp_path)
+
+
+def test_blank_labels_of_a_parquet_file_are_empty(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra corpora")
+    from pyarrow import parquet
+
+    columns = {"utterance_id": [*"abcd"], "speaker": [*"ssss"], "label": [b"  ", b" x ", b"", None]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "m.parquet")
+    assert [item.label for item in read_manifest(tmp_path / "m.parquet").utterances] == ["", "x", "", ""]
 
 
 def test_an_own_split_is_kept(tmp_path):

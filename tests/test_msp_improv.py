@@ -104,6 +104,13 @@ def test_five_classes_take_other(root, tmp_path):
 
 
 @pytest.mark.usefixtures("stubs")
+def test_others_are_kept_as_unlabelled(root, tmp_path, capsys):
+    assert convert(root, tmp_path / "all.npz", "--without-tfds", "--video", "none", "--others-unlabelled") == 0
+    assert "kept as unlabelled, by label: O 6, X 6\n" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.bincount(read_archive(tmp_path / "all.npz").label + 1), [12, 12, 12, 12, 12])
+
+
+@pytest.mark.usefixtures("stubs")
 def test_an_utterance_without_any_features_is_left_out_and_named(root, tmp_path, capsys):
     argv = ("--without-tfds", "--video", "none")
     other = miniature.msp_improv(tmp_path / "copy")

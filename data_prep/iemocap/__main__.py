@@ -23,9 +23,9 @@ def convert(
 ) -> None:
     """Writes raw IEMOCAP as a feature archive and a tfds data set.
 
-    Labels are the majority labels; xxx (no majority), oth and the other emotions are left out and counted. Counts per
-    speaker and class are compared with the known ones. A sound, video or transcript that is missing or broken is
-    reported, and that modality is absent for the utterance.
+    Labels are the majority labels; xxx (no majority), oth and the other emotions are counted, and left out or kept as
+    unlabelled. Counts per speaker and class are compared with the known ones. A sound, video or transcript that is
+    missing or broken is reported, and that modality is absent for the utterance.
 
     Args:
       root: The folder IEMOCAP_full_release, with Session1 to Session5.

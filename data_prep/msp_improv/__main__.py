@@ -25,9 +25,9 @@ def convert(
 ) -> None:
     """Writes raw MSP-IMPROV as a feature archive and a tfds data set.
 
-    Labels are the majority labels; O (other) and X (no majority) are left out and counted. Counts per speaker and class
-    are compared with the known ones. A sound, video or transcript that is missing or broken is reported, and that
-    modality is absent for the utterance.
+    Labels are the majority labels; O (other) and X (no majority) are counted, and left out or kept as unlabelled.
+    Counts per speaker and class are compared with the known ones. A sound, video or transcript that is missing or
+    broken is reported, and that modality is absent for the utterance.
 
     Args:
       root: The folder of the corpus, with Evalution.txt, sounds, videos and transcripts below it.
