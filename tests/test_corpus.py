@@ -60,6 +60,16 @@ def test_writing_blanks_absent_values_and_leaves_the_corpus_alone(tmp_path):
         np.testing.assert_array_equal(written["text"][1], 0)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int64])
+def test_unlabelled_utterances_are_kept(tmp_path, dtype):
+    corpus = read_from(tmp_path, make_arrays() | {"label": np.array([0, -1, 1, -1, 2, -1], dtype)})
+    write_archive(tmp_path / "b.npz", corpus)
+    again = read_archive(tmp_path / "b.npz")
+    assert_equal(corpus, again)
+    assert again.label.tolist() == [0, -1, 1, -1, 2, -1]
+    assert again.labelled.tolist() == [True, False] * 3
+
+
 def test_presence_is_optional(tmp_path):
     arrays = make_arrays()
     del arrays["text_present"]

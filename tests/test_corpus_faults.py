@@ -69,7 +69,11 @@ FAULTS = {
         {"label": np.array([0, 1, 3, 1, 2, 2])},
         "key 'label', row 2 (utterance 'u2'): 3 is not an index into the 3 class_names (0 to 2); correct it",
     ),
-    "negative label": ({"label": np.array([0, 1, 2, -1, 2, 2])}, "key 'label', row 3 (utterance 'u3'): -1 is not an"),
+    "negative label": (
+        {"label": np.array([0, 1, 2, -2, 2, 2])},
+        "key 'label', row 3 (utterance 'u3'): -2 is not an index into the 3 class_names (0 to 2); correct it, or write "
+        "-1 if nobody has labelled the utterance",
+    ),
     "huge label": ({"label": np.array([0, 1, 2, 2, 2, 2**64 - 1], np.uint64)}, "18446744073709551615 is not an index"),
     "float label": (
         {"label": np.array([0.0, 1, 0, 1, 2, 2])},
@@ -85,6 +89,18 @@ FAULTS = {
     "class without utterance": (
         {"label": np.array([0, 0, 0, 0, 2, 2])},
         "key 'label': no utterance has class 'happy' (label 1); take it out of class_names and renumber the labels",
+    ),
+    "class with unlabelled utterances only": (
+        {"label": np.array([0, -1, 0, -1, 2, 2])},
+        "key 'label': no utterance has class 'happy' (label 1); take it out of class_names and renumber the labels",
+    ),
+    "nothing labelled": (
+        {"label": np.full(6, -1)},
+        "key 'label': no utterance is labelled, all are -1; label some utterances of every class",
+    ),
+    "single labelled speaker": (
+        {"label": np.array([0, 1, -1, -1, -1, -1]), "class_names": np.array(["angry", "happy"])},
+        "key 'speaker': all labelled utterances are of one speaker, 'ann'; give the speakers, or a split",
     ),
     "class twice": (
         {"class_names": np.array(["angry", "sad", "sad"])},
@@ -173,6 +189,10 @@ FAULTS = {
     "no validation part": (
         {"split": np.array(["train", "test"] * 3)},
         "key 'split': no utterance is in 'val'; fill all of train, val and test, or leave split out to get folds",
+    ),
+    "no labelled validation part": (
+        {"split": np.array(["train", "test", "train", "val"] + ["train"] * 2), "label": np.array([0, 1, 0, -1, 2, 2])},
+        "key 'split': no labelled utterance is in 'val'; fill all of train, val and test, or leave split out",
     ),
     "split too short": ({"split": np.array(["train", "val", "test"])}, "key 'split': must have one entry per"),
 }

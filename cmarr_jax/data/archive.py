@@ -6,8 +6,8 @@ An archive is an `.npz` (never unpickled; float16 or float32 features, unicode t
 |---|---|---|
 | `utterance_id` | `[N]` text | distinct |
 | `speaker`, `session` | `[N]` text | folds are made from them |
-| `label` | `[N]` integer | index into `class_names` |
-| `class_names` | `[K]` text | distinct, K >= 2, each with an utterance |
+| `label` | `[N]` integer | index into `class_names`, or -1: nobody has labelled the utterance |
+| `class_names` | `[K]` text | distinct, K >= 2, each with a labelled utterance |
 | `modalities` | `[M]` text | distinct identifiers, M >= 2; their order is that of the columns of `present` |
 | NAME, per modality | `[N, D]` float | one vector per utterance |
 | or NAME | `[sum of T, D]` float | frames of all utterances one after another, with NAME`_length` `[N]` integer |

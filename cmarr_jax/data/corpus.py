@@ -12,6 +12,7 @@ import numpy as np
 REQUIRED = ("utterance_id", "speaker", "session", "label", "class_names", "modalities")
 RESERVED = (*REQUIRED, "split", "present", "length")
 PARTS = ("train", "val", "test")
+UNLABELLED = -1  # the label of an utterance that nobody has labelled
 _BLOCK = 1 << 22  # feature values checked at a time
 
 
@@ -21,7 +22,7 @@ class ArchiveError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Corpus:
-    """Labelled utterances with the features of two or more modalities, in numpy on the host.
+    """Utterances with the features of two or more modalities, in numpy on the host.
 
     The constructor checks nothing; `check_corpus` does, and `read_archive` and `write_archive` call it.
 
@@ -29,7 +30,7 @@ class Corpus:
       utterance_id: Distinct names, `[N]`, str.
       speaker: Name of the speaker, `[N]`, str.
       session: Recording session, `[N]`, str.
-      label: Class index, `[N]`, int32.
+      label: Class index, or -1 (`UNLABELLED`): nobody has labelled the utterance; `[N]`, int32.
       class_names: Names of the K classes.
       features: Per modality `[N, D]`, or the frames of all utterances in their order, `[sum of T, D]`; float16 or
         float32 as stored.
@@ -60,6 +61,11 @@ class Corpus:
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Utterances that have a label, `[N]`, bool."""
+        return self.label != UNLABELLED
 
     @property
     def widths(self) -> dict[str, int]:
@@ -132,8 +138,10 @@ def check_corpus(corpus: Corpus, source: str = "corpus") -> None:
     check_distinct(source, "utterance_id", corpus.utterance_id)
     _check_label(corpus, source)
     _check_split(corpus, source)
-    if corpus.split is None and len(np.unique(corpus.speaker)) < 2:
-        text = f"all utterances are of one speaker, {str(corpus.speaker[0])!r}; give the speakers, or a split"
+    speakers = np.unique(corpus.speaker[corpus.labelled])
+    if corpus.split is None and len(speakers) < 2:
+        which = "utterances" if corpus.labelled.all() else "labelled utterances"
+        text = f"all {which} are of one speaker, {str(speakers[0])!r}; give the speakers, or a split"
         raise fault(source, "speaker", text)
     _check_present(corpus, source)
     for name in corpus.length:
@@ -161,14 +169,16 @@ def _check_label(corpus: Corpus, source: str) -> None:
     if label.dtype.kind not in "iu":
         raise fault(source, "label", f"must be integers, found {label.dtype}; give the index into class_names")
     _check_rows(source, "label", label, corpus)
-    outside = np.flatnonzero((label < 0) | (label >= num_classes))
+    outside = np.flatnonzero((label < UNLABELLED) | (label >= num_classes))
     if len(outside):
         row = int(outside[0])
         text = f"{label[row]} is not an index into the {num_classes} class_names (0 to {num_classes - 1}); correct it"
-        raise fault(source, "label", f"{text} or leave the utterance out", row, corpus)
+        raise fault(source, "label", f"{text}, or write -1 if nobody has labelled the utterance", row, corpus)
     if num_classes < 2:
         raise fault(source, "class_names", f"at least two classes are needed, found {list(corpus.class_names)}")
-    unused = np.flatnonzero(np.bincount(label.astype(np.int64), minlength=num_classes) == 0)
+    if not corpus.labelled.any():
+        raise fault(source, "label", "no utterance is labelled, all are -1; label some utterances of every class")
+    unused = np.flatnonzero(np.bincount(label[corpus.labelled].astype(np.int64), minlength=num_classes) == 0)
     if len(unused):
         name = str(corpus.class_names[unused[0]])
         text = (
@@ -188,8 +198,9 @@ def _check_split(corpus: Corpus, source: str) -> None:
         text = f"{str(corpus.split[row])!r} must be one of train, val and test; correct it"
         raise fault(source, "split", text, row, corpus)
     for part in PARTS:
-        if not np.any(corpus.split == part):
-            text = f"no utterance is in {part!r}; fill all of train, val and test, or leave split out to get folds"
+        if not np.any((corpus.split == part) & corpus.labelled):
+            which = "labelled utterance" if np.any(corpus.split == part) else "utterance"
+            text = f"no {which} is in {part!r}; fill all of train, val and test, or leave split out to get folds"
             raise fault(source, "split", text)
 
 
