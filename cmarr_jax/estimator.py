@@ -54,6 +54,7 @@ class MissingModalityClassifier(ClassifierMixin, BaseEstimator):
       history_: Per stage and name, a value per epoch: losses, UAR on validation.
       status_: How the training ended, one of `cmarr_jax.training.schedule.STATUS`.
       validation_: Rows of X that were the validation part, `[n]`.
+      unlabelled_: Rows of X without label that were in the training part, `[n]`.
       predictor_: A `Predictor` with uncertainty, abstention and recovered embeddings.
     """
 
@@ -107,11 +108,17 @@ class MissingModalityClassifier(ClassifierMixin, BaseEstimator):
     ) -> "MissingModalityClassifier":
         """Trains on all utterances but a validation part.
 
+        As in scikit-learn's semi-supervised estimators, -1 in y is no class: nobody labelled this utterance. Methods
+        that can learn from such utterances do (`Method.unlabelled`); for the others they only enter the mean and spread
+        that features are standardised by. Name classes otherwise if one of yours is called -1.
+
         Args:
           X: Features of N utterances by modality, see `Modalities`; two modalities at least.
-          y: Labels, `[N]`.
-          groups: Speakers, `[N]`: none is in both parts. `None`: every utterance is its own.
+          y: Labels, `[N]`; -1, also among labels of text: unlabelled.
+          groups: Speakers, `[N]`: none is in both parts, also with what is unlabelled. `None`: every utterance is its
+            own.
           validation: Which utterances are the validation part, `[N]` bool; `None`: a share of groups, or of each class.
+            Unlabelled utterances among them are not used.
 
         Raises:
           ValueError: if the data or a parameter has a fault (`cmarr_jax.data.corpus.ArchiveError` is one), or the
@@ -120,8 +127,12 @@ class MissingModalityClassifier(ClassifierMixin, BaseEstimator):
         corpus, self.classes_ = _to_corpus(as_modalities(X), y, groups)
         self.modalities_ = corpus.modalities
         is_held_out = _held_out(validation, corpus, self.validation_fraction, groups is not None, self.random_state)
-        self.validation_ = np.flatnonzero(is_held_out)
-        fold = FoldSplit("fit", np.flatnonzero(~is_held_out), self.validation_, self.validation_)
+        labelled = corpus.label >= 0
+        self.validation_ = np.flatnonzero(is_held_out & labelled)
+        held_out_groups = np.isin(corpus.speaker, corpus.speaker[self.validation_])
+        self.unlabelled_ = np.flatnonzero(~labelled & ~is_held_out & ~held_out_groups)
+        train = np.flatnonzero(labelled & ~is_held_out)
+        fold = FoldSplit("fit", train, self.validation_, self.validation_, self.unlabelled_)
         preset = self._preset(sequences=bool(corpus.length))
         config = preset.config(
             self.method, modality_configs(corpus), len(self.classes_), self.options or {}, self.weights or {}
@@ -212,9 +223,12 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
     label = np.asarray(y)
     if label.shape != features.shape:
         raise ValueError(f"y must have one label per utterance, [{len(features)}], found shape {list(label.shape)}")
-    classes, index = np.unique(label, return_inverse=True)
+    unlabelled = _is_unlabelled(label)
+    index = np.full(len(label), -1)
+    classes, index[~unlabelled] = np.unique(label[~unlabelled], return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"y must have two classes or more, found {classes.tolist()}")
+        text = f", and {unlabelled.sum()} times -1, which says that an utterance is unlabelled" * bool(unlabelled.any())
+        raise ValueError(f"y must have two classes or more, found {classes.tolist()}{text}")
     names = np.array([f"utterance {row}" for row in range(len(features))])
     speaker = names if groups is None else np.array([f"group {name}" for name in np.asarray(groups)])
     if speaker.shape != features.shape:
@@ -236,6 +250,13 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
     return corpus, classes
 
 
+def _is_unlabelled(label: np.ndarray) -> np.ndarray:
+    """Which labels are -1, `[N]` bool; a list of text and -1 becomes text in numpy."""
+    if label.dtype == object:
+        return np.array([not isinstance(value, str) and value == -1 for value in label], bool)
+    return label == ("-1" if label.dtype.kind == "U" else -1)
+
+
 def _joined(name: str, entries: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray | None]:
     """Features as a corpus holds them, and the lengths of sequences."""
     shapes = {(entry.ndim, entry.shape[-1]) for entry in entries if entry is not None}
@@ -252,6 +273,7 @@ def _joined(name: str, entries: list[np.ndarray | None]) -> tuple[np.ndarray, np
 
 def _held_out(validation: Any, corpus: Corpus, fraction: float, by_group: bool, seed: int) -> np.ndarray:
     """The validation part, `[N]` bool: what is given, a share of the groups, or a share of each class."""
+    labelled = corpus.label >= 0
     if validation is not None:
         given = np.asarray(validation)
         if given.shape != corpus.label.shape or given.dtype != bool or given.all() or not given.any():
@@ -262,16 +284,16 @@ def _held_out(validation: Any, corpus: Corpus, fraction: float, by_group: bool, 
     rng = np.random.default_rng(seed)
     held_out = np.zeros(len(corpus), bool)
     if by_group:
-        for group in rng.permutation(np.unique(corpus.speaker)):
-            chosen = corpus.speaker == group
-            if held_out.sum() + chosen.sum() / 2 <= fraction * len(corpus) or not held_out.any():
+        for group in rng.permutation(np.unique(corpus.speaker[labelled])):
+            chosen = labelled & (corpus.speaker == group)
+            if held_out.sum() + chosen.sum() / 2 <= fraction * labelled.sum() or not held_out.any():
                 held_out |= chosen
     else:
         for label in range(corpus.num_classes):
             rows = rng.permutation(np.flatnonzero(corpus.label == label))
             held_out[rows[: max(1, round(fraction * len(rows)))]] = len(rows) > 1
     lacking = sorted(set(range(corpus.num_classes)) - set(corpus.label[~held_out].tolist()))
-    if lacking or not held_out.any():
+    if lacking or not (held_out & labelled).any():
         name = corpus.class_names[lacking[0]] if lacking else ""
         raise ValueError(f"class {name!r} is not in the training part; give more utterances or groups, or validation")
     return held_out

@@ -12,7 +12,7 @@ from cmarr_jax.config import TrainConfig
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.folds import FoldSplit
 from cmarr_jax.data.modalities import Modalities
-from cmarr_jax.estimator import MissingModalityClassifier
+from cmarr_jax.estimator import MissingModalityClassifier, _to_corpus
 from cmarr_jax.estimator_base import BaseEstimator, ClassifierMixin
 from cmarr_jax.predict import Predictor
 from cmarr_jax.presets import Preset
@@ -210,3 +210,42 @@ def test_without_scikit_learn_the_parameters_work():
     assert model.score([1, 2], [1, 3]) == 0.5
     with pytest.raises(ValueError, match="no parameter 'c'; there are a, b"):
         model.set_params(c=1)
+
+
+def with_unlabelled(y, share=3):
+    """Every class of every speaker keeps labels; the others are -1, among text too."""
+    y = y.astype(object)
+    y[np.arange(NUM) % (3 * share) < 3 * (share - 1)] = -1
+    return y
+
+
+def test_it_learns_from_unlabelled_utterances(monkeypatch):
+    """Those of a validation speaker are in no part; the labels that y does not give are not read."""
+    features, y, groups = make_data()
+    folds = []
+    monkeypatch.setattr("cmarr_jax.estimator.train_once", lambda *args: folds.append(args) or train_once(*args))
+    sizes = {"options": {"flow_layers": 2, "flow_hidden": 8, "projection": 4}, "preset": QUICK}
+    model = MissingModalityClassifier("cm_arr", **sizes).fit(features, with_unlabelled(y), groups=groups)
+    [(corpus, fold, *_)] = folds
+    assert model.classes_.tolist() == ["angry", "calm", "sad"]
+    given = with_unlabelled(y) != -1
+    assert given[fold.train].all()
+    assert given[model.validation_].all()
+    assert not given[model.unlabelled_].any()
+    assert not set(groups[model.unlabelled_]) & set(groups[model.validation_])
+    assert len(fold.train) + len(model.unlabelled_) == NUM - 9 * len(set(groups[model.validation_]))
+    assert (corpus.label[fold.unlabelled] == -1).all()
+    assert model.score(*make_data(seed=1)[:2]) > 0.8
+
+
+@pytest.mark.parametrize("y", [[0, 1, -1], ["a", "b", -1], [0.0, 1.0, -1.0], np.array(["a", "b", -1], object)])
+def test_minus_one_is_no_class(y):
+    features = {"a": np.zeros((3, 2)), "b": np.zeros((3, 2))}
+    corpus, classes = _to_corpus(Modalities(features), y, None)
+    assert len(classes) == 2
+    np.testing.assert_array_equal(corpus.label, [0, 1, -1])
+
+
+def test_two_classes_of_which_one_is_called_minus_one():
+    with pytest.raises(ValueError, match="found \\[1\\], and 2 times -1, which says that an utterance is unlabelled"):
+        _to_corpus(Modalities({"a": np.zeros((3, 2)), "b": np.zeros((3, 2))}), [1, -1, -1], None)
