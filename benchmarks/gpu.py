@@ -5,9 +5,9 @@
 
 CM-ARR with encoders of MMIN's sizes on 5,531 generated utterances of IEMOCAP-like lengths, all frames kept, in batches
 as `plan_batches` plans them; 10 folds, one device. A step is one of stage 2 (modalities hidden), optimizer included.
-Rows are shown on standard error as they are measured; the table in plain Markdown is all that standard output holds. A
-part that runs out of memory says so in its row and the next one follows; one that fails otherwise also makes the exit
-status 1.
+Standard output holds the table in plain Markdown, row by row as they are measured, so that a command that is stopped
+leaves what it has; progress is on standard error. A part that runs out of memory says so in its row and the next one
+follows; one that fails otherwise also makes the exit status 1.
 """
 
 import dataclasses
@@ -79,7 +79,7 @@ def main(options: Options) -> None:
     if not options.tf32:
         jax.config.update("jax_default_matmul_precision", "float32")
     machine = measure.machine_text()
-    show(machine)
+    print(machine, file=sys.stderr, flush=True)
     train = TrainConfig(options.complete_epochs, options.missing_epochs, options.batch_sizes[0])
     work = make_work(train, scale=options.scale, small=options.small)
     failed: list[str] = []
@@ -87,10 +87,11 @@ def main(options: Options) -> None:
     for size in options.batch_sizes if HAS_TORCH else ():
         call = functools.partial(time_twin, work, size, tf32=options.tf32, repeats=options.repeats)
         twin[size] = attempt(f"twin, batch {size}", call, failed)
-    rows = [show(row) for row in table_rows(options, work, twin, failed)]
     if on_cpu:
         print("**No GPU here: these are not GPU numbers.** They show that the script works.\n")
-    print(f"{machine}\n\n{caption(options, work)}\n\n{markdown_table(HEADER, rows)}")
+    print(f"{machine}\n\n{caption(options, work)}\n\n{markdown_table(HEADER, [])}", flush=True)
+    for cells in table_rows(options, work, twin, failed):
+        print(markdown_table(cells, []).splitlines()[0], flush=True)
     if failed:
         print(f"\nFailed: {'; '.join(failed)}.")
         sys.exit(1)
@@ -189,12 +190,6 @@ def caption(options: Options, work: Work) -> str:
         f"is projected: steps of all epochs, folds and seeds x its step, without validation and tests; stage 1 taken "
         f"as slow as stage 2."
     )
-
-
-def show(row: Any) -> Any:
-    """Shows a row, or a text, on standard error, and gives it back."""
-    print(row if isinstance(row, str) else " | ".join(row), file=sys.stderr, flush=True)
-    return row
 
 
 if __name__ == "__main__":
