@@ -40,10 +40,11 @@ WEIGHTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Sizes of the two cascades."""
+    """Sizes of the two cascades, and what they learn from."""
 
     widths: tuple[int, ...] = (256, 128, 64)  # L: hidden widths of a block, the latent's last
     num_blocks: int = 5  # L
+    unlabelled: bool = False  # D: the cascades learn from unlabelled utterances, too; their losses need no label
 
     def __post_init__(self):
         object.__setattr__(self, "widths", check_blocks(self.widths, self.num_blocks))  # JSON gives a list
@@ -67,6 +68,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         diagnose=lambda params, embedding, where: {},
         weights=WEIGHTS,
         optimizer=adam(train, b1=0.5),  # L
+        unlabelled=options.unlabelled,
     )
 
 
@@ -133,7 +135,7 @@ def loss(
     hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Cross-entropy, squared error of the imagination, squared error of the way back.
+    """Cross-entropy of labelled rows; of all rows, squared error of the imagination and of the way back.
 
     The imagination's target is the teacher's embedding of the hidden modalities, and zero for the available ones (L);
     modalities that an utterance lacks by nature do not count (D). The cycle's target has no gradient (L).
