@@ -16,6 +16,7 @@ from cmarr_jax.methods.base import Method, Stage, check_weights, make_hyperparam
 REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which takes a second or two
     "cm_arr": "cmarr_jax.methods.cm_arr",
     "zero_fill": "cmarr_jax.methods.zero_fill",
+    "contrastive": "cmarr_jax.methods.contrastive",
     "late_fusion": "cmarr_jax.methods.late_fusion",
     "dedicated": "cmarr_jax.methods.dedicated",
     "imputation": "cmarr_jax.methods.imputation",
