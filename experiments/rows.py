@@ -30,6 +30,7 @@ TABLE_ROWS = {
         "cm_arr",
         options={"availability_bits": True, "patterns": 2, "late_logits": True},
     ),
+    "cm_arr_labelled_only": TableRow("CM-ARR, labelled utterances only", "cm_arr", options={"unlabelled": False}),
     "cm_arr_cosine": TableRow("CM-ARR, points aligned by cosine", "cm_arr", options={"alignment": "cosine"}),
     "cm_arr_kl": TableRow("CM-ARR, symmetric KL", "cm_arr", options={"alignment": "symmetric_kl"}),
     "cm_arr_mean_only": TableRow("CM-ARR, distance of means", "cm_arr", options={"alignment": "squared_mean"}),
@@ -42,11 +43,19 @@ TABLE_ROWS = {
         "zero_fill",
         options={"availability_bits": True, "patterns": 2, "late_logits": True},
     ),
+    "zero_fill_self": TableRow("Zero-fill, self-training", "zero_fill", options={"pseudo_labels": True}),
+    "zero_fill_told_self": TableRow(
+        "Zero-fill, told what is missing, two patterns a step, late logits, self-training",
+        "zero_fill",
+        options={"availability_bits": True, "patterns": 2, "late_logits": True, "pseudo_labels": True},
+    ),
+    "contrastive": TableRow("Contrastive pre-training, then fine-tuning", "contrastive"),
     "late_fusion": TableRow("Late fusion", "late_fusion"),
     "dedicated": TableRow("A model for each condition", "dedicated"),
     "impute_mean": TableRow("Imputation by the mean", "imputation"),
     "impute_ridge": TableRow("Imputation by ridge regression", "imputation", options={"guess": "ridge"}),
     "mmin": TableRow("MMIN", "mmin"),
+    "mmin_unlabelled": TableRow("MMIN, imagination of unlabelled too", "mmin", options={"unlabelled": True}),
     "cif_mmin": TableRow("CIF-MMIN", "cif_mmin"),
     "dicmor": TableRow("DiCMoR-like", "dicmor"),
 }
@@ -61,6 +70,12 @@ ABOUT = {  # for readers of a page who know none of the methods
     "zero_fill": "the embedding of a missing modality is zeros; in training, modalities are hidden at random",
     "zero_fill_told": "zero-fill that is told what is missing, sees each utterance with two patterns in a step and "
     "adds the logits of each modality by itself",
+    "zero_fill_self": "zero-fill that labels the unlabelled utterances itself: the class that it is sure of with all "
+    "modalities is the label it is trained to give with some (as FixMatch, Sohn 2020)",
+    "zero_fill_told_self": "zero-fill that is told what is missing, sees each utterance with two patterns in a step, "
+    "adds the logits of each modality by itself, and labels the unlabelled utterances itself",
+    "contrastive": "encoders that are first trained, on unlabelled utterances too, to draw the modalities of one "
+    "utterance together (by cosine, as CLIP, Radford 2021), then zero-fill from there on the labelled ones",
     "dedicated": "a network for each condition, trained on the modalities of that condition only",
     "late_fusion": "a network for each modality; their log-posteriors are added, less the log class shares for every "
     "modality but one",
@@ -70,13 +85,17 @@ ABOUT = {  # for readers of a page who know none of the methods
     "impute_ridge": "the embedding of a missing modality is predicted from the available ones by ridge regression",
     "mmin": "missing modality imagination network: cascaded residual autoencoders imagine the missing embedding (Zhao "
     "2021)",
+    "mmin_unlabelled": "MMIN whose imagination is trained on unlabelled utterances too; its teacher knows the labelled "
+    "ones only",
     "cif_mmin": "MMIN with features that the modalities share (Liu 2024)",
     "dicmor": "after DiCMoR (Wang 2023): flows take each modality to a common Gaussian, and the missing one back",
     "cm_arr": "each modality of an utterance is a Gaussian; Gaussians of one utterance are aligned (2-Wasserstein "
-    "distance), flows recover missing ones, and points of one class are drawn together",
+    "distance), flows recover missing ones, and points of one class are drawn together; unlabelled utterances, if any, "
+    "take part in alignment and recovery",
     "cm_arr_cross_entropy": "the network of CM-ARR and as many passes, without its other losses",
     "cm_arr_told": "CM-ARR that is told what is missing, sees each utterance with two patterns in a step and adds the "
     "logits of each modality by itself",
+    "cm_arr_labelled_only": "CM-ARR that leaves the unlabelled utterances out of training",
     "cm_arr_no_alignment": "CM-ARR without its alignment",
     "cm_arr_cosine": "CM-ARR that aligns points by their cosine",
     "cm_arr_kl": "CM-ARR that aligns by the symmetric Kullback-Leibler divergence",
@@ -118,6 +137,22 @@ TABLES = {  # rows of `--table`, the full method last
         "cm_arr_no_refinement",
         "cm_arr_unsupervised",
         "cm_arr_clean_target",
+        "cm_arr",
+    ),
+    "labels": (
+        "zero_fill",
+        "zero_fill_told",
+        "zero_fill_self",
+        "zero_fill_told_self",
+        "late_fusion",
+        "late_fusion_lda",
+        "mmin_unlabelled",
+        "cif_mmin",
+        "dicmor",
+        "contrastive",
+        "cm_arr_cross_entropy",
+        "cm_arr_labelled_only",
+        "cm_arr_told",
         "cm_arr",
     ),
 }

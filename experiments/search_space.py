@@ -14,13 +14,20 @@ WEIGHTS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # per method; loga
     "mmin": {"imagination": (0.1, 10.0)},
     "cif_mmin": {"imagination": (0.1, 10.0), "consistency": (1.0, 100.0)},
     "dicmor": {"squared_error": (0.01, 3.0)},
+    "contrastive": {"alignment": (0.1, 10.0)},
+}
+WEIGHTS_OF_OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # those that an option of a row brings
+    "pseudo_labels": {"threshold": (0.7, 0.99), "pseudo": (0.1, 10.0)},
 }
 
 
 def searched_weights(row: str) -> dict[str, tuple[float, float]]:
     """The loss weights that are searched for a row; not those that the row itself changes."""
-    _, method, _, changed = TABLE_ROWS[row]
-    return {name: bounds for name, bounds in WEIGHTS.get(method, {}).items() if name not in changed}
+    _, method, options, changed = TABLE_ROWS[row]
+    known = dict(WEIGHTS.get(method, {}))
+    for option, weights in WEIGHTS_OF_OPTIONS.items():
+        known |= weights if options.get(option) else {}
+    return {name: bounds for name, bounds in known.items() if name not in changed}
 
 
 def suggest(trial: optuna.Trial, row: str, learning_rate: float) -> dict[str, Any]:
