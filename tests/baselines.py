@@ -12,15 +12,18 @@ from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.methods import hyperparameters_of, make_method
 from cmarr_jax.training.step import ModelState, first_state, make_train_step
 
+TOLD = {"availability_bits": True, "late_logits": True, "patterns": 2}
 CASCADE = {"num_blocks": 2, "widths": (4,)}
 VARIANTS = {
-    "mmin": ("mmin", CASCADE),
+    "mmin": ("mmin", CASCADE | {"unlabelled": True}),
     "cif_mmin": ("cif_mmin", CASCADE),
     "dicmor": ("dicmor", {"flow_layers": 2, "flow_hidden": 8, "repair_ratio": 1}),
     "late_fusion": ("cmarr_jax.methods.late_fusion", {}),
     "mean": ("cmarr_jax.methods.imputation", {"guess": "mean"}),
     "ridge": ("cmarr_jax.methods.imputation", {"guess": "ridge"}),
-    "zero_fill": ("zero_fill", {"availability_bits": True, "late_logits": True, "patterns": 2}),
+    "zero_fill": ("zero_fill", TOLD),
+    "zero_fill_self": ("zero_fill", TOLD | {"pseudo_labels": True}),
+    "contrastive": ("contrastive", TOLD | {"projection": 4}),
 }
 IMAGINING = ("mmin", "cif_mmin")
 NEW = (*IMAGINING, "dicmor")
@@ -96,6 +99,12 @@ def seven():
     return make_batch(VECTORS, size=7)
 
 
+def with_unlabelled(variant, batch):
+    """Every third row loses its label, if the method can use such rows."""
+    unlabelled = (jnp.arange(len(batch.label)) % 3 == 2) & method_of(variant).unlabelled
+    return batch._replace(label=jnp.where(unlabelled, -1, batch.label))
+
+
 class Trained(NamedTuple):
     """States at the start and the end of each stage, and the terms of its steps."""
 
@@ -112,7 +121,8 @@ def jitted_step(variant):
 def trained(variant):
     """Both stages on one fixed batch."""
     method, hyper = method_of(variant), hyper_of(variant)
-    batch, params, states, terms = make_batch(VECTORS, size=12), first_params(variant), [], []
+    batch, params = with_unlabelled(variant, make_batch(VECTORS, size=12)), first_params(variant)
+    states, terms = [], []
     for number, stage in enumerate(method.stages):
         params = stage.begin(params) if stage.begin else params
         state = begin = first_state(method, TRAIN, params)

@@ -1,4 +1,7 @@
-"""MMIN, CIF-MMIN, DiCMoR-like recovery, imputation, late fusion and zero-fill's variants: `baselines.py` has them."""
+"""MMIN, CIF-MMIN, DiCMoR-like recovery, imputation, late fusion, contrastive pre-training, zero-fill's variants.
+
+`baselines.py` has them.
+"""
 
 from collections import OrderedDict
 
@@ -25,6 +28,7 @@ from baselines import (
     predict,
     seven,
     trained,
+    with_unlabelled,
 )
 from tiny import make_batch, random_params
 
@@ -40,6 +44,8 @@ TARGETED = {  # terms whose target is hidden from the input; late fusion trains 
     "mean": {"mean_error"},
     "ridge": {"mean_error", "ridge_error"},
     "zero_fill": set(),
+    "zero_fill_self": set(),  # all rows have labels here
+    "contrastive": set(),
 }
 
 
@@ -69,7 +75,7 @@ def test_shapes_with_other_modalities(variant, names):
 def test_the_stages(variant):
     method = method_of(variant)
     assert [(stage.epochs, stage.hide, stage.decay) for stage in method.stages] == [(3, False, False), (5, True, True)]
-    assert method.stages[-1].from_best == method.stages[-1].fresh_optimizer == (variant in IMAGINING)
+    assert method.stages[-1].from_best == method.stages[-1].fresh_optimizer == (variant in (*IMAGINING, "contrastive"))
     shapes = jax.eval_shape(method.init, jax.random.key(0), seven())
     for stage in method.stages:
         assert set(stage.weights) <= set(method.weights)
@@ -179,6 +185,12 @@ def test_absent_modalities_and_fillers_do_not_count(variant):
         ("cif_mmin", "consistency", {"invariant_encoders", "missing"}),
         ("dicmor", "nll", {"flows", "prior_mean"}),
         ("dicmor", "squared_error", {"repair"}),  # not the flows
+        (
+            "contrastive",
+            "alignment",
+            {"encoders", "projections_0", "projections_1", "projections_2", "raw_temperature"},
+        ),
+        ("contrastive", "fine_tuning", {"encoders"}),  # without it, the cross-entropy reaches the classifier alone
     ],
 )
 def test_what_each_term_reaches(variant, term, reached):
@@ -193,12 +205,12 @@ def test_what_each_term_reaches(variant, term, reached):
     assert {name for name, part in size.items() if max(jax.tree.leaves(part)) > 1e-6} == reached
 
 
-@pytest.mark.parametrize("variant", ["cif_mmin", "dicmor", "ridge"])
+@pytest.mark.parametrize("variant", ["cif_mmin", "dicmor", "ridge", "zero_fill_self", "contrastive"])
 def test_shares_of_two_devices_add_up(variant):
     params, hyper, batch = last_params(variant), hyper_of(variant), make_batch(VECTORS, size=14)
     available = drawn(variant, jnp.tile(EVERY, (2, 1)))
     present = jnp.tile(EVERY, (2, 1)) | (jnp.arange(14) % 3 > 0)[:, None]
-    batch = batch._replace(present=present, where=jnp.arange(14) != 12)
+    batch = with_unlabelled(variant, batch._replace(present=present, where=jnp.arange(14) != 12))
     (expected, _), *values = jitted_gradients(variant)(params, batch, available, hyper)
     axis = available.ndim - 2
     halves = jax.tree.map(lambda x: x.reshape(2, 7, *x.shape[1:]), batch)
@@ -220,6 +232,8 @@ def test_shares_of_two_devices_add_up(variant):
         ("dicmor", {"prior": "fixed"}, "prior must be one of learned, random; found 'fixed'"),
         ("mean", {"guess": "median"}, "guess must be one of mean, ridge; found 'median'"),
         ("zero_fill", {"patterns": 0}, "patterns must be at least 1, found 0"),
+        ("contrastive", {"projection": 0}, "projection must be at least 1, found 0"),
+        ("contrastive", {"min_temperature": 1.0}, "0 < min_temperature < max_temperature is needed, found 1.0, 1.0"),
         ("late_fusion", {"weights": {"prior": 1.0}}, "no loss weight 'prior'"),
     ],
 )

@@ -4,6 +4,7 @@ from tiny import make_corpus
 
 from cmarr_jax.data.device import modality_configs
 from experiments.presets import PRESETS, SMOKE, TABLE_ROWS
+from experiments.rows import LABELS, TABLES
 
 
 def test_presets_of_the_methods():
@@ -19,3 +20,11 @@ def test_presets_of_the_methods():
     assert {config.learning_rate for config in configs.values()} == {SMOKE.learning_rate}
     assert {config.encoders for config in configs.values()} == {full.encoders}
     assert PRESETS["msp_improv"].learning_rate == 5e-4
+
+
+def test_tables_have_known_rows_and_those_of_few_labels_stay_in_theirs():
+    assert set().union(*TABLES.values()) <= set(LABELS)
+    of_labels = set(TABLES["labels"]) - set(TABLES["all"])
+    assert of_labels == {
+        "zero_fill_self", "zero_fill_told_self", "mmin_unlabelled", "contrastive", "cm_arr_labelled_only"
+    }  # fmt: skip

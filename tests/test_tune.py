@@ -149,3 +149,5 @@ def test_the_first_trial_lies_within_the_bounds():
         for name, (low, high) in searched_weights(row).items():
             assert low <= parameters[name] <= high
     assert searched_weights("cm_arr_no_alignment").keys() == {"refinement"}
+    assert searched_weights("zero_fill_told_self").keys() == {"threshold", "pseudo"}
+    assert not searched_weights("zero_fill_told")

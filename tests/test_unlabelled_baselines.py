@@ -1,0 +1,141 @@
+"""Methods that use unlabelled rows: no label counts where there is none, and the rows count in the other terms."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from baselines import (
+    EVERY,
+    config_of,
+    drawn,
+    first_params,
+    gradients,
+    hyper_of,
+    last_params,
+    method_of,
+    predict,
+    seven,
+)
+
+from cmarr_jax.methods import make_method
+from cmarr_jax.methods.base import cross_entropy
+
+LABELLED = jnp.arange(7) < 4
+UNLABELLED_TERMS = {"mmin": {"imagination", "cycle"}, "contrastive": {"alignment"}, "zero_fill_self": {"pseudo"}}
+
+
+def half_labelled():
+    batch = seven()
+    return batch._replace(label=jnp.where(LABELLED, batch.label, -1))
+
+
+@functools.cache
+def guesses():
+    """Probabilities that zero-fill's network gives from all modalities, `[7, K]`; those of rows differ widely."""
+    params, batch = last_params("zero_fill_self"), seven()
+    embedding = method_of("zero_fill_self").encode(params, batch)
+    return jax.nn.softmax(predict("zero_fill_self")(params, embedding, batch.present))
+
+
+def test_cross_entropy_leaves_unlabelled_rows_out():
+    batch, logits = half_labelled(), jax.random.normal(jax.random.key(0), (7, 4))
+    value, grad = jax.value_and_grad(cross_entropy)(logits, batch)
+    log_share = jax.nn.log_softmax(logits)
+    np.testing.assert_allclose(value, -np.mean([log_share[row, batch.label[row]] for row in range(4)]), rtol=1e-6)
+    assert grad[LABELLED].all()
+    assert not grad[~LABELLED].any()
+    nothing = batch._replace(label=jnp.full(7, -1))
+    assert cross_entropy(logits, nothing) == 0.0
+
+
+@pytest.mark.parametrize("variant", UNLABELLED_TERMS)
+def test_unlabelled_rows_count_where_no_label_is_needed(variant):
+    """Against the same rows left out altogether."""
+    params, batch = last_params(variant), half_labelled()
+    assert method_of(variant).unlabelled
+    changed = {"threshold": 0.0} if variant == "zero_fill_self" else {}
+    _, _, terms = gradients(variant, params, batch, EVERY, **changed)
+    _, _, without = gradients(variant, params, batch._replace(where=LABELLED), EVERY, **changed)
+    np.testing.assert_allclose(terms["cross_entropy"], without["cross_entropy"], rtol=1e-5)
+    for name in UNLABELLED_TERMS[variant]:
+        assert abs(terms[name] - without[name]) > 1e-3
+
+
+@pytest.mark.parametrize("variant", UNLABELLED_TERMS)
+def test_a_batch_without_any_label_teaches_the_classifier_nothing_by_itself(variant):
+    """Only self-training's own guesses do, and only above the threshold."""
+    params, batch = last_params(variant), half_labelled()._replace(label=jnp.full(7, -1))
+    weights = {"threshold": 1.0} if variant == "zero_fill_self" else {}
+    (grads, _), _, terms = gradients(variant, params, batch, EVERY, **weights)
+    assert terms["cross_entropy"] == 0.0
+    grads = grads.get("student", grads)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(grads["classifier"]))
+
+
+def test_pseudo_labels_are_the_networks_own_classes():
+    """All rows sure: the loss and gradient are those of plain zero-fill that is given these classes as labels."""
+    params, nothing = last_params("zero_fill_self"), seven()._replace(label=jnp.full(7, -1))
+    told = nothing._replace(label=guesses().argmax(-1))
+    found = gradients("zero_fill_self", params, nothing, EVERY, threshold=0.0)
+    expected = gradients("zero_fill", params, told, EVERY)
+    chex.assert_trees_all_close(found[:2], expected[:2], atol=1e-6)
+    assert found[2]["pseudo_share"] == 1.0
+
+
+def test_rows_below_the_threshold_add_nothing_and_count_in_the_mean():
+    params, nothing = last_params("zero_fill_self"), seven()._replace(label=jnp.full(7, -1))
+    highest = np.sort(guesses().max(-1))
+    threshold = (highest[3] + highest[4]) / 2
+    sure = guesses().max(-1) > threshold
+    assert sure.sum() == 3
+    told = nothing._replace(label=guesses().argmax(-1), where=sure)
+    _, _, terms = gradients("zero_fill_self", params, nothing, EVERY, threshold=threshold)
+    _, _, expected = gradients("zero_fill", params, told, EVERY)
+    np.testing.assert_allclose(terms["pseudo"], 3 / 7 * expected["cross_entropy"], rtol=1e-5)
+    np.testing.assert_allclose(terms["pseudo_share"], 3 / 7, rtol=1e-6)
+
+
+def test_a_guess_reads_hidden_modalities_and_gives_them_no_gradient():
+    params, nothing = last_params("zero_fill_self"), seven()._replace(label=jnp.full(7, -1))
+    (_, by_features), _, terms = gradients("zero_fill_self", params, nothing, EVERY, threshold=0.0)
+    for column, grad in enumerate(by_features.values()):
+        assert not grad[~EVERY[:, column]].any()
+    hidden = {name: jnp.where(EVERY[:, [m]], x, -3.0 * x) for m, (name, x) in enumerate(nothing.features.items())}
+    changed = nothing._replace(features=type(nothing.features)(hidden))
+    _, _, other = gradients("zero_fill_self", params, changed, EVERY, threshold=0.0)
+    assert other["pseudo"] != terms["pseudo"]
+
+
+@pytest.mark.parametrize(
+    "weights", [{"threshold": 1.0}, {"pseudo": 0.0, "threshold": 0.0}], ids=["nothing sure", "stage 1"]
+)
+def test_without_pseudo_labels_the_loss_has_the_bits_of_plain_zero_fill(weights):
+    """Not compiled, as two programs may round differently."""
+    params, batch, available = first_params("zero_fill"), half_labelled(), drawn("zero_fill", EVERY)
+    arguments = params, batch, available, jax.random.key(1)
+    expected, terms = method_of("zero_fill").loss(*arguments, hyper_of("zero_fill")._replace(dropout=0.3))
+    hyper = hyper_of("zero_fill_self", **weights)._replace(dropout=0.3)
+    found, others = method_of("zero_fill_self").loss(*arguments, hyper)
+    assert found == expected == terms["cross_entropy"]
+    assert (others["pseudo"] == 0.0) == (weights["threshold"] == 1.0)
+
+
+def test_the_option_alone_changes_zero_fill():
+    plain, trained_by_itself = method_of("zero_fill"), method_of("zero_fill_self")
+    assert not plain.weights
+    assert not plain.unlabelled
+    assert [dict(stage.weights) for stage in plain.stages] == [{}, {}]
+    assert trained_by_itself.weights == {"pseudo": 1.0, "threshold": 0.95}
+    assert [dict(stage.weights) for stage in trained_by_itself.stages] == [{"pseudo": 0.0}, {}]
+    assert not make_method(config_of("mmin", unlabelled=False)).unlabelled
+    shapes = [jax.eval_shape(method.init, jax.random.key(0), seven()) for method in (plain, trained_by_itself)]
+    chex.assert_trees_all_equal_shapes_and_dtypes(*shapes)
+
+
+def test_the_probe_changes_no_logits():
+    params, batch = last_params("contrastive"), half_labelled()
+    found = [gradients("contrastive", params, batch, EVERY, fine_tuning=share) for share in (0.0, 1.0)]
+    chex.assert_trees_all_equal(found[0][2], found[1][2])
