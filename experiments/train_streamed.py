@@ -15,7 +15,7 @@ import tyro
 from cmarr_jax.config import RunConfig
 from cmarr_jax.data.availability import condition_names
 from cmarr_jax.data.normalizer import Normalizer, fit_normalizer_streamed, identity_normalizer
-from cmarr_jax.data.streamed import Batches, DataSet, open_data_set, read_ahead, read_text
+from cmarr_jax.data.streamed import Batches, DataSet, open_data_set, read_ahead, read_speakers
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method
 from cmarr_jax.metrics import uar
@@ -43,6 +43,7 @@ from experiments.streamed_lines import last_not_finite, line_means, resident_mib
 class Arguments:
     """Trains one method on a prepared tfds data set, read while the step computes; resident memory stays flat.
 
+    Utterances without a label are left out; `experiments.reproduce` trains on them.
     The epoch is chosen on the held-out speakers, so their scores are validation scores, not test scores.
     """
 
@@ -83,7 +84,10 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         raise ValueError(f"--log-every and --save-every must be positive, found {found}")
     start_up = start_up or StartUp()
     data_set = open_data_set(arguments.data, modalities=arguments.modalities or None)
-    parts = split_rows(read_text(data_set, "speaker"), arguments.held_out)
+    speaker, labelled = read_speakers(data_set)
+    if not labelled.any():
+        raise ValueError(f"{arguments.data}: no utterance is labelled; give a data set with labels")
+    parts = split_rows(speaker, labelled, arguments.held_out)
     preset = choose_preset(arguments, data_set)
     config = preset.run_config(arguments.method, data_set.modalities, len(data_set.class_names))
     method = make_method(config)
@@ -93,6 +97,8 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     prepare_folder(arguments.out, kept | config.to_dict(), resume=arguments.resume)
     text = f"{len(parts[0])} utterances train, {len(parts[1])} validate; at most {len(source.train)} steps"
     log(f"{arguments.data}: {text}")
+    if not labelled.all():
+        log(f"{np.count_nonzero(~labelled)} utterances without a label are left out: experiments.reproduce uses them.")
     with own_folder(arguments.out):
         run_to_the_end(arguments, config, method, source, start_up)
 
@@ -236,18 +242,18 @@ def val_scores(config: RunConfig, counts: np.ndarray) -> dict[str, float]:
     return dict(zip(names, uar(counts).tolist(), strict=True))
 
 
-def split_rows(speaker: np.ndarray, held_out: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that train and rows that validate. Raises ValueError if a speaker is unknown or a part is empty."""
-    known = np.unique(speaker)
+def split_rows(speaker: np.ndarray, labelled: np.ndarray, held_out: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled rows that train and that validate. Raises ValueError if a speaker is unknown or a part is empty."""
+    known = np.unique(speaker[labelled])
     unknown = [name for name in held_out if name not in known]
     if unknown or not held_out or set(held_out) >= set(known.tolist()):
         shown = ", ".join(known[:10].tolist()) + (", ..." if len(known) > 10 else "")
         raise ValueError(
-            f"--held-out must name some, not all, of the {len(known)} speakers ({shown}); "
+            f"--held-out must name some, not all, of the {len(known)} speakers with labels ({shown}); "
             f"found {', '.join(held_out) or 'none'}"
         )
     validates = np.isin(speaker, held_out)
-    return np.flatnonzero(~validates), np.flatnonzero(validates)
+    return np.flatnonzero(labelled & ~validates), np.flatnonzero(labelled & validates)
 
 
 def choose_preset(arguments: Arguments, data_set: DataSet) -> Preset:

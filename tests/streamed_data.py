@@ -4,6 +4,7 @@ import numpy as np
 from tiny import make_corpus
 
 from cmarr_jax.data.archive import read_archive, write_archive
+from cmarr_jax.data.corpus import UNLABELLED
 from cmarr_jax.data.streamed import Batches
 from data_prep.details import NUMBERS, Details, details_path, write_details
 from data_prep.iemocap.iemocap_dataset_builder import Builder
@@ -12,9 +13,10 @@ from data_prep.tfds_corpus import write_dataset
 ROWS = np.array([3, 0, 7, 18, 40, 21, 5, 11, 12, 13, 30, 31, 32])  # 13 rows: two batches of 6 and one row
 
 
-def make_data_set(folder):
-    """A corpus with frames and vectors and absent entries, and the folder of its data set."""
+def make_data_set(folder, unlabelled=()):
+    """A corpus with frames and vectors, absent entries and unlabelled rows, and the folder of its data set."""
     corpus, path = make_corpus(sequences=("audio", "text"), absent=0.3), folder / "made.npz"
+    corpus.label[list(unlabelled)] = UNLABELLED
     text, number = np.full(len(corpus), ""), np.zeros(len(corpus), np.float32)
     write_archive(path, corpus)
     details = Details(corpus.utterance_id, text, text, text, **dict.fromkeys(NUMBERS, number), record={})

@@ -1,5 +1,6 @@
 """Training from streamed batches: the same as in memory, after a stop, in two processes, and by the command."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from streamed_data import make_batches
+from streamed_data import make_batches, make_data_set
 from test_processes import LOCAL_DEVICES, ROOT, assert_ended_well, run_two, spoken
 from tiny import make_batch, random_params, run_config
 
@@ -249,11 +250,33 @@ def test_two_processes_train_the_model_of_one(made, tmp_path):
     chex.assert_trees_all_close(*params, rtol=1e-5, atol=1e-6)
 
 
+def test_unlabelled_utterances_are_left_out_and_counted(tmp_path, monkeypatch, capsys):
+    unlabelled = [0, 9, 30, *range(40, 48)]  # among them all of speaker5
+    corpus, path = make_data_set(tmp_path, unlabelled)
+    read = []
+    monkeypatch.setattr(
+        command, "run_to_the_end", lambda arguments, config, method, source, start_up: read.append(source)
+    )
+    command.main(make_arguments(path, tmp_path / "out"))
+    validates = np.isin(corpus.speaker, ("speaker0", "speaker4"))
+    np.testing.assert_array_equal(read[0].train.rows, np.flatnonzero(corpus.labelled & ~validates))
+    np.testing.assert_array_equal(read[0].val.rows, np.flatnonzero(corpus.labelled & validates))
+    assert "11 utterances without a label are left out: experiments.reproduce uses them" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"of the 5 speakers with labels .* found speaker5"):
+        command.main(dataclasses.replace(make_arguments(path, tmp_path / "other"), held_out=("speaker5",)))
+    monkeypatch.setattr(command, "read_speakers", lambda data_set: (corpus.speaker, np.zeros(len(corpus), bool)))
+    with pytest.raises(ValueError, match=r"1\.0\.0: no utterance is labelled; give a data set with labels"):
+        command.main(make_arguments(path, tmp_path / "other"))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (["--data", "nothing"], "error: nothing: is no prepared tfds data set"),
-        (["--held-out", "nobody"], "error: --held-out must name some, not all, of the 6 speakers (speaker0, "),
+        (
+            ["--held-out", "nobody"],
+            "error: --held-out must name some, not all, of the 6 speakers with labels (speaker0, ",
+        ),
         (["--log-every", "0"], "error: --log-every and --save-every must be positive, found 0 and 1000"),
         (["--resume"], "holds no training to go on with; start it without --resume"),
         (["--out", "."], "error: . is not empty"),

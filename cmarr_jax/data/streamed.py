@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cmarr_jax.config import ModalityConfig, default_encoder
+from cmarr_jax.data.corpus import UNLABELLED
 from cmarr_jax.data.device import check_max_frames, shorten
 from cmarr_jax.types import Batch
 
@@ -166,16 +167,28 @@ def open_data_set(path: Path, *, split: str = "utterances", modalities: Sequence
 
 
 def read_text(data_set: DataSet, name: str, rows: Iterable[int] | None = None) -> np.ndarray:
-    """Reads a text field, such as `speaker`, of some utterances, by default of all in one pass, `[N]` str.
+    """Reads a text field, such as `utterance_id`, of some utterances, by default of all in one pass, `[N]` str.
 
     Raises:
       DataSetError: if there is no such field.
     """
-    if not isinstance(data_set.features.get(name), tfds.features.Text):
-        raise DataSetError(f"the data set has no text {name!r}; it has {', '.join(sorted(data_set.features))}")
+    _check_text(data_set, name)
     decode = _decoder(data_set, [name])
     rows = range(len(data_set)) if rows is None else map(int, rows)
     return np.array([decode(data_set.records[row])[name].decode() for row in rows])
+
+
+def read_speakers(data_set: DataSet) -> tuple[np.ndarray, np.ndarray]:
+    """Reads who speaks, `[N]` str, and whether the utterance is labelled, `[N]` bool, of all utterances in one pass.
+
+    Raises:
+      DataSetError: if there is no text `speaker`.
+    """
+    _check_text(data_set, "speaker")
+    decode = _decoder(data_set, ["speaker", "label"])
+    examples = [decode(data_set.records[row]) for row in range(len(data_set))]
+    labelled = np.array([example["label"] != UNLABELLED for example in examples], bool)
+    return np.array([example["speaker"].decode() for example in examples]), labelled
 
 
 def read_batch(data_set: DataSet, rows: np.ndarray, where: np.ndarray, *, max_frames: int) -> Batch:
@@ -237,6 +250,11 @@ def read_ahead(
 @functools.lru_cache(maxsize=4)  # more than one: reading ahead, threads need the orders of two epochs at a time
 def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(length)
+
+
+def _check_text(data_set: DataSet, name: str) -> None:
+    if not isinstance(data_set.features.get(name), tfds.features.Text):
+        raise DataSetError(f"the data set has no text {name!r}; it has {', '.join(sorted(data_set.features))}")
 
 
 def _decoder(data_set: DataSet, names: Sequence[str]) -> Callable[[bytes], dict[str, Any]]:
