@@ -2,8 +2,9 @@
 
 Each modality has its own linear classifier (scikit-learn), fitted to the utterances of the training fold that have it.
 Its inputs are the mean and the standard deviation over time, or the vector of an utterance, standardised on the
-training fold. Its strength is the one with the best UAR on the validation rows; its temperature is fitted to them
-(`cmarr_jax.methods.late_fusion.calibrate`). Nothing is random, so all seeds of a fold are the same.
+training fold; this alone counts unlabelled utterances, too. Its strength is the one with the best UAR on the validation
+rows; its temperature is fitted to them (`cmarr_jax.methods.late_fusion.calibrate`). Nothing is random, so all seeds of
+a fold are the same.
 
 Sources: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004 (the shrinkage
 `auto`); for the product rule see `cmarr_jax.methods.late_fusion`.
@@ -123,10 +124,10 @@ def _fit_modality(
     config: ClassicalConfig, label: np.ndarray, inputs: np.ndarray, has: np.ndarray, fold: FoldSplit, name: str
 ) -> tuple[Any, np.ndarray, np.ndarray]:
     """Strength, kernel `[D, K]` and bias `[K]` of the model with the best validation UAR."""
-    train, val = fold.train[has[fold.train]], fold.val[has[fold.val]]
+    train, val, unlabelled = (rows[has[rows]] for rows in (fold.train, fold.val, fold.unlabelled))
     if not len(train):
         raise ValueError(f"fold {fold.name} has no training utterance with {name}; classical models need some")
-    scaler = StandardScaler().fit(inputs[train])
+    scaler = StandardScaler().fit(inputs[np.r_[train, unlabelled]])
     x, val_x = scaler.transform(inputs[train]), scaler.transform(inputs[val])
     strengths, make = KINDS[config.kind]
     best: tuple[float, Any, np.ndarray, np.ndarray] | None = None

@@ -86,6 +86,20 @@ def test_the_strength_is_chosen_on_validation_and_the_test_rows_choose_nothing(c
     assert scores[result.strength["audio"]] == max(scores.values())
 
 
+def test_unlabelled_rows_standardise_and_do_nothing_else(corpus):
+    fold = make_folds(corpus)[0]
+    fewer = fold._replace(train=fold.train[::2], unlabelled=fold.train[1::2])
+    unlabelled = dataclasses.replace(corpus, label=corpus.label.copy())
+    unlabelled.label[fewer.unlabelled] = -1
+    result, inputs = fit(unlabelled, "lda", fewer)
+    np.testing.assert_array_equal(result.test_logits, fit(corpus, "lda", fewer)[0].test_logits)  # labels are not read
+    rows = fewer.train[corpus.present[fewer.train, 1]]
+    scaler = StandardScaler().fit(inputs["video"][fold.train[corpus.present[fold.train, 1]]])
+    model = KINDS["lda"][1](result.strength["video"]).fit(scaler.transform(inputs["video"][rows]), corpus.label[rows])
+    expected = model.coef_.T / scaler.scale_[:, None]
+    np.testing.assert_allclose(result.models["video_kernel"], expected, rtol=1e-6)
+
+
 def test_two_classes_and_a_class_without_a_modality():
     corpus = make_corpus(sequences=(), per_speaker=24)
     two = dataclasses.replace(corpus, label=(corpus.label > 1).astype(np.int32), class_names=("calm", "excited"))
