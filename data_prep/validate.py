@@ -86,7 +86,7 @@ def warnings_of(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[str]:
 def _unlabelled_text(corpus: Corpus) -> str:
     count, num = np.count_nonzero(~corpus.labelled), len(corpus)
     only = np.setdiff1d(corpus.speaker, corpus.speaker[corpus.labelled])
-    without = f"; {len(only)} speakers have no labelled utterance" if len(only) else ""
+    without = f"; speakers without a labelled one: {len(only)}" if len(only) else ""
     return f"{num - count} of {num} utterances are labelled, {count} are not and are used in training only{without}"
 
 

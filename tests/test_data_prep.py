@@ -120,7 +120,7 @@ def test_validate_counts_unlabelled_utterances(tmp_path, capsys):
     labelled_in_part(tmp_path / "a.npz", [0, 1, 0, 1, 1, 0, -1, -1])
     assert run(validate, tmp_path / "a.npz", "--folds", "3") == 0
     printed = capsys.readouterr().out
-    text = "6 of 8 utterances are labelled, 2 are not and are used in training only; 1 speakers have no labelled utter"
+    text = "6 of 8 utterances are labelled, 2 are not and are used in training only; speakers without a labelled one: 1"
     assert text in printed
     rows = [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines()]
     assert ["speaker", "calm", "angry", "unlabelled", "all"] in rows
