@@ -1,4 +1,4 @@
-"""IEMOCAP as a tfds data set: features of labelled utterances, written and read as array_record."""
+"""IEMOCAP as a tfds data set: features of its utterances, written and read as array_record."""
 
 from data_prep.tfds_corpus import CorpusBuilder
 

@@ -1,4 +1,4 @@
-"""MSP-IMPROV as a tfds data set: features of labelled utterances, written and read as array_record."""
+"""MSP-IMPROV as a tfds data set: features of its utterances, written and read as array_record."""
 
 from data_prep.tfds_corpus import CorpusBuilder
 
