@@ -16,7 +16,7 @@ from media_files import write_bert, write_onnx, write_wav, write_wav2vec2
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep import extractors
 from data_prep.extractors import base
-from data_prep.extractors.base import Extractor, MediaError
+from data_prep.extractors.base import Extractor, MediaError, _mean_frame
 from data_prep.extractors.run import extract_all
 from data_prep.media import Media
 
@@ -257,3 +257,20 @@ def test_odd_ids_are_file_names_and_repeated_ones_faults(tmp_path):
         extract_all(extractor, [*items, items[0]], tmp_path / "cache", 1)
     with pytest.raises(ValueError, match="num_workers"):
         extract_all(extractor, items, tmp_path / "cache", 0)
+
+
+def test_a_mean_over_the_frames_is_a_vector_and_another_record():
+    words = Media("a", text="I am happy.")
+    frames, mean = extractors.get("text_hashing"), extractors.get("text_hashing", pool="mean")
+    assert (frames.is_vector, mean.is_vector) == (False, True)
+    np.testing.assert_allclose(mean(words), frames(words).mean(axis=0, keepdims=True), atol=1e-7)
+    assert "pool" not in frames.record()["options"]
+    assert mean.record()["options"] == {**frames.record()["options"], "pool": "mean"}
+    with pytest.raises(ValueError, match="pool must be one of none, mean; found 'max'"):
+        extractors.get("text_hashing", pool="max").record()
+
+
+def test_frames_of_zeros_do_not_count_in_a_mean():
+    frames = np.array([[0, 0], [1, 4], [3, 0], [0, 0]], np.float32)
+    np.testing.assert_array_equal(_mean_frame(frames), [[2, 2]])
+    np.testing.assert_array_equal(_mean_frame(frames[:1]), [[0, 0]])

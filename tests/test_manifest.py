@@ -198,7 +198,7 @@ def test_times_cut_what_the_column_says(tmp_path):
 
 
 def test_functionals_become_one_vector_per_utterance(tmp_path, monkeypatch):
-    monkeypatch.setattr(stub_extractors.Loudness, "is_vector", True)
+    monkeypatch.setattr(stub_extractors.Loudness, "gives_vector", True)
     write_manifest(tmp_path / "m.csv", with_sounds(tmp_path))
     assert convert(tmp_path / "m.csv", tmp_path / "o.npz", *BOTH, "--without-tfds") == 0
     corpus = read_archive(tmp_path / "o.npz")

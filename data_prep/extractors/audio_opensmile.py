@@ -87,6 +87,6 @@ class EgemapsFunctionals(OpenSmile):
     """eGeMAPSv02: 88 functionals of the whole utterance, T = 1."""
 
     name = "egemaps_functionals"
-    is_vector = True
+    gives_vector = True
     feature_set = "eGeMAPSv02"
     level = "func"

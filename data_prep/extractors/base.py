@@ -39,7 +39,8 @@ class Extractor(abc.ABC):
       name: Name in the registry.
       modality: Modality that it reads.
       libraries: Packages that the features depend on; their versions are recorded.
-      is_vector: Whether T is always 1: an archive then holds one vector per utterance, not a sequence.
+      gives_vector: Whether `extract` gives one vector of the whole utterance, T = 1.
+      pool: `mean` averages the frames of an utterance to one vector; frames of zeros (no face was found) do not count.
       revision: Number to increase when a change of the code changes the features: it starts a new cache folder.
     """
 
@@ -47,7 +48,13 @@ class Extractor(abc.ABC):
     modality: ClassVar[Modality]
     libraries: ClassVar[tuple[str, ...]]
     revision: ClassVar[int] = 1
-    is_vector: ClassVar[bool] = False
+    gives_vector: ClassVar[bool] = False
+    pool: str = dataclasses.field(default="none", kw_only=True)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether T is always 1: an archive then holds one vector per utterance, not a sequence."""
+        return self.gives_vector or self.pool == "mean"
 
     @property
     @abc.abstractmethod
@@ -62,7 +69,7 @@ class Extractor(abc.ABC):
         """The features of one utterance.
 
         Returns:
-          Features, `[T, D]`, float32, T >= 1, finite.
+          Features, `[T, D]`, float32, T >= 1, finite; T = 1 if `is_vector`.
 
         Raises:
           MediaError: if the media are missing, damaged, too short, or give values that are not finite.
@@ -72,7 +79,7 @@ class Extractor(abc.ABC):
             raise MediaError(f"{self.name} gave shape {list(features.shape)} where [T, {self.width}] is expected")
         if not np.isfinite(features).all():
             raise MediaError(f"{self.name} gave values that are not finite")
-        return features
+        return _mean_frame(features) if self.pool == "mean" else features
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -119,8 +126,12 @@ class Extractor(abc.ABC):
     @functools.cached_property
     def _record(self) -> dict[str, Any]:
         _ = self._checked  # before anything is loaded
+        if self.pool not in ("none", "mean"):
+            raise ValueError(f"pool must be one of none, mean; found {self.pool!r}")
         self.check()
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.pool == "none":  # so that records and caches from before there was this option stay as they are
+            del options["pool"]
         record = {
             "name": self.name,
             "modality": self.modality,
@@ -137,6 +148,12 @@ class Extractor(abc.ABC):
         """The options, and which files were checked: a worker process loads the same ones or stops."""
         checked = {"_checked": self._checked} if "_checked" in self.__dict__ else {}
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | checked
+
+
+def _mean_frame(features: np.ndarray) -> np.ndarray:
+    """The mean of the frames that are not all zeros, `[1, D]`."""
+    found = features.any(axis=1)
+    return features[found].mean(axis=0, keepdims=True) if found.any() else features[:1]
 
 
 def _stamps(paths: tuple[Path, ...]) -> frozenset[tuple[Path, tuple[int, int] | None]]:
