@@ -73,7 +73,7 @@ def _scores_table(
         "bootstrap over speakers."
     )
     names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]
-    return _table(caption, "l" + "r" * len(header), ["method", *names], lines)
+    return latex_table(caption, "l" + "r" * len(header), ["method", *names], lines)
 
 
 def _differences_table(title: str, comparisons: Sequence[Comparison]) -> str:
@@ -89,10 +89,11 @@ def _differences_table(title: str, comparisons: Sequence[Comparison]) -> str:
         f"{title}: {ours} minus each other row, average of the missing-modality conditions, points. Interval: 95\\,\\% "
         "bootstrap over speakers. $p$: permutation test over speakers, corrected after Holm."
     )
-    return _table(caption, "llrrrl", ["minus", "metric", "difference", "interval", "$p$", ""], lines)
+    return latex_table(caption, "llrrrl", ["minus", "metric", "difference", "interval", "$p$", ""], lines)
 
 
-def _table(caption: str, columns: str, header: Sequence[str], lines: Sequence[str]) -> str:
+def latex_table(caption: str, columns: str, header: Sequence[str], lines: Sequence[str]) -> str:
+    """A floating table with rules, from a caption, columns, a header and lines that end in `\\\\`."""
     return "\n".join(
         [
             "\\begin{table}",

@@ -4,13 +4,12 @@ import html
 import json
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.datasets import SYNTHETIC_NAMES
-from experiments.report.drawing import DARK, LIGHT, NAMES, Figure, for_page
+from experiments.report.drawing import Figure
 from experiments.report.figures import (
     conditions_figure,
     confusion_figure,
@@ -25,6 +24,7 @@ from experiments.report.figures_trust import (
     reliability_figure,
     spread_figure,
 )
+from experiments.report.html_parts import contents, document, figure_section, html_table, inline
 from experiments.report.material import Material
 from experiments.report.published import published_rows
 from experiments.report.scores import (
@@ -41,8 +41,6 @@ from experiments.report.text import headings
 from experiments.results import METRICS
 from experiments.rows import ABOUT
 
-STYLE = (Path(__file__).parent / "page.css").read_text()
-Cells = Sequence[Sequence[Any]]
 PAGE_METRICS = ("uar", "war")  # the one that epochs are chosen by first
 OWN_SPLIT = "split"  # name of the fold that an archive brings itself (`cmarr_jax.data.folds`)
 
@@ -69,31 +67,20 @@ def to_html(material: Material, figures: Sequence[Figure]) -> str:
     """The page."""
     title, notes = headings(material.config)
     scores = {metric: _scores_section(material, metric) for metric in METRICS}
-    drawn = {figure.name: _figure_section(figure) for figure in figures}
+    drawn = {figure.name: figure_section(figure) for figure in figures}
     sections = [
         f"<h1>{html.escape(title)}</h1>",
         *(f"<p class='lead'>{text}</p>" for text in summary(material)),
-        *(f"<p class='note'>{_inline(note)}</p>" for note in [*notes, *run_notes(material.rows)]),
-        "<nav>"
-        + " ".join(f"<a href='#{name}'>{html.escape(text)}</a>" for name, text in _contents(figures))
-        + "</nav>",
-        _words_section(material),
+        *(f"<p class='note'>{inline(note)}</p>" for note in [*notes, *run_notes(material.rows)]),
+        contents(_contents(figures)),
+        words_section(material),
         drawn.pop("differences", ""),
     ]
     for metric in PAGE_METRICS:
         sections += [scores[metric], drawn.pop(f"conditions-{metric}", "")]
     sections += drawn.values()
     sections.append(_how_section(material))
-    variables = lambda theme: "".join(f"--{NAMES[key]}:{value};" for key, value in theme.items())
-    theme = f":root{{{variables(LIGHT)}}}@media(prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}"
-    return (
-        "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>\n"
-        "<meta name='color-scheme' content='light dark'>\n<link rel='icon' href='data:,'>\n"
-        f"<title>{html.escape(title)}</title>\n<style>{theme}\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(sections)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return document(title, sections)
 
 
 def summary(material: Material) -> list[str]:
@@ -166,7 +153,7 @@ def _contents(figures: Sequence[Figure]) -> list[tuple[str, str]]:
     ]
 
 
-def _words_section(material: Material) -> str:
+def words_section(material: Material) -> str:
     """Task, conditions, metrics and rows, for a reader who knows none of them."""
     modalities = material.config["data"]["modalities"]
     classes = ", ".join(map(html.escape, material.class_names))
@@ -229,16 +216,6 @@ def _scores_section(material: Material, metric: str) -> str:
     )
 
 
-def _figure_section(figure: Figure) -> str:
-    return (
-        f"<section id='{figure.name}'><h2>{html.escape(figure.title)}</h2><figure><div class='scroll'>"
-        "<div class='drawing' role='img' "
-        f"aria-label='{html.escape(figure.alt, quote=True)}'>{for_page(figure.svg)}</div>"
-        f"</div><figcaption>{html.escape(figure.caption)}</figcaption></figure><details><summary>Numbers</summary>"
-        f"<div class='scroll'>{_table(figure.header, figure.numbers)}</div></details></section>"
-    )
-
-
 def _how_section(material: Material) -> str:
     config = material.config
     facts = [
@@ -248,7 +225,7 @@ def _how_section(material: Material) -> str:
         ("data, SHA-256", config["data"]["sha256"]),
         (
             "folds",
-            ", ".join(f"{fold['name']} ({fold['train']} / {fold['val']} / {fold['test']})" for fold in config["folds"]),
+            ", ".join(map(_sizes, config["folds"])),
         ),
         ("seeds", ", ".join(map(str, config["seeds"]))),
         (
@@ -271,22 +248,14 @@ def _how_section(material: Material) -> str:
         f"{html.escape(command)}\npython -m experiments.report FOLDER</pre><p>The second to last command prints the "
         "folder that it writes to. The epoch of a model is chosen on the validation part of its fold by the UAR of the "
         "missing-modality conditions pooled; the test part is scored once. Behind each fold below: the numbers of "
-        "training, validation and test utterances.</p>"
-        f"<div class='facts'>{_table(['', ''], facts)}</div><details><summary>Configuration</summary>"
+        "labelled training, validation and test utterances, and of unlabelled ones if there are any.</p>"
+        f"<div class='facts'>{html_table(['', ''], facts)}</div><details><summary>Configuration</summary>"
         f"<pre>{html.escape(settings)}</pre></details></section>"
     )
 
 
-def _table(header: Sequence[str], cells: Cells) -> str:
-    head = "".join(f"<th scope='col'>{html.escape(str(text))}</th>" for text in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>" for row in cells)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _inline(text: str) -> str:
-    """A note with its code and strong marks as HTML."""
-    text = html.escape(text)
-    for mark, tag in (("**", "strong"), ("`", "code")):
-        parts = text.split(mark)
-        text = "".join(part if place % 2 == 0 else f"<{tag}>{part}</{tag}>" for place, part in enumerate(parts))
-    return text
+def _sizes(fold: dict[str, Any]) -> str:
+    """`01F (440 / 110 / 55)`, with the number of unlabelled training utterances if there are any."""
+    unlabelled = fold.get("unlabelled", 0)
+    text = f"{fold['name']} ({fold['train']} / {fold['val']} / {fold['test']}"
+    return text + (f"; {unlabelled} unlabelled)" if unlabelled else ")")
