@@ -16,7 +16,7 @@ import filelock
 
 from cmarr_jax.training.checkpoint import to_json
 
-CONFIG, LOCKS = "config.json", ".locks"
+CONFIG, LOCKS, SHARE = "config.json", ".locks", "label_share"
 
 
 def new_name(name: str) -> Path:
@@ -60,7 +60,8 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raises ValueError with the first difference, if a table cannot be added to."""
     both = before["methods"].keys() & now["methods"].keys()
-    pairs = {name: (before[name], now[name]) for name in ("folds", "preset", "versions", "commit")}
+    pairs = {SHARE: (before.get(SHARE, 1.0), now.get(SHARE, 1.0))}
+    pairs |= {name: (before[name], now[name]) for name in ("folds", "preset", "versions", "commit")}
     pairs["data"] = before["data"]["sha256"], now["data"]["sha256"]
     for part in ("methods", "tuned"):
         for name in sorted(both):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from cmarr_jax.config import RunConfig
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.data.label_share import keep_labels
 from cmarr_jax.predict import InputRecord
 from cmarr_jax.training.processes import gather
 from experiments.tuned import Choice, tuned_config
@@ -26,7 +28,7 @@ class Table:
 
     Attributes:
       corpus: The utterances.
-      folds: The folds.
+      folds: The folds, with all labels.
       configs: Configuration of each row, by name.
       tuned: Per row and fold, what `experiments.tune` chose, where it did.
       seeds: Seeds of each fold and row: 0 to `seeds` - 1.
@@ -38,6 +40,7 @@ class Table:
       keep_every: Seconds after which the states of unfinished runs are kept on disk again.
       debug: Whether a nan in a step stops the command, which says where it came from.
       extractors: How the features were made, by modality; empty: unknown.
+      label_share: Share of the training and validation labels that is used; each seed has a subset of its own.
     """
 
     corpus: Corpus
@@ -53,6 +56,7 @@ class Table:
     keep_every: float = 300.0
     debug: bool = False
     extractors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    label_share: float = 1.0
 
     @property
     def input_record(self) -> InputRecord:
@@ -63,6 +67,21 @@ class Table:
     def units(self) -> list[tuple[int, int]]:
         """Fold and seed of each run of a row."""
         return [(fold, seed) for seed in range(self.seeds) for fold in range(len(self.folds))]
+
+    @functools.cached_property
+    def splits(self) -> list[FoldSplit]:
+        """The rows that runs are made of: with all labels those of each fold, else those of each run."""
+        if self.label_share == 1:
+            return self.folds
+        return [keep_labels(self.corpus, self.folds[fold], self.label_share, seed) for fold, seed in self.units]
+
+    def split_number(self, number: int) -> int:
+        """Place of a run's rows in `splits`."""
+        return self.units[number][0] if self.label_share == 1 else number
+
+    def split_of(self, number: int) -> FoldSplit:
+        """The rows of one run."""
+        return self.splits[self.split_number(number)]
 
     def unit(self, row: str, number: int) -> Unit:
         """The name of one run."""

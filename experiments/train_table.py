@@ -25,12 +25,12 @@ from cmarr_jax.training.sweep import Runs, stack_runs
 from experiments.compile_rows import Programs, compile_all
 from experiments.inspection import inspect_run
 from experiments.jax_setup import StartUp
-from experiments.report.scores import stopping_text
+from experiments.report.scores import counted, stopping_text
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import own_row
 from experiments.skipped import skipped_text, with_utterances
 from experiments.table import Table
-from experiments.units import state_path, write_classical_unit, write_unit
+from experiments.units import Unit, state_path, write_classical_unit, write_unit
 
 if TYPE_CHECKING:  # it takes scikit-learn along
     from experiments.classical import ClassicalResult
@@ -60,7 +60,7 @@ def train_table(folder: Path | None, table: Table, console: Console, start_up: S
     left = {name: count for name in classical if (count := missing.pop(name))}
     data = to_device(table.corpus, max_frames=table.max_frames)
     start_up.lap("data")
-    stacked = stack_folds(table.folds)
+    stacked = stack_folds(table.splits)
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("models,"),
         TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left"),
@@ -107,21 +107,37 @@ def write_classical_row(folder: Path | None, table: Table, name: str, log: Calla
             return
         delete_partial(folder / name)
         inputs = {modality: pooled(table.corpus, modality) for modality in table.corpus.modalities}
-        fitted: dict[int, ClassicalResult] = {}  # nothing is random: one fit serves all seeds of a fold
+        fitted: dict[int, ClassicalResult] = {}  # nothing is random: one fit serves all seeds with these rows
         for number in table.missing_here(folder, name):
-            at = table.units[number][0]
+            at, unit, split = table.split_number(number), table.unit(name, number), table.split_of(number)
             if at not in fitted:
-                fitted[at] = fit_fold(config, table.corpus, inputs, table.folds[at])
-            unit = table.unit(name, number)
-            write_classical_unit(folder, unit, config, fitted[at], table.corpus, table.folds[at])
+                try:
+                    fitted[at] = fit_fold(config, table.corpus, inputs, split)
+                except (ValueError, np.linalg.LinAlgError) as error:
+                    if table.label_share == 1:
+                        raise
+                    log(too_few_text(unit, len(split.train), error))
+                    continue
+            write_classical_unit(folder, unit, config, fitted[at], table.corpus, split, table.label_share)
         log(f"{name}: {len(fitted)} folds fitted")
+
+
+def too_few_text(unit: Unit, num_labels: int, error: Exception) -> str:
+    """What is said of a run that the few labels do not allow; scikit-learn's reason is its first line."""
+    reason = str(error).strip().partition("\n")[0].rstrip(".")
+    return (
+        f"{unit.path}: cannot be fitted to {counted(num_labels, 'labelled utterance')} ({reason}), so the tables lack "
+        "this run; use a larger share of the labels"
+    )
 
 
 def runs_of(table: Table, stacked: Fold, name: str) -> Runs:
     """The arguments of all runs of a row. Those that are finished are among them: programs are planned for all."""
     fold_index, seeds = (list(column) for column in zip(*table.units, strict=True))
     hypers = [hyperparameters_of(table.config(name, number)) for number in range(len(seeds))]
-    return stack_runs(stacked, fold_index, seeds, hypers)
+    runs = stack_runs(stacked, fold_index, seeds, hypers)  # keys of fold and seed: the same with few labels
+    places = np.array([table.split_number(number) for number in range(len(seeds))])
+    return runs._replace(fold=jax.tree.map(lambda part: part[places], stacked))
 
 
 def train_row(
@@ -168,7 +184,7 @@ def make_inspector(table: Table, programs: Programs, data: DeviceCorpus, runs: R
     def of_run(number: int, result: RunResult) -> dict[str, np.ndarray]:
         fold = jax.tree.map(lambda x: x[number], runs.fold)
         initial = sweep.initial_params(data, runs, number) if number == 0 else None
-        num_rows = len(table.folds[table.units[number][0]].test)
+        num_rows = len(table.split_of(number).test)
         return inspect_run(inspect, result.params, result.normalizer, fold, num_rows, initial)
 
     return of_run
@@ -202,12 +218,12 @@ def write_run(
     Raises:
       ValueError: if the fold has longer utterances than the batches were planned for.
     """
-    config, unit, fold = table.config(name, number), table.unit(name, number), table.folds[table.units[number][0]]
+    config, unit, split = table.config(name, number), table.unit(name, number), table.split_of(number)
     if result.status == MISMATCH:
         raise ValueError(f"fold {unit.fold} {STATUS[MISMATCH]}; plan the batches with this fold")
     if folder is not None:
         inspection = inspector(number, result) if inspector and result.status != DIVERGED else None
-        write_unit(folder, unit, config, result, table.corpus, fold, inspection, table.input_record)
+        write_unit(folder, unit, config, result, table.corpus, split, inspection, table.input_record, table.label_share)
         delete_states(state_path(folder, unit))
     status = STATUS[int(result.status)]
     return rows_from_counts(name, unit.fold, unit.seed, table.corpus.modalities, result.test_counts, status)

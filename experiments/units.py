@@ -85,15 +85,18 @@ def write_unit(
     fold: FoldSplit,
     inspection: Mapping[str, np.ndarray] | None = None,
     told: InputRecord | None = None,
+    label_share: float = 1.0,
 ) -> None:
     """Writes one run, whose arrays are numpy's, below the folder of a table.
 
-    `inspection` if its method has one; without `told`, what the input was, it cannot be used to predict.
+    `inspection` if its method has one; without `told`, what the input was, it cannot be used to predict. `fold` holds
+    the rows of the run: with a `label_share` below 1, those that keep their label.
     """
     modalities = [modality.name for modality in config.encoders.modalities]
     status = int(result.status)
     record = {
         **_header(unit, modalities, STATUS[status], result.test_counts),
+        **_labels(fold, label_share),
         "best_epoch": result.best_epoch,
         "val_counts": result.val_counts,
         "history": history_by_stage(result, [stage.name for stage in used_stages(make_method(config))]),
@@ -110,7 +113,13 @@ def write_unit(
 
 
 def write_classical_unit(
-    folder: Path, unit: Unit, config: "ClassicalConfig", result: "ClassicalResult", corpus: Corpus, fold: FoldSplit
+    folder: Path,
+    unit: Unit,
+    config: "ClassicalConfig",
+    result: "ClassicalResult",
+    corpus: Corpus,
+    fold: FoldSplit,
+    label_share: float = 1.0,
 ) -> None:
     """Writes one fold's classical models below the folder of a table: their arrays are in `models.npz`."""
     parts = [outputs_of(corpus, fold, part, getattr(result, f"{part}_logits")) for part in PARTS]
@@ -118,6 +127,7 @@ def write_classical_unit(
     record = {
         "config": config.to_dict(),
         **_header(unit, corpus.modalities, STATUS[CONVERGED], test),
+        **_labels(fold, label_share),
         "strength": result.strength,
         "val_counts": val,
     }
@@ -234,3 +244,10 @@ def _header(unit: Unit, modalities: Any, status: str, counts: Any) -> dict[str, 
         "status": status,
         "test_counts": counts,
     }
+
+
+def _labels(fold: FoldSplit, share: float) -> dict[str, Any]:
+    """What a run's record says of its labels, if it did not use all of them."""
+    if share == 1:
+        return {}
+    return {"labels": {"share": share, "train": len(fold.train), "val": len(fold.val)}}

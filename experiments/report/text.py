@@ -21,6 +21,7 @@ from experiments.report.scores import (
     summarize,
 )
 from experiments.results import METRICS, Row
+from experiments.results_folder import SHARE
 
 
 def to_markdown(
@@ -93,7 +94,14 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
         f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}`; {counted(len(config['folds']), 'fold')}, "
         f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
     )
-    return f"CM-ARR on {'synthetic data' if synthetic else data['name']}", notes
+    title = f"CM-ARR on {'synthetic data' if synthetic else data['name']}"
+    if (share := config.get(SHARE, 1.0)) < 1:
+        title += f", {100 * share:g} % of the labels"
+        notes.append(
+            "Of each class, this share of the training and of the validation utterances keeps its label; each seed has "
+            "a subset of its own. The other training utterances are unlabelled. The test part is whole."
+        )
+    return title, notes
 
 
 def _table(cells: dict, text) -> str:
