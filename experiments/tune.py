@@ -20,6 +20,7 @@ from cmarr_jax.config import RunConfig, check_choice
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
 from cmarr_jax.data.folds import Fold, FoldError, FoldSplit, make_folds, stack_folds
+from cmarr_jax.data.label_share import keep_labels
 from cmarr_jax.methods import hyperparameters_of
 from cmarr_jax.metrics import uar
 from cmarr_jax.training.checkpoint import to_json
@@ -32,7 +33,7 @@ from experiments.datasets import SYNTHETIC_NAME, load_data
 from experiments.jax_setup import StartOptions, set_up_jax, user_errors_as_messages
 from experiments.presets import Changes, Preset
 from experiments.provenance import commit, versions
-from experiments.results_folder import first_difference
+from experiments.results_folder import SHARE, first_difference
 from experiments.rows import TABLE_ROWS, TABLES
 from experiments.search_space import as_parameters, suggest
 from experiments.tuned import FILE, Choice, tuned_config
@@ -59,6 +60,8 @@ class Arguments:
     """Rows to tune. A row that is not uses the choices of the unchanged method, an ablation those of the full model."""
     folds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
     """Groups of speakers."""
+    label_share: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
+    """Share of the training and validation labels that is used, as in experiments.reproduce: the subset of seed 0."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The smallest network on the smallest data."""
     trials: Annotated[int, tyro.conf.arg(metavar="N")] = 16
@@ -108,7 +111,10 @@ def main(arguments: Arguments) -> None:
         check_choice("method", name, TABLE_ROWS)
     console = Console()
     preset, source = load_data(arguments.data, arguments.preset, smoke=arguments.smoke, changes=arguments.changes)
-    splits = make_folds(source.corpus, num_folds=arguments.folds)
+    splits = [
+        keep_labels(source.corpus, fold, arguments.label_share, seed=0)
+        for fold in make_folds(source.corpus, num_folds=arguments.folds)
+    ]
     modalities = modality_configs(source.corpus)
     configs = {
         name: preset.run_config(name, modalities, source.corpus.num_classes)
@@ -117,6 +123,7 @@ def main(arguments: Arguments) -> None:
     settings = {
         "data": {"name": source.name, "sha256": source.digest},
         "preset": preset.to_dict(),
+        SHARE: arguments.label_share,
         "folds": [fold.name for fold in splits],
         "versions": versions(),
         "commit": commit(),
@@ -135,7 +142,7 @@ def open_folder(folder: Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
     if path.is_file():
-        before = json.loads(path.read_text())
+        before = {SHARE: 1.0} | json.loads(path.read_text())
         for key, now in json.loads(to_json(settings)).items():
             if difference := first_difference(before[key], now, key):
                 raise ValueError(

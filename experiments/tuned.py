@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cmarr_jax.config import RunConfig
+from experiments.results_folder import SHARE
 from experiments.rows import TABLE_ROWS
 
 FILE = "tuned.json"
@@ -26,7 +27,9 @@ def tuned_row(row: str, known: Mapping[str, Any]) -> str | None:
     return method if method in known else None
 
 
-def read_tuned(path: Path, digest: str, rows: Iterable[str], folds: Iterable[str]) -> dict[str, dict[str, Choice]]:
+def read_tuned(
+    path: Path, digest: str, rows: Iterable[str], folds: Iterable[str], share: float = 1.0
+) -> dict[str, dict[str, Choice]]:
     """The choices of some rows, by row and fold.
 
     Args:
@@ -34,9 +37,10 @@ def read_tuned(path: Path, digest: str, rows: Iterable[str], folds: Iterable[str
       digest: SHA-256 of the data of the table.
       rows: That the table trains with them.
       folds: Names of the folds of the table.
+      share: Of the labels that the table uses.
 
     Raises:
-      ValueError: if the file is of other data or lacks a row or a fold.
+      ValueError: if the file is of other data or of another share of the labels, or lacks a row or a fold.
     """
     path = path / FILE if path.is_dir() else path
     stored = json.loads(path.read_text())
@@ -44,6 +48,11 @@ def read_tuned(path: Path, digest: str, rows: Iterable[str], folds: Iterable[str
         raise ValueError(
             f"{path} was tuned on other data (SHA-256 {stored['data']['sha256'][:16]}, here {digest[:16]}); tune again "
             "with experiments.tune"
+        )
+    if (then := stored.get(SHARE, 1.0)) != share:
+        raise ValueError(
+            f"{path} was tuned with the share {then:g} of the labels, and the table uses {share:g}; tune again with "
+            f"experiments.tune --label-share {share:g}"
         )
     chosen = {}
     for row in rows:

@@ -126,6 +126,8 @@ def test_other_data_and_folds_are_refused(tuned):
     digest = json.loads((tuned / "tuned.json").read_text())["data"]["sha256"]
     with pytest.raises(ValueError, match="was tuned on other data"):
         read_tuned(tuned, "0" * 64, ["zero_fill"], [])
+    with pytest.raises(ValueError, match=r"with the share 1 of the labels, and the table uses 0\.1; tune again with "):
+        read_tuned(tuned, digest, ["zero_fill"], [], 0.1)
     with pytest.raises(ValueError, match="has no choice for fold other of zero_fill"):
         read_tuned(tuned, digest, ["zero_fill_told"], ["other"])
 
