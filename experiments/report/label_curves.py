@@ -1,0 +1,163 @@
+"""Scores against the number of labels: what the tables of several shares of the labels hold, as lines."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.label_shares import share_folders
+from experiments.report.label_equivalence import Equivalence, equivalences
+from experiments.report.material import METHOD, Material
+from experiments.report.scores import (
+    AVERAGE,
+    CEILINGS,
+    Scores,
+    Summary,
+    collect,
+    of_metric,
+    run_notes,
+    summarize,
+    with_interval,
+)
+from experiments.results import METRICS
+
+BASELINE = "zero_fill"  # the row of the sentences
+NOTHING = Summary(np.nan, np.nan, np.nan, np.nan, 0, "folds")
+
+
+class LabelPoint(NamedTuple):
+    """One share of the labels.
+
+    Attributes:
+      share: Of the training and validation labels.
+      train: Labelled training utterances, mean over the folds.
+      val: Labelled validation utterances, mean over the folds.
+      unlabelled: Unlabelled training utterances, mean over the folds.
+    """
+
+    share: float
+    train: float
+    val: float
+    unlabelled: float
+
+    @property
+    def text(self) -> str:
+        """`10 %`."""
+        return f"{100 * self.share:g} %"
+
+
+class LabelCurves:
+    """The tables of all shares below a folder that have a finished run, the smallest share first.
+
+    Attributes:
+      materials: Of each share.
+      points: Of each share.
+      conditions: The average of the missing-modality conditions, and complete data.
+    """
+
+    def __init__(self, root: Path):
+        found = [(share, Material(folder)) for share, folder in share_folders(root).items()]
+        found = [(share, material) for share, material in found if material.trained()]
+        if not found:
+            raise FileNotFoundError(
+                f"{root} holds no finished run; train some with experiments.reproduce --table labels --out {root}"
+            )
+        self.materials = [material for _, material in found]
+        self.points = [_point(share, material.config) for share, material in found]
+        self.conditions = (AVERAGE, self.last.conditions[-1])
+
+    @property
+    def last(self) -> Material:
+        """The table with the most labels."""
+        return self.materials[-1]
+
+    @property
+    def labels(self) -> list[float]:
+        """Labelled training utterances of each share."""
+        return [point.train for point in self.points]
+
+    @cached_property
+    def rows(self) -> list[str]:
+        """The trained rows, in the order of the tables."""
+        order = list(dict.fromkeys(name for material in self.materials for name in material.config["methods"]))
+        return sorted({name for material in self.materials for name in material.trained()}, key=order.index)
+
+    @cached_property
+    def scores(self) -> dict[str, list[Scores]]:
+        """By metric, for each share."""
+        return {
+            metric: [collect(of_metric(material.rows, metric), metric) for material in self.materials]
+            for metric in METRICS
+        }
+
+    def line(self, row: str, metric: str, condition: str) -> list[Summary]:
+        """The scores of a row with their intervals, for each share; without runs all is nan."""
+        line = []
+        for material, scores in zip(self.materials, self.scores[metric], strict=True):
+            found = summarize(scores[row][condition]) if row in scores else NOTHING
+            line.append(with_interval(found, material.intervals.get((row, metric, condition))))
+        return line
+
+    def ceiling(self, metric: str, condition: str) -> float:
+        """Bayes' rule, where it is known; nan elsewhere."""
+        names = [name for name, of in CEILINGS.items() if of == metric and name.startswith("bayes")]
+        found = [scores[name][condition] for scores in self.scores[metric][-1:] for name in names if name in scores]
+        return summarize(found[0]).mean if found else np.nan
+
+    @cached_property
+    def baseline(self) -> str | None:
+        """The row that the sentences compare CM-ARR with; None if there is nothing to compare."""
+        others = [row for row in self.rows if row != METHOD]
+        if METHOD not in self.rows or not others:
+            return None
+        return BASELINE if BASELINE in others else others[0]
+
+    @cached_property
+    def equivalences(self) -> dict[str, list[Equivalence]]:
+        """Of CM-ARR with every other row, UAR over the missing-modality conditions; none without CM-ARR."""
+        if METHOD not in self.rows:
+            return {}
+        mean = lambda row: [found.mean for found in self.line(row, "uar", AVERAGE)]
+        differences = [
+            {one.baseline: one.difference for one in material.comparisons if one.metric == "uar"}
+            for material in self.materials
+        ]
+        return {
+            row: equivalences(self.labels, mean(METHOD), mean(row), [found.get(row) for found in differences])
+            for row in self.rows
+            if row != METHOD
+        }
+
+    def notes(self) -> list[str]:
+        """Sentences on how the runs of all shares ended, and on shares that lack runs of a row."""
+        runs = [
+            row._replace(method=f"{row.method}/{point.share}")
+            for point, material in zip(self.points, self.materials, strict=True)
+            for row in material.rows
+            if row.method not in CEILINGS
+        ]
+        notes = run_notes(runs)
+        counts = {row: [found.n for found in self.line(row, "uar", self.conditions[-1])] for row in self.rows}
+        most = max(max(line) for line in counts.values())
+        fewer = [
+            f"{self.last.label(row)} at {point.text} ({count})"
+            for row, line in counts.items()
+            for point, count in zip(self.points, line, strict=True)
+            if count < most
+        ]
+        if fewer:
+            notes.append(f"Fewer than {most} runs have a score: {', '.join(fewer)}.")
+        equal = [
+            f"{one.text} and {two.text}"
+            for one, two in zip(self.points, self.points[1:], strict=False)
+            if (one.train, one.val) == (two.train, two.val)
+        ]
+        if equal:
+            notes.append(f"The same labels, as counts are rounded to whole utterances: {', '.join(equal)}.")
+        return notes
+
+
+def _point(share: float, config: dict[str, Any]) -> LabelPoint:
+    mean = lambda part: float(np.mean([fold[part] for fold in config["folds"]]))
+    return LabelPoint(share, mean("train"), mean("val"), mean("unlabelled"))
