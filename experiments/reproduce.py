@@ -1,9 +1,9 @@
 """Trains the methods of the table on every fold and seed, and prints the table. See `--help`."""
 
-import contextlib
 import dataclasses
 import datetime
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,20 +15,26 @@ from cmarr_jax.config import RunConfig, check_choice
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.device import modality_configs
 from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
+from cmarr_jax.data.label_share import check_share
 from cmarr_jax.training.processes import first_process_first, is_first
 from cmarr_jax.training.schedule import DIVERGED, STATUS
+from experiments.ceilings import write_ceiling
 from experiments.datasets import SYNTHETIC_NAME, Source, load_data
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
+from experiments.label_shares import SHARES, check_root, labels_text, same_labels, share_name
 from experiments.presets import Changes, Preset
 from experiments.provenance import commit, device_text, versions
-from experiments.report.scores import BAYES_UAR, BAYES_WAR, PRODUCT_UAR, PRODUCT_WAR, counted
+from experiments.report.labels import LABEL_FILES, write_label_report
+from experiments.report.scores import counted
 from experiments.report.write import OUTPUT_FILES, write_report
-from experiments.results_folder import new_name, open_folder
+from experiments.results_folder import SHARE, new_name, open_folder
 from experiments.rows import TABLES
 from experiments.table import Table
 from experiments.train_table import train_table
 from experiments.tuned import read_tuned
-from experiments.units import Unit, is_finished, read_rows, write_counts
+from experiments.units import read_rows
+
+STOPPED = 130  # exit code after Ctrl-C
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +49,16 @@ class Arguments:
     """`synthetic` or `synthetic_hard` (made on first use), or a feature archive, FILE.npz."""
     preset: str | None = None
     """Sizes, schedule and rates, a name in experiments/presets.py; by default the one for the kind of data."""
-    table: Literal["main", "conditions", "ablations", "rates", "all"] = "main"
+    table: Literal["main", "conditions", "ablations", "rates", "all", "labels"] = "main"
     """Which rows to train: CM-ARR and three baselines (`main`, also for `rates`), all methods (`conditions`), the
-    ablations of CM-ARR, or all of them. Whatever is trained, all tables that it allows are written."""
+    ablations of CM-ARR, or all of them. Whatever is trained, all tables that it allows are written. `labels` trains the
+    rows that use unlabelled utterances and their baselines with several shares of the labels, each in a folder of its
+    own, such as `labels_010` for 10 %."""
+    label_share: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
+    """Share of the training and validation labels that is used, above 0 and at most 1; each seed has a subset of its
+    own. The other training utterances are unlabelled."""
+    label_shares: Annotated[tuple[float, ...], tyro.conf.arg(metavar="SHARE")] = SHARES
+    """The shares of `--table labels`."""
     methods: tuple[str, ...] = ()
     """Rows to train instead of those of a table; all are in experiments/rows.py."""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
@@ -61,7 +74,8 @@ class Arguments:
     """Output folder; by default a new one in `runs/`. If it holds a table, what it lacks is trained: rows, seeds, and
     runs that were interrupted. Everything else must be as it was."""
     tuned: Path | None = None
-    """What `experiments.tune` wrote: its choices replace learning rate, dropout and loss weights of each fold."""
+    """What `experiments.tune` wrote: its choices replace learning rate, dropout and loss weights of each fold. With
+    `--table labels`, a folder that holds one of them for each share, by the names of the table's folders."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The smallest run that touches everything, in about a minute; its numbers mean nothing."""
     memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
@@ -91,42 +105,84 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     folds = make_folds(source.corpus, num_folds=arguments.folds)
     for name in arguments.folds_only:
         check_choice("--folds-only", name, [fold.name for fold in folds])
-    table = make_table(arguments, preset, source, folds)
-    folder = None
-    if is_first():
-        folder = arguments.out or new_name(source.name)
+    tables = [make_table(arguments, preset, source, folds, share) for share in shares(arguments)]
+    for text in same_labels(tables):
+        console.print(text, soft_wrap=True)
+    root = (arguments.out or new_name(source.name)) if is_first() else None
+    folders = open_tables(root, arguments, preset, source, tables)
+    code = 0
+    for folder, table in zip(folders, tables, strict=True):
+        text = f"{len(source.corpus)} utterances, {counted(len(folds), 'fold')}, {counted(arguments.seeds, 'seed')}"
+        if table.label_share < 1:
+            text += f", {labels_text(table)}"
+        console.print(f"{source.name}: {text} -> {folder}", soft_wrap=True)
+        code = max(code, fill_table(folder, root, table, console, start_up))
+        if code == STOPPED:
+            break
+    if root is not None and arguments.table == "labels" and any(read_rows(folder) for folder in folders if folder):
+        print_report(console, write_label_report(root), root, LABEL_FILES)
+    if root is not None and code:
+        raise SystemExit(code)
+
+
+def shares(arguments: Arguments) -> tuple[float, ...]:
+    """The shares of the labels that are trained with, the smallest first."""
+    return tuple(sorted(set(arguments.label_shares))) if arguments.table == "labels" else (arguments.label_share,)
+
+
+def open_tables(
+    root: Path | None, arguments: Arguments, preset: Preset, source: Source, tables: list[Table]
+) -> list[Path | None]:
+    """Makes the folders of the tables, or checks that they can be added to; none in processes that do not write."""
+    if root is None:
+        return [None] * len(tables)
+    folders = [root]
+    if arguments.table == "labels":
+        check_root(root, settings(arguments, preset, source, tables[0]))
+        folders = [root / share_name(table.label_share) for table in tables]
+    for folder, table in zip(folders, tables, strict=True):
         open_folder(folder, settings(arguments, preset, source, table))
-        write_ceiling(folder, source, folds)
-    text = f"{len(source.corpus)} utterances, {counted(len(folds), 'fold')}, {counted(arguments.seeds, 'seed')}"
-    console.print(f"{source.name}: {text} -> {folder}", soft_wrap=True)
-    stopped = False
+        write_ceiling(folder, source, table.folds)
+    return folders
+
+
+def fill_table(folder: Path | None, root: Path | None, table: Table, console: Console, start_up: StartUp) -> int:
+    """Trains what a folder lacks and writes its report; returns the exit code: 130 after Ctrl-C, 1 if a run diverged.
+
+    The report of one of several shares is written, but not printed.
+    """
+    code = 0
     try:
         train_table(folder, table, console, start_up)
     except KeyboardInterrupt:
-        stopped = True
-        console.print(f"Stopped; what was finished is kept. Go on with --out {folder}", soft_wrap=True)
-    if folder is None:
-        return
-    finished = read_rows(folder)
-    if finished:
+        code = STOPPED
+        console.print(f"Stopped; what was finished is kept. Go on with --out {root}", soft_wrap=True)
+    finished = read_rows(folder) if folder is not None else []
+    if folder is not None and finished:
         markdown = write_report(folder)
-        console.print(Markdown(markdown) if console.is_terminal else markdown, markup=False, soft_wrap=True)
-        console.print(f"Written: {folder}/{', '.join(OUTPUT_FILES)}", soft_wrap=True)
-    if stopped:
-        raise SystemExit(130)
-    if any(row.status == STATUS[DIVERGED] for row in finished):
-        raise SystemExit(1)
+        if folder == root:
+            print_report(console, markdown, folder, OUTPUT_FILES)
+    return max(code, int(any(row.status == STATUS[DIVERGED] for row in finished)))
 
 
-def make_table(arguments: Arguments, preset: Preset, source: Source, folds: list[FoldSplit]) -> Table:
-    """What the command line asks for. Raises ValueError for what is unknown."""
+def print_report(console: Console, markdown: str, folder: Path, files: Sequence[str]) -> None:
+    """Prints the tables of a folder and the names of its files."""
+    console.print(Markdown(markdown) if console.is_terminal else markdown, markup=False, soft_wrap=True)
+    console.print(f"Written: {folder}/{', '.join(files)}", soft_wrap=True)
+
+
+def make_table(
+    arguments: Arguments, preset: Preset, source: Source, folds: list[FoldSplit], share: float = 1.0
+) -> Table:
+    """What the command line asks for, with a share of the labels. Raises ValueError for what is unknown."""
     modalities = modality_configs(source.corpus)
     rows = dict.fromkeys(arguments.methods or TABLES[arguments.table])
     configs = {name: preset.row_config(name, modalities, source.corpus.num_classes) for name in rows}
     tuned = {}
     if arguments.tuned is not None:
         trained = [name for name, config in configs.items() if isinstance(config, RunConfig)]
-        tuned = read_tuned(arguments.tuned, source.digest, trained, [fold.name for fold in folds])
+        path = arguments.tuned / share_name(share) if arguments.table == "labels" else arguments.tuned
+        tuned = read_tuned(path, source.digest, trained, [fold.name for fold in folds], share)
     return Table(
         source.corpus,
         folds,
@@ -141,6 +197,7 @@ def make_table(arguments: Arguments, preset: Preset, source: Source, folds: list
         arguments.keep_every,
         arguments.debug,
         source.extractors,
+        share,
     )
 
 
@@ -150,32 +207,17 @@ def check(arguments: Arguments) -> None:
         raise ValueError(f"--seeds must be at least 1, found {arguments.seeds}")
     if arguments.memory is not None and arguments.memory <= 0:
         raise ValueError(f"--memory must be above 0, found {arguments.memory}")
-
-
-def write_ceiling(folder: Path, source: Source, folds: list[FoldSplit]) -> None:
-    """Scores exact rules on the test utterances of each fold, where the data set knows them, unless they are there.
-
-    Bayes' rule, and the product rule on exact posteriors of single modalities. Each metric has its own best decision,
-    hence two rows of each: the most probable class for WAR, the likeliest class for UAR.
-    """
-    if source.oracle is None:
-        return
-    from data_prep.synthetic.posterior import oracle_counts, product_rule
-
-    bayes, log_prior = source.oracle
-    product = product_rule(bayes, len(source.corpus.modalities))
-    for name, log_likelihood, prior in (
-        (BAYES_WAR, bayes, log_prior),
-        (BAYES_UAR, bayes, None),
-        (PRODUCT_WAR, product, log_prior),
-        (PRODUCT_UAR, product, None),
-    ):
-        for fold in folds:
-            unit = Unit(name, fold.name, 0)
-            if not is_finished(folder, unit):
-                counts = oracle_counts(source.corpus.label[fold.test], log_likelihood[fold.test], prior)
-                with contextlib.suppress(FileExistsError):  # another command has just written it
-                    write_counts(folder, unit, source.corpus.modalities, counts)
+    if arguments.table == "labels" and arguments.label_share != 1:
+        raise ValueError(
+            f"--table labels trains several shares: give --label-shares {arguments.label_share:g} in place of "
+            "--label-share"
+        )
+    if arguments.table != "labels" and arguments.label_shares != SHARES:
+        raise ValueError("--label-shares needs --table labels; give --label-share for a table of one share")
+    if not arguments.label_shares:
+        raise ValueError("--label-shares needs a share, such as 0.1")
+    for share in (arguments.label_share, *arguments.label_shares):
+        check_share(share)
 
 
 def settings(arguments: Arguments, preset: Preset, source: Source, table: Table) -> dict[str, Any]:
@@ -192,8 +234,10 @@ def settings(arguments: Arguments, preset: Preset, source: Source, table: Table)
             "class_names": list(source.corpus.class_names),
             "modalities": list(source.corpus.modalities),
         },
+        SHARE: table.label_share,
         "folds": [
-            {"name": f.name, **{part: len(getattr(f, part)) for part in ("train", "val", "test")}} for f in table.folds
+            {"name": split.name, **{part: len(getattr(split, part)) for part in ("train", "val", "test", "unlabelled")}}
+            for split in table.splits[: len(table.folds)]  # as many with every seed
         ],
         "seeds": list(range(arguments.seeds)),
         "preset": preset.to_dict(),

@@ -75,6 +75,7 @@ def test_seeds_and_runs_are_added(archive, whole, tmp_path, capsys):
     [
         ({"patience": 3}, "preset.train.patience was 15 and is 3 now"),
         ({"folds": 3, "data": "other"}, "data was "),
+        ({"label_share": 0.5}, "label_share was 1.0 and is 0.5 now"),
     ],
 )
 def test_another_setting_is_refused(archive, whole, tmp_path, changes, difference):
