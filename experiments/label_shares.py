@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cmarr_jax.training.checkpoint import to_json
 from experiments.results_folder import CONFIG, SHARE, check_same
 from experiments.table import Table
 
@@ -51,7 +52,7 @@ def check_root(root: Path, config: dict[str, Any]) -> None:
 def _shared(config: dict[str, Any]) -> dict[str, Any]:
     """What the tables of all shares have in common."""
     folds = [{"name": fold["name"], "test": fold["test"]} for fold in config["folds"]]
-    return json.loads(json.dumps(config | {SHARE: 1.0, "tuned": {}, "folds": folds}))
+    return json.loads(to_json(config | {SHARE: 1.0, "tuned": {}, "folds": folds}))
 
 
 def labels_text(table: Table) -> str:
