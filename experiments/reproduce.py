@@ -132,7 +132,7 @@ def shares(arguments: Arguments) -> tuple[float, ...]:
 
 def open_tables(
     root: Path | None, arguments: Arguments, preset: Preset, source: Source, tables: list[Table]
-) -> list[Path | None]:
+) -> Sequence[Path | None]:
     """Makes the folders of the tables, or checks that they can be added to; none in processes that do not write."""
     if root is None:
         return [None] * len(tables)
