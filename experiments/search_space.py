@@ -10,11 +10,11 @@ from experiments.rows import TABLE_ROWS
 RATE_FACTOR = 5.0  # the learning rate is searched from a fifth to five times the preset's
 DROPOUT = 0.0, 0.7
 WEIGHTS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # per method; logarithmic
-    "cm_arr": {"alignment": (0.003, 1.0), "refinement": (0.01, 3.0)},
+    "cm_arr": {"alignment": (0.003, 1.0), "late_alignment": (0.01, 1.0), "refinement": (0.01, 3.0)},
     "mmin": {"imagination": (0.1, 10.0)},
     "cif_mmin": {"imagination": (0.1, 10.0), "consistency": (1.0, 100.0)},
     "dicmor": {"squared_error": (0.01, 3.0)},
-    "contrastive": {"alignment": (0.1, 10.0)},
+    "contrastive": {"late_alignment": (0.001, 1.0)},
 }
 WEIGHTS_OF_OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # those that an option of a row brings
     "pseudo_labels": {"threshold": (0.7, 0.99), "pseudo": (0.1, 10.0)},

@@ -26,5 +26,6 @@ def test_tables_have_known_rows_and_those_of_few_labels_stay_in_theirs():
     assert set().union(*TABLES.values()) <= set(LABELS)
     of_labels = set(TABLES["labels"]) - set(TABLES["all"])
     assert of_labels == {
-        "zero_fill_self", "zero_fill_told_self", "mmin_unlabelled", "contrastive", "cm_arr_labelled_only"
+        "zero_fill_self", "zero_fill_told_self", "mmin_unlabelled", "contrastive", "contrastive_told",
+        "cm_arr_labelled_only", "cm_arr_early", "cm_arr_early_told",
     }  # fmt: skip

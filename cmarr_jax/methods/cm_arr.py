@@ -25,6 +25,7 @@ __all__ = ["WEIGHTS", "CmArr", "Encoded", "Options", "make"]
 
 WEIGHTS = {
     "alignment": 0.1,  # D: weight of the distribution-based contrastive loss
+    "late_alignment": 1.0,  # D: factor of that weight in stage 2; below 1 the supervised losses take over there
     "nll": 0.5,  # D: weight of the flow's negative log-likelihood
     "squared_error": 0.5,  # D: weight of the reconstruction error
     "refinement": 0.1,  # D: weight of the supervised contrastive loss
@@ -41,7 +42,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         init=lambda key, batch: model.init(key, batch)["params"],
         loss=partial(loss, model),
         stages=(
-            Stage("alignment", train.complete_epochs, hide=False, weights={"refinement": 0.0}),
+            Stage("alignment", train.complete_epochs, hide=False, weights={"refinement": 0.0, "late_alignment": 1.0}),
             Stage("reconstruction_refinement", train.missing_epochs, hide=True, decay=train.decay),
         ),
         encode=lambda params, batch: bind(model, params)(batch, method="encode_once"),
@@ -106,6 +107,7 @@ def loss(
     terms["refinement"] = jnp.mean(jnp.stack([refined(*part) for part in zip(*parts, strict=True)]))
     logits = apply(completed, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="classify")
     classified = cross_entropy(logits, rows, axis_name)
+    weights = {**weights, "alignment": weights["alignment"] * weights["late_alignment"]}
     return classified + sum(weights[name] * terms[name] for name in terms), {"cross_entropy": classified, **terms}
 
 

@@ -27,6 +27,7 @@ from cmarr_jax.types import Array, Batch
 
 WEIGHTS = {
     "alignment": 1.0,  # L: weight of the contrastive loss
+    "late_alignment": 0.0,  # L: factor of that weight in stage 2; CM-ARR has the same one
     "fine_tuning": 1.0,  # D: share of the cross-entropy's gradient that reaches the encoders
 }
 
@@ -56,12 +57,13 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         init=lambda key, batch: model.init(key, batch)["params"],
         loss=partial(loss, model),
         stages=(
-            Stage("pretraining", train.complete_epochs, hide=False, weights={"fine_tuning": 0.0}),
+            Stage(
+                "pretraining", train.complete_epochs, hide=False, weights={"fine_tuning": 0.0, "late_alignment": 1.0}
+            ),
             Stage(
                 "fine_tuning",
                 train.missing_epochs,
                 hide=True,
-                weights={"alignment": 0.0},
                 decay=train.decay,
                 from_best=True,
                 fresh_optimizer=True,
@@ -133,4 +135,5 @@ def loss(
         "cross_entropy": cross_entropy(logits, batch, axis_name),
         "alignment": losses.masked_mean(*aligned, axis_name=axis_name),
     }
-    return terms["cross_entropy"] + hyper.weights["alignment"] * terms["alignment"], terms
+    weight = hyper.weights["alignment"] * hyper.weights["late_alignment"]
+    return terms["cross_entropy"] + weight * terms["alignment"], terms

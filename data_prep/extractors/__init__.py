@@ -33,7 +33,9 @@ def get(name: str, **options: Any) -> Extractor:
         raise ValueError(f"there is no extractor {name!r}; there are {', '.join(NAMES)}")
     module, attribute = _CLASSES[name]
     extractor = getattr(importlib.import_module(f"data_prep.extractors.{module}"), attribute)
-    fields = sorted(dataclasses.fields(extractor), key=lambda field: field.kw_only)  # those of all extractors last
+    fields = sorted(
+        dataclasses.fields(extractor), key=lambda field: bool(field.kw_only)
+    )  # those of all extractors last
     known = {field.name: field.default for field in fields}
     for option in options:
         if option not in known:
