@@ -123,7 +123,11 @@ def fit_fold(
 def _fit_modality(
     config: ClassicalConfig, label: np.ndarray, inputs: np.ndarray, has: np.ndarray, fold: FoldSplit, name: str
 ) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Strength, kernel `[D, K]` and bias `[K]` of the model with the best validation UAR."""
+    """Strength, kernel `[D, K]` and bias `[K]` of the model with the best validation UAR.
+
+    Raises:
+      ValueError, numpy.linalg.LinAlgError: if no strength can be fitted to so few utterances.
+    """
     train, val, unlabelled = (rows[has[rows]] for rows in (fold.train, fold.val, fold.unlabelled))
     if not len(train):
         raise ValueError(f"fold {fold.name} has no training utterance with {name}; classical models need some")
@@ -131,17 +135,24 @@ def _fit_modality(
     x, val_x = scaler.transform(inputs[train]), scaler.transform(inputs[val])
     strengths, make = KINDS[config.kind]
     best: tuple[float, Any, np.ndarray, np.ndarray] | None = None
+    fault: Exception | None = None
     for strength in strengths:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # lbfgs at its last iteration: validation judges what it has
-            model = make(strength).fit(x, label[train])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # lbfgs at its last iteration: validation judges what it has
+                model = make(strength).fit(x, label[train])
+        except (ValueError, np.linalg.LinAlgError) as error:  # few utterances need a strong one
+            fault = error
+            continue
         kernel, bias = _all_classes(model, config.num_classes)
         predicted = (val_x @ kernel + bias).argmax(-1)
         counts = confusion_counts(label[val], predicted, jnp.ones(len(val), bool), num_classes=config.num_classes)
         score = float(uar(counts)) if len(val) else 0.0
         if best is None or score > best[0]:
             best = score, strength, kernel, bias
-    assert best is not None
+    if best is None:
+        assert fault is not None
+        raise fault
     _, strength, kernel, bias = best
     kernel = kernel / scaler.scale_[:, None]
     return strength, kernel, bias - scaler.mean_ @ kernel
