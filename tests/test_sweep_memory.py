@@ -124,6 +124,13 @@ def test_slots_of_a_wanted_number(num, per_device, num_devices, sizes):
     chex.assert_trees_all_close(result, expected(runs), rtol=1e-6)
 
 
+def test_a_single_slot_compiles_no_choice_between_states():
+    plan = compile_sweep(toy_run(), DATA, toy_runs(3), devices=jax.local_devices()[:1], per_device=1, memory=GIB)
+    new, old = object(), object()  # a compiled program would refuse both
+    assert plan.programs.choose(None, np.array([[True]]), new, old) is new
+    assert plan.programs.choose(None, np.array([[False]]), new, old) is old
+
+
 def test_a_sweep_that_does_not_fit_is_cut_and_says_so():
     said, toy, runs = [], Toy(), toy_runs(10)
     one = jax.local_devices()[:1]

@@ -143,15 +143,22 @@ def _compile(run: Run, data: DeviceCorpus, runs: Runs, layout: Layout, options: 
     init = each(lambda data, run_: run.init(data, *run_), 1).lower(data, own)
     states = jax.tree.map(lambda x: _zeros(x.shape, x.dtype), init.out_info)
     until, fresh = np.zeros(shape, np.int32), np.zeros(shape, bool)
-    choose = each(lambda _, fresh, new, old: jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, old), 3)
-    lowered = (
+    lowered = [
         init,
         each(run.epochs, 3, donate=(2,)).lower(data, own.fold, states, until),
         each(run.finish, 2).lower(data, own.fold, states),
-        choose.lower(np.zeros(()), fresh, states, states),
-    )
-    programs = Programs(*(program.compile(compiler_options=options) for program in lowered))
-    return CompiledSweep(layout, max(map(_num_bytes, programs)), programs)
+    ]
+    if fresh.size > 1:
+        choose = each(lambda _, fresh, new, old: jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, old), 3)
+        lowered.append(choose.lower(np.zeros(()), fresh, states, states))
+    compiled = [program.compile(compiler_options=options) for program in lowered]
+    programs = Programs(*compiled) if fresh.size > 1 else Programs(*compiled, _choose_alone)
+    return CompiledSweep(layout, max(map(_num_bytes, compiled)), programs)
+
+
+def _choose_alone(_: Any, fresh: np.ndarray, new: Any, old: Any) -> Any:
+    """`Programs.choose` of a single slot: one state or the other as it is, without a program to compile."""
+    return new if fresh.all() else old
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any) -> Any:
