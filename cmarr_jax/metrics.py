@@ -1,7 +1,7 @@
-"""WAR, UAR and macro F1 from confusion counts.
+"""WAR, UAR and macro F1 from confusion counts; CCC and MAE of a regression from sums.
 
-Counts are summed as integers on the device, over batches and devices; the scores are divided once, over the whole test
-fold. A mean of per-batch UARs is another number.
+Counts and sums are added up over batches and devices; the scores are divided once, over the whole test fold. A mean of
+per-batch scores is another number.
 """
 
 from typing import Any, TypeVar
@@ -91,6 +91,56 @@ def macro_f1(counts: Counts) -> Counts:
     """
     counts = _as_counts(counts)
     return _class_mean(2 * _namespace(counts).diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1) + counts.sum(-2))
+
+
+def agreement_sums(target: Counts, predicted: Counts, where: Counts) -> Counts:
+    """Sums over utterances, from which `ccc` and `mae` are computed; sums of several batches are added.
+
+    Args:
+      target: True numbers `y`, `[n]`, float.
+      predicted: Predicted numbers `p`, `[n]`, float.
+      where: Rows that count, `[n]`, bool; others are not read.
+
+    Returns:
+      n, and the sums of y, p, y^2, p^2, y p and |y - p|, `[7]`: float64 for numpy, float32 and traceable for JAX.
+    """
+    xp = _namespace(target)
+    kept = lambda values: xp.where(where, values, 0).astype(xp.float32 if xp is jnp else xp.float64)
+    y, p = kept(target), kept(predicted)
+    return xp.stack([x.sum() for x in (kept(xp.ones_like(y)), y, p, y * y, p * p, y * p, xp.abs(y - p))])
+
+
+def ccc(sums: Counts) -> Counts:
+    """Concordance correlation coefficient, -1 to 1; nan where nothing was counted, or all numbers are one constant.
+
+    `2 cov(y, p) / (var(y) + var(p) + (mean(y) - mean(p))^2)`, with moments divided by n.
+
+    Args:
+      sums: From `agreement_sums`, `[..., 7]`.
+
+    Returns:
+      Scores, `[...]`; it is the same in every unit of the numbers.
+
+    References:
+      Lin, A concordance correlation coefficient to evaluate reproducibility, Biometrics 1989.
+    """
+    xp, count = _namespace(sums), sums[..., 0]
+    means = sums / xp.maximum(count, 1)[..., None]
+    y, p, yy, pp, yp = (means[..., index] for index in range(1, 6))
+    spread = xp.maximum(yy - y * y, 0) + xp.maximum(pp - p * p, 0) + (y - p) ** 2
+    return xp.where(spread > 0, 2 * (yp - y * p) / xp.where(spread > 0, spread, 1), xp.nan)
+
+
+def mae(sums: Counts) -> Counts:
+    """Mean absolute error, in the unit of the numbers; nan where nothing was counted.
+
+    Args:
+      sums: From `agreement_sums`, `[..., 7]`.
+
+    Returns:
+      Errors, `[...]`.
+    """
+    return _divide(sums[..., 6], sums[..., 0])
 
 
 def _namespace(counts: Any) -> Any:

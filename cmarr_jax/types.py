@@ -35,6 +35,7 @@ class Batch(NamedTuple):
       present: Modalities that the utterance has at all, `[B, M]`, bool, columns in the order of `features`.
       label: Class index, `[B]`, int32; -1: not known.
       where: `False` for rows that only fill the batch, `[B]`, bool.
+      target: Number that a regression predicts, `[B]`, float, not read where the label is -1; `None`: there is none.
     """
 
     features: dict[str, Any]
@@ -42,6 +43,7 @@ class Batch(NamedTuple):
     present: Array
     label: Array
     where: Array
+    target: Array | None = None
 
 
 class GaussianEmbedding(NamedTuple):

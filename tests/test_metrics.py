@@ -1,12 +1,13 @@
-"""Scores against scikit-learn."""
+"""Scores against scikit-learn and scipy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+from scipy import stats
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score, mean_absolute_error
 
-from cmarr_jax.metrics import confusion_counts, macro_f1, uar, war
+from cmarr_jax.metrics import agreement_sums, ccc, confusion_counts, macro_f1, mae, uar, war
 
 TRANSFORMS = pytest.mark.parametrize(
     "transform", [lambda f: f, lambda f: jax.jit(f, static_argnames="num_classes")], ids=["eager", "jit"]
@@ -120,3 +121,52 @@ def test_scores_refuse_what_is_not_square(shape):
     for score in (war, uar, macro_f1):
         with pytest.raises(ValueError, match="found shape"):
             score(np.ones(shape))
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+def test_ccc_and_mae_equal_their_formulas(transform, xp):
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=40) + 2
+    predicted = 0.7 * target + rng.normal(size=40)
+    where = rng.random(40) < 0.75
+    y, p = target[where], predicted[where]
+    deviations = stats.pearsonr(y, p).statistic * y.std() * p.std()  # Lin 1989, moments divided by n
+    expected = 2 * deviations / (y.var() + p.var() + (y.mean() - p.mean()) ** 2)
+    target[~where], predicted[~where] = np.nan, np.inf  # what padding holds must not matter
+    if xp is np and transform is jax.jit:
+        transform = lambda f: f
+    sums = transform(agreement_sums)(xp.asarray(target), xp.asarray(predicted), xp.asarray(where))
+    rtol = 1e-12 if xp is np else 1e-5
+    np.testing.assert_allclose(ccc(sums), expected, rtol=rtol)
+    np.testing.assert_allclose(mae(sums), mean_absolute_error(y, p), rtol=rtol)
+    assert sums.dtype == (np.float64 if xp is np else np.float32)
+
+
+def test_ccc_and_mae_by_hand_and_of_added_sums():
+    everything = np.ones(3, bool)
+    first = agreement_sums(np.array([1.0, 2.0, 3.0]), np.array([2.0, 3.0, 4.0]), everything)
+    # By hand: covariance and both variances 2/3, means 1 apart: (4/3) / (4/3 + 1).
+    np.testing.assert_allclose([ccc(first), mae(first)], [4 / 7, 1])
+    second = agreement_sums(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]), everything)
+    np.testing.assert_allclose(ccc(second), 1)
+    joined = agreement_sums(np.array([1.0, 2.0, 3.0] * 2), np.array([2.0, 3.0, 4.0, 1.0, 2.0, 3.0]), np.ones(6, bool))
+    np.testing.assert_allclose(first + second, joined)
+    np.testing.assert_allclose(mae(np.stack([first, second, first + second])), [1, 0, 0.5])
+
+
+def test_ccc_does_not_depend_on_the_unit():
+    rng = np.random.default_rng(1)
+    y, p = rng.normal(size=20), rng.normal(size=20)
+    where = np.ones(20, bool)
+    expected = ccc(agreement_sums(y, p, where))
+    np.testing.assert_allclose(ccc(agreement_sums(3 * y - 7, 3 * p - 7, where)), expected)
+    np.testing.assert_allclose(ccc(agreement_sums(y, np.full(20, 0.3), where)), 0, atol=1e-12)
+
+
+def test_ccc_of_nothing_and_of_one_constant_is_nan():
+    nothing = agreement_sums(np.ones(2), np.ones(2), np.zeros(2, bool))
+    assert np.isnan([ccc(nothing), mae(nothing)]).all()
+    constant = agreement_sums(jnp.ones(2), jnp.ones(2), jnp.ones(2, bool))
+    assert np.isnan(ccc(constant))
+    assert mae(constant) == 0

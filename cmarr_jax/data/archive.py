@@ -12,6 +12,7 @@ An archive is an `.npz` (never unpickled; float16 or float32 features, unicode t
 | NAME, per modality | `[N, D]` float | one vector per utterance |
 | or NAME | `[sum of T, D]` float | frames of all utterances one after another, with NAME`_length` `[N]` integer |
 | NAME`_present` | `[N]` bool | optional: `False` where the modality is missing by nature |
+| `target` | `[N]` float | optional: the number that a regression predicts; nan where `label` is -1 |
 | `split` | `[N]` text | optional: `train`, `val` or `test`, all three used, instead of folds |
 
 Any other key is an error, so misspelt keys are found. Nothing is dropped or repaired. Values of absent entries are
@@ -48,7 +49,7 @@ def read_archive(path: str | os.PathLike[str]) -> Corpus:
     """Reads and checks a feature archive.
 
     Peak memory is the size of the arrays and about 4 MB for the checks. Labels and lengths of any integer type become
-    int32, absent entries become zeros, all other values stay as stored.
+    int32, targets float32, absent entries become zeros, all other values stay as stored.
 
     Raises:
       ArchiveError: at the first fault, with one sentence that names file, key and row and says what to do.
@@ -68,7 +69,7 @@ def read_archive(path: str | os.PathLike[str]) -> Corpus:
     check_corpus(corpus, source)
     for column, name in enumerate(names):
         _zero_absent(corpus, name, corpus.features[name], column)  # in place: the arrays were just read
-    return _with_int32(corpus)
+    return _with_common_types(corpus)
 
 
 def write_archive(path: str | os.PathLike[str], corpus: Corpus, *, compressed: bool = False) -> None:
@@ -176,7 +177,7 @@ def _check_characters(array: np.ndarray) -> None:
 
 
 def _check_keys(source: str, keys: list[str], names: list[str]) -> None:
-    optional = ["split", *(f"{name}_{suffix}" for name in names for suffix in ("length", "present"))]
+    optional = ["target", "split", *(f"{name}_{suffix}" for name in names for suffix in ("length", "present"))]
     for name in names:
         if name not in keys:
             raise fault(source, name, "is missing though modalities names it; add it or take it out of modalities")
@@ -206,14 +207,17 @@ def _from_arrays(source: str, names: list[str], arrays: dict[str, np.ndarray]) -
         length={name: arrays[f"{name}_length"] for name in names if f"{name}_length" in arrays},
         present=np.stack(present, axis=1),
         split=arrays.get("split"),
+        target=arrays.get("target"),
     )
 
 
 def _to_arrays(corpus: Corpus) -> Iterator[tuple[str, np.ndarray]]:
     """Keys and arrays to write. Optional keys come first, so that a truncated file always lacks a required key."""
-    corpus = _with_int32(corpus)
+    corpus = _with_common_types(corpus)
     if corpus.split is not None:
         yield "split", corpus.split
+    if corpus.target is not None:
+        yield "target", corpus.target
     for column, name in enumerate(corpus.modalities):
         if not corpus.present[:, column].all():
             yield f"{name}_present", corpus.present[:, column]
@@ -236,6 +240,7 @@ def _zero_absent(corpus: Corpus, name: str, features: np.ndarray, column: int) -
         features[frame_where(corpus, name, ~corpus.present[:, column])] = 0
 
 
-def _with_int32(corpus: Corpus) -> Corpus:
+def _with_common_types(corpus: Corpus) -> Corpus:
     length = {name: array.astype(np.int32) for name, array in corpus.length.items()}
-    return dataclasses.replace(corpus, label=corpus.label.astype(np.int32), length=length)
+    target = None if corpus.target is None else corpus.target.astype(np.float32)
+    return dataclasses.replace(corpus, label=corpus.label.astype(np.int32), length=length, target=target)

@@ -202,7 +202,8 @@ def take(data: DeviceCorpus, rows: Array, where: Array, plan: PartPlan | None = 
         else:
             features[name] = values[rows]
     length = {name: frames[rows] for name, frames in data.length.items()}
-    return Batch(features, length, data.present[rows], data.label[rows], where)
+    target = None if data.target is None else data.target[rows]
+    return Batch(features, length, data.present[rows], data.label[rows], where, target)
 
 
 def example_batch(modalities: Sequence[ModalityConfig], size: int = 2, num_frames: int = 8) -> Batch:

@@ -9,8 +9,10 @@ import math
 
 import numpy as np
 
+from cmarr_jax.data.targets import find_fault
+
 REQUIRED = ("utterance_id", "speaker", "session", "label", "class_names", "modalities")
-RESERVED = (*REQUIRED, "split", "present", "length")
+RESERVED = (*REQUIRED, "target", "split", "present", "length")
 PARTS = ("train", "val", "test")
 UNLABELLED = -1  # the label of an utterance that nobody has labelled
 _BLOCK = 1 << 22  # feature values checked at a time
@@ -37,6 +39,7 @@ class Corpus:
       length: Frames per utterance, `[N]`, int32; sequence modalities only.
       present: Modalities that each utterance has, `[N, M]`, bool, columns in the order of `features`.
       split: `train`, `val` or `test`, `[N]`, str; `None`: folds are made by speaker.
+      target: Number that a regression predicts, `[N]`, float32, nan where the label is -1; `None`: there is none.
     """
 
     utterance_id: np.ndarray
@@ -48,6 +51,7 @@ class Corpus:
     length: dict[str, np.ndarray]
     present: np.ndarray
     split: np.ndarray | None = None
+    target: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.utterance_id)
@@ -137,6 +141,7 @@ def check_corpus(corpus: Corpus, source: str = "corpus") -> None:
         _check_rows(source, key, getattr(corpus, key), corpus)
     check_distinct(source, "utterance_id", corpus.utterance_id)
     _check_label(corpus, source)
+    _check_target(corpus, source)
     _check_split(corpus, source)
     speakers = np.unique(corpus.speaker[corpus.labelled])
     if corpus.split is None and len(speakers) < 2:
@@ -185,6 +190,13 @@ def _check_label(corpus: Corpus, source: str) -> None:
             f"no utterance has class {name!r} (label {unused[0]}); take it out of class_names and renumber the labels"
         )
         raise fault(source, "label", text)
+
+
+def _check_target(corpus: Corpus, source: str) -> None:
+    found = None if corpus.target is None else find_fault(corpus.target, corpus.labelled)
+    if found is not None:
+        text, row = found
+        raise fault(source, "target", text, row, corpus)
 
 
 def _check_split(corpus: Corpus, source: str) -> None:

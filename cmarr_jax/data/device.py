@@ -15,13 +15,15 @@ class DeviceCorpus(NamedTuple):
     """All utterances of a corpus; fields as in `Batch`, with N utterances instead of B.
 
     `features` is an `OrderedDict` in the order of the columns of `present`. Sequences are `[N, T, D]`, zeros after
-    `length`. Leaves may be numpy arrays: a jitted function transfers its arguments to the device.
+    `length`; targets are zero where there is no label. Leaves may be numpy arrays: a jitted function transfers its
+    arguments to the device.
     """
 
     features: dict[str, Array]
     length: dict[str, Array]
     present: Array
     label: Array
+    target: Array | None = None
 
 
 def modality_configs(corpus: Corpus) -> tuple[ModalityConfig, ...]:
@@ -75,7 +77,10 @@ def to_device(corpus: Corpus, *, max_frames: int | None = None) -> DeviceCorpus:
             features[name], length[name] = jnp.asarray(padded), jnp.asarray(frames)
         else:
             features[name] = jnp.asarray(values, jnp.float32)
-    return DeviceCorpus(features, length, jnp.asarray(corpus.present), jnp.asarray(corpus.label, jnp.int32))
+    target = None
+    if corpus.target is not None:  # zeros are read nowhere; checks of each operation would stop at nan
+        target = jnp.asarray(np.where(corpus.labelled, corpus.target, 0), jnp.float32)
+    return DeviceCorpus(features, length, jnp.asarray(corpus.present), jnp.asarray(corpus.label, jnp.int32), target)
 
 
 def _pad(values: np.ndarray, length: np.ndarray, max_frames: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,29 @@
+"""Checks of `Corpus.target`, the numbers that a regression predicts."""
+
+import numpy as np
+
+LARGEST = np.finfo(np.float32).max
+
+
+def find_fault(target: np.ndarray, labelled: np.ndarray) -> tuple[str, int | None] | None:
+    """The first fault of targets, as text and row; `None` if there is none.
+
+    Args:
+      target: `[N]`; nan where nobody has given a number.
+      labelled: Utterances that have a label, `[N]`, bool.
+    """
+    if target.dtype.kind != "f":
+        return f"must be float32, found {target.dtype}; convert it with .astype('float32')", None
+    if target.shape != labelled.shape:
+        return f"must have one entry per utterance_id, {len(labelled)}, found shape {target.shape}", None
+    for wrong, text in (
+        (np.abs(target) > LARGEST, "is not a number that float32 can hold; correct it"),
+        (np.isnan(target) & labelled, "is no number, but the utterance has a label; give the number, or the label -1"),
+        (~np.isnan(target) & ~labelled, "is given, but the label is -1, not labelled; give the label, or nan here"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            return f"{target[row]} {text}", row
+    if len(np.unique(target[labelled])) == 1:
+        return f"is {target[labelled][0]} for every labelled utterance; correct it or leave target out", None
+    return None
