@@ -16,6 +16,8 @@ from cmarr_jax.types import Array
 
 ENCODER_KINDS = ("lstm", "conv", "vector")
 DTYPES = ("float32", "bfloat16")
+CLASSIFICATION_TASK, REGRESSION_TASK = "classification", "regression"
+TASK_NAMES = (CLASSIFICATION_TASK, REGRESSION_TASK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +143,13 @@ class RunConfig:
     Attributes:
       method: Name in `cmarr_jax.methods`, or the dotted name of a module of your own.
       encoders: Modalities and unimodal encoders.
-      num_classes: K.
+      num_classes: K, also in a regression, whose labels serve contrastive losses and folds.
       options: Fields of the method's `Options` that differ from its defaults.
       train: Schedule, stopping rule and batches.
       learning_rate: L: 2e-4 for IEMOCAP, 5e-4 for MSP-IMPROV.
       dropout: L: 0.5, in the encoders and the classifier.
       weights: Weights of the method's loss that differ from its defaults.
+      task: `classification`, or `regression` of `Corpus.target`, see `cmarr_jax.task`.
     """
 
     method: str
@@ -157,8 +160,10 @@ class RunConfig:
     learning_rate: float = 2e-4
     dropout: float = 0.5
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    task: str = CLASSIFICATION_TASK
 
     def __post_init__(self):
+        check_choice("task", self.task, TASK_NAMES)
         if self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, found {self.num_classes}")
         if not self.learning_rate > 0:
@@ -166,9 +171,15 @@ class RunConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
 
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the network: K, or one number."""
+        return self.num_classes if self.task == CLASSIFICATION_TASK else 1
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain dict for JSON."""
-        return dataclasses.asdict(self)
+        """Plain dict for JSON. A classification does not name its task, as in the records of earlier versions."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in values.items() if (key, value) != ("task", CLASSIFICATION_TASK)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunConfig":

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from cmarr_jax.config import EncoderConfig, ModalityConfig, RunConfig, TrainConfig
+from cmarr_jax.config import CLASSIFICATION_TASK, EncoderConfig, ModalityConfig, RunConfig, TrainConfig
 from cmarr_jax.methods import make_method
 
 _NOTHING: Mapping[str, Any] = {}
@@ -48,6 +48,7 @@ class Preset:
         num_classes: int,
         options: Mapping[str, Any] = _NOTHING,
         weights: Mapping[str, float] = _NOTHING,
+        task: str = CLASSIFICATION_TASK,
     ) -> RunConfig:
         """The configuration of a run, with further options and loss weights of the method.
 
@@ -63,6 +64,7 @@ class Preset:
             learning_rate=self.learning_rate,
             dropout=self.dropout,
             weights={**self.weights.get(method, {}), **weights},
+            task=task,
         )
         make_method(config)  # an unknown option or weight is an error here, not in the middle of a run
         return config

@@ -1,5 +1,7 @@
 """Standardises features by mean and standard deviation of the training rows, fitted in memory or from a stream.
 
+In a regression, the target is standardised, too: then every loss weight means the same, whatever its unit is.
+
 Marks C, L, D: docs/decisions.md.
 """
 
@@ -18,6 +20,7 @@ from cmarr_jax.data.packed import map_valid, valid_frames
 from cmarr_jax.types import Array, Batch, modality_names
 
 SMALLEST = np.finfo(np.float32).tiny  # a smaller variance is zero in float32
+TARGET = "target"  # key of the target's statistics, `[1]`, in a regression; no modality may have this name
 CONSTANT = 1e-5  # D: a dimension whose std is below this share of its root mean square is constant
 
 
@@ -106,9 +109,33 @@ def fit_normalizer_streamed(batches: Iterable[Batch]) -> Normalizer:
     return Normalizer(mean, {name: jnp.asarray(values, jnp.float32) for name, values in spread.items()})
 
 
-def identity_normalizer(modalities: Sequence[ModalityConfig]) -> Normalizer:
-    """The normaliser that changes nothing."""
-    filled = lambda value: {modality.name: jnp.full(modality.width, value) for modality in modalities}
+def with_target(normalizer: Normalizer, target: Array, rows: Array, where: Array) -> Normalizer:
+    """Adds mean and inverse standard deviation of the target.
+
+    Args:
+      normalizer: Of the features.
+      target: Of all utterances, `[N]`.
+      rows: Labelled training rows, `[n]`; no other row is read.
+      where: Rows that count, `[n]`, bool.
+    """
+    count, values = jnp.maximum(where.sum(), 1), target[rows]
+    mean = jnp.sum(jnp.where(where, values, 0.0)) / count
+    variance = jnp.sum(jnp.where(where, jnp.square(values - mean), 0.0)) / count
+    inverse_std = inverse_spread(mean[None], variance[None])
+    return Normalizer({**normalizer.mean, TARGET: mean[None]}, {**normalizer.inverse_std, TARGET: inverse_std})
+
+
+def in_target_units(normalizer: Normalizer, outputs: Array) -> Array:
+    """Outputs of a network `[..., 1]` in the unit of the target; those of a classification stay as they are."""
+    if TARGET not in normalizer.mean:
+        return outputs
+    return outputs / _as_row(normalizer.inverse_std[TARGET], outputs) + _as_row(normalizer.mean[TARGET], outputs)
+
+
+def identity_normalizer(modalities: Sequence[ModalityConfig], *, target: bool = False) -> Normalizer:
+    """The normaliser that changes nothing; with `target`, that of a regression."""
+    widths = {modality.name: modality.width for modality in modalities} | ({TARGET: 1} if target else {})
+    filled = lambda value: {name: jnp.full(width, value) for name, width in widths.items()}
     return Normalizer(filled(0.0), filled(1.0))
 
 
@@ -125,7 +152,7 @@ def inverse_spread(mean: Array | np.ndarray, variance: Array | np.ndarray) -> An
 
 
 def normalize(normalizer: Normalizer, batch: Batch) -> Batch:
-    """Standardises the features of a batch; padding and absent modalities become zeros.
+    """Standardises the features of a batch, and its target in a regression; padding and absent ones become zeros.
 
     Raises:
       TypeError: if the features are a plain dict, whose keys JAX sorts.
@@ -144,7 +171,10 @@ def normalize(normalizer: Normalizer, batch: Batch) -> Batch:
             features[name] = map_valid(scale, values, jnp.where(present, batch.length[name], 0))
         else:
             features[name] = scale(values, present)
-    return batch._replace(features=features)
+    target = batch.target
+    if target is not None and TARGET in normalizer.mean:
+        target = (target - normalizer.mean[TARGET]) * normalizer.inverse_std[TARGET]
+    return batch._replace(features=features, target=target)
 
 
 def _counted(batch: Batch, name: str, column: int) -> Array:

@@ -1,8 +1,8 @@
 """The methods of the table, by name. One file per method: its network, loss and stages.
 
 A method's module has `Options`, a frozen dataclass of what shapes its network beside the encoders, and
-`make(encoders, num_classes, train, options) -> Method`. A module of your own needs no registration: its dotted name is
-its name.
+`make(encoders, num_classes, train, options) -> Method`, where `num_classes` is 1 in a regression. A module of your own
+needs no registration: its dotted name is its name.
 """
 
 import importlib
@@ -12,6 +12,7 @@ from typing import Any
 
 from cmarr_jax.config import Hyperparameters, RunConfig
 from cmarr_jax.methods.base import Method, Stage, check_weights, make_hyperparameters
+from cmarr_jax.task import TASKS
 
 REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which takes a second or two
     "cm_arr": "cmarr_jax.methods.cm_arr",
@@ -36,7 +37,7 @@ def make_method(config: RunConfig) -> Method:
     """
     module = _find(config.method)
     options = make_options(config.method, config.options)
-    method = module.make(config.encoders, config.num_classes, config.train, options)
+    method = module.make(config.encoders, config.num_outputs, config.train, options)._replace(task=TASKS[config.task])
     for weights in (config.weights, *(stage.weights for stage in method.stages)):
         check_weights(method.weights, weights)
     return method

@@ -12,6 +12,7 @@ import optax
 
 from cmarr_jax import losses
 from cmarr_jax.config import Hyperparameters, TrainConfig
+from cmarr_jax.task import CLASSIFICATION, Task, task_of
 from cmarr_jax.types import Array, Batch
 
 Params = Any  # a tree of arrays
@@ -95,6 +96,7 @@ class Method(NamedTuple):
         one noise, so that what is drawn of an utterance does not depend on its batch.
       unlabelled: Whether `loss` reads rows without label (`batch.label` -1). Each training batch then has, after its
         labelled rows, about as many rows without label, if the fold has any.
+      task: What is predicted; `make_method` sets it. In a regression, K is 1 and the output is standardised.
     """
 
     init: Callable[[Array, Batch], Params]
@@ -111,6 +113,7 @@ class Method(NamedTuple):
     complete: Callable[[Params, Embedding, Array], Array] | None = None
     draw: Callable[[Params, Array, Embedding], Embedding] | None = None
     unlabelled: bool = False
+    task: Task = CLASSIFICATION
 
 
 def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
@@ -168,10 +171,33 @@ def each_pattern(embedding: Embedding, batch: Batch, available: Array) -> tuple[
     return (*jax.tree.map(repeat, (embedding, batch)), available.reshape(-1, num_modalities))
 
 
+def supervised_loss(outputs: Array, batch: Batch, axis_name: str | None = None) -> tuple[str, Array]:
+    """Name and mean of the task's loss over the labelled rows that count; a share of the global mean on devices.
+
+    Args:
+      outputs: Logits `[B, K]`: cross-entropy, nats; one number `[B, 1]`: squared error of the standardised target.
+      batch: Its labels, or its targets, are read.
+      axis_name: Device axis of an enclosing `pmap`, or None.
+    """
+    task = task_of(outputs.shape[-1])
+    return task.loss_name, losses.masked_mean(task.loss(outputs, batch), is_labelled(batch), axis_name=axis_name)
+
+
 def cross_entropy(logits: Array, batch: Batch, axis_name: str | None = None) -> Array:
-    """Mean cross-entropy over the labelled rows that count, nats; a share of the global mean with a device axis."""
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(batch.label, 0))
-    return losses.masked_mean(values, is_labelled(batch), axis_name=axis_name)
+    """The loss of a method that knows classes only, as `supervised_loss`.
+
+    Raises:
+      ValueError: in a regression.
+    """
+    if logits.shape[-1] == 1:
+        raise ValueError("cross-entropy is for classes; call supervised_loss, which is also for regression")
+    return supervised_loss(logits, batch, axis_name)[1]
+
+
+def check_classes(method: str, num_classes: int) -> None:
+    """Raises ValueError if a method that is for classes only is asked for a regression."""
+    if num_classes == 1:
+        raise ValueError(f"method {method} is for classes only and cannot do regression; choose another method")
 
 
 def is_labelled(batch: Batch) -> Array:

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, supervised_loss
 from cmarr_jax.methods.mmin import imagination_stage, imagines, teacher_of, with_teacher
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
@@ -193,13 +193,14 @@ def loss(
     target = jnp.where(available[..., None], 0.0, taught.embedding)
     counted = batch.present & batch.where[:, None]
     mean = lambda error: losses.masked_mean(*error, axis_name=axis_name)
+    supervised, value = supervised_loss(out.logits, batch, axis_name)
     terms = {
-        "cross_entropy": cross_entropy(out.logits, batch, axis_name),
+        supervised: value,
         "contrast": contrast(model, params, encoded.invariant, available, batch.where, axis_name),
         "imagination": mean(losses.squared_error(out.imagined, target, counted)),
         "consistency": mean(losses.squared_error(out.invariant, taught.invariant, counted)),
     }
-    return terms["cross_entropy"] + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
+    return value + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
 
 
 def contrast(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy, each_pattern, is_labelled
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, each_pattern, is_labelled, supervised_loss
 from cmarr_jax.methods.cm_arr_network import DISTANCES, CmArr, Encoded, Options
 from cmarr_jax.nn.flow import call_and_detached_copy
 from cmarr_jax.nn.gaussian import sample
@@ -69,7 +69,7 @@ def loss(
 ) -> tuple[Array, dict[str, Array]]:
     """The total loss; with nothing hidden, its squared error is zero.
 
-    Rows without label enter alignment, likelihood and squared error; cross-entropy and refinement do not read them.
+    Rows without label enter alignment, likelihood and squared error. The task's loss and refinement do not read them.
 
     True features of a hidden modality are read as the reconstruction's target only, behind a stop-gradient; so is the
     point that the flow's likelihood is fitted to, or the encoder could lower it by shrinking its embeddings (D).
@@ -106,9 +106,9 @@ def loss(
     refined = lambda points, where: mean(*refine(model, params, points, where, batch, hyper, axis_name))
     terms["refinement"] = jnp.mean(jnp.stack([refined(*part) for part in zip(*parts, strict=True)]))
     logits = apply(completed, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="classify")
-    classified = cross_entropy(logits, rows, axis_name)
+    supervised, value = supervised_loss(logits, rows, axis_name)
     weights = {**weights, "alignment": weights["alignment"] * weights["late_alignment"]}
-    return classified + sum(weights[name] * terms[name] for name in terms), {"cross_entropy": classified, **terms}
+    return value + sum(weights[name] * terms[name] for name in terms), {supervised: value, **terms}
 
 
 def latents(model: CmArr, params: Params, points: Array) -> tuple[Array | None, Array | None]:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy, each_pattern
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, each_pattern, supervised_loss
 from cmarr_jax.methods.zero_fill import NetworkOptions, ZeroFill
 from cmarr_jax.nn.gaussian import soft_bound
 from cmarr_jax.types import Array, Batch
@@ -131,9 +131,7 @@ def loss(
     embedding = share * embedding + (1 - share) * jax.lax.stop_gradient(embedding)
     embedding, batch, available = each_pattern(embedding, batch, available)
     logits = apply(embedding, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="predict")
-    terms = {
-        "cross_entropy": cross_entropy(logits, batch, axis_name),
-        "alignment": losses.masked_mean(*aligned, axis_name=axis_name),
-    }
+    supervised, value = supervised_loss(logits, batch, axis_name)
+    terms = {supervised: value, "alignment": losses.masked_mean(*aligned, axis_name=axis_name)}
     weight = hyper.weights["alignment"] * hyper.weights["late_alignment"]
-    return terms["cross_entropy"] + weight * terms["alignment"], terms
+    return value + weight * terms["alignment"], terms

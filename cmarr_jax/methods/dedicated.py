@@ -20,6 +20,7 @@ from cmarr_jax.methods.base import Method, Params, Stage, adam, bind
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
+from cmarr_jax.task import task_of
 from cmarr_jax.types import Array, Batch
 
 
@@ -84,18 +85,18 @@ def loss(
     hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """The sum of the networks' cross-entropies, each over the utterances that have all of its modalities.
+    """The sum of the networks' losses, each over the utterances that have all of its modalities.
 
     `available` is not read: no network sees a hidden modality.
     """
     logits = bind(model, params)(batch, dropout=hyper.dropout, rngs={"dropout": key})
-    label = jnp.broadcast_to(batch.label[:, None], logits.shape[:2])
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+    task = task_of(model.num_classes)
+    values = task.loss(logits, batch)
     patterns = jnp.asarray(availability_patterns(batch.present.shape[1]))
     has_all = (batch.present[:, None] | ~patterns[None]).all(-1) & batch.where[:, None]
     by_network = [losses.masked_mean(values[:, p], has_all[:, p], axis_name=axis_name) for p in range(len(patterns))]
     total = jnp.sum(jnp.stack(by_network))
-    return total, {"cross_entropy": total}
+    return total, {task.loss_name: total}
 
 
 def pick(logits: Array, available: Array) -> Array:

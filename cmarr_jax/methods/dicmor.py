@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig, check_choice
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, check_classes, cross_entropy
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.flow import RealNVP, per_modality
@@ -63,7 +63,12 @@ class Options:
 
 
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
-    """DiCMoR-like: flows and classifier on complete data, then recovery with modalities hidden."""
+    """DiCMoR-like: flows and classifier on complete data, then recovery with modalities hidden.
+
+    Raises:
+      ValueError: in a regression: the priors of its flows belong to classes.
+    """
+    check_classes("dicmor", num_classes)
     model = Dicmor(encoders, num_classes, options)
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],

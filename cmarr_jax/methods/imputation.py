@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig, check_choice
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, supervised_loss
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
@@ -128,11 +128,12 @@ def loss(
     target = jax.lax.stop_gradient(embedding)
     counted = batch.present & batch.where[:, None]
     mean = lambda points, where: losses.masked_mean(*losses.squared_error(points, target, where), axis_name=axis_name)
+    supervised, value = supervised_loss(logits, batch, axis_name)
     terms = {
-        "cross_entropy": cross_entropy(logits, batch, axis_name),
+        supervised: value,
         "mean_error": mean(jnp.broadcast_to(params["mean"][None], target.shape), counted),
     }
-    total = terms["cross_entropy"] + hyper.weights["error"] * terms["mean_error"]
+    total = value + hyper.weights["error"] * terms["mean_error"]
     if model.options.guess == "ridge":
         fixed = {**params, "mean": jax.lax.stop_gradient(params["mean"])}
         guessed = bind(model, fixed)(target, available, method="guess")

@@ -3,7 +3,8 @@
 `log p(y | available) = sum_m log p(y | m) - (number available - 1) * log p(y) + constant`. If the modalities are
 independent given the class, and each posterior is right, this is Bayes' rule. The encoders are those of every method,
 each trained by its own cross-entropy. Trained networks are too sure of themselves, which a product of posteriors
-repeats, so each modality's logits are divided by a temperature that is fitted to the validation rows.
+repeats, so each modality's logits are divided by a temperature that is fitted to the validation rows. In a regression,
+the numbers of the available modalities are averaged (D).
 
 Marks C, L, D: docs/decisions.md.
 
@@ -24,6 +25,7 @@ from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.methods.base import Method, Params, Stage, adam, bind
 from cmarr_jax.nn.dropout import Dropout, Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
+from cmarr_jax.task import task_of
 from cmarr_jax.types import Array, Batch
 
 TEMPERATURES = np.geomspace(0.1, 10.0, 81)  # D: those that are tried
@@ -46,11 +48,11 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
             Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
         ),
         encode=lambda params, batch: bind(model, params)(batch),
-        predict=lambda params, logits, available: fuse(tempered(params, logits), log_prior(params), available),
+        predict=predict,
         diagnose=lambda params, logits, where: {},
         weights={},
         optimizer=adam(train),
-        calibrate=calibrate,
+        calibrate=calibrate if num_classes > 1 else None,
     )
 
 
@@ -62,8 +64,9 @@ class LateFusion(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, *, dropout: Rate = None) -> Array:
-        self.param("raw_log_prior", nn.initializers.zeros, (self.num_classes,))
-        self.param("log_temperature", nn.initializers.zeros, (self.config.num_modalities,))  # not trained
+        if self.num_classes > 1:
+            self.param("raw_log_prior", nn.initializers.zeros, (self.num_classes,))
+            self.param("log_temperature", nn.initializers.zeros, (self.config.num_modalities,))  # not trained
         embedding = UnimodalEncoders(self.config, name="encoders")(batch, dropout=dropout)
         logits = []
         for column, modality in enumerate(self.config.modalities):
@@ -71,6 +74,19 @@ class LateFusion(nn.Module):
             x = Dropout()(x, dropout)
             logits.append(nn.Dense(self.num_classes, name=f"logits_{modality.name}")(x))
         return jnp.stack(logits, axis=1)
+
+
+def predict(params: Params, logits: Array, available: Array) -> Array:
+    """Outputs `[B, K]` from those of each modality, `[B, M, K]`, of which only available ones are read."""
+    if logits.shape[-1] == 1:
+        return average(logits, available)
+    return fuse(tempered(params, logits), log_prior(params), available)
+
+
+def average(numbers: Array, available: Array) -> Array:
+    """Mean number of the available modalities, `[B, M, 1]` and `[B, M]` -> `[B, 1]`; zero where there is none."""
+    seen = available[..., None]
+    return jnp.sum(jnp.where(seen, numbers, 0.0), axis=1) / jnp.maximum(seen.sum(1), 1)
 
 
 def log_prior(params: Params) -> Array:
@@ -134,17 +150,19 @@ def loss(
     hyper: Hyperparameters,
     axis_name: str | None = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Cross-entropy of each modality that an utterance has, summed over the modalities; and that of the class shares.
+    """The task's loss of each modality that an utterance has, summed over the modalities; and that of the class shares.
 
     The second has no input: it is least where `log_prior` is the log-share of each class in training. No modality
     learns from another one, so hiding would only take training data away: `available` is not read.
     """
     logits = bind(model, params)(batch, dropout=hyper.dropout, rngs={"dropout": key})
-    label = jnp.broadcast_to(batch.label[:, None], logits.shape[:2])
-    values = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-    prior = jnp.broadcast_to(log_prior(params)[None], (len(batch.label), model.num_classes))
-    shares = optax.softmax_cross_entropy_with_integer_labels(prior, batch.label)
+    task = task_of(model.num_classes)
+    values = task.loss(logits, batch)
     mean = lambda values, where: losses.masked_mean(values, where, axis_name=axis_name)
     by_modality = [mean(values[:, m], batch.present[:, m] & batch.where) for m in range(values.shape[1])]
-    terms = {"cross_entropy": jnp.sum(jnp.stack(by_modality)), "prior": mean(shares, batch.where)}
-    return terms["cross_entropy"] + terms["prior"], terms
+    supervised = jnp.sum(jnp.stack(by_modality))
+    if model.num_classes == 1:
+        return supervised, {task.loss_name: supervised}
+    prior = jnp.broadcast_to(log_prior(params)[None], (len(batch.label), model.num_classes))
+    shares = mean(task.loss(prior, batch), batch.where)
+    return supervised + shares, {task.loss_name: supervised, "prior": shares}

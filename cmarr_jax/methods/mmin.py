@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, cross_entropy
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, supervised_loss
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
@@ -149,12 +149,13 @@ def loss(
     target = jnp.where(available[..., None], 0.0, taught)
     everything = jnp.broadcast_to(batch.where[:, None], available.shape)
     mean = lambda error: losses.masked_mean(*error, axis_name=axis_name)
+    supervised, value = supervised_loss(out.logits, batch, axis_name)
     terms = {
-        "cross_entropy": cross_entropy(out.logits, batch, axis_name),
+        supervised: value,
         "imagination": mean(losses.squared_error(out.imagined, target, batch.present & everything)),
         "cycle": mean(losses.squared_error(out.cycled, jax.lax.stop_gradient(out.given), everything)),
     }
-    return terms["cross_entropy"] + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
+    return value + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
 
 
 def with_teacher(student: Params, frozen: Iterable[str]) -> Params:

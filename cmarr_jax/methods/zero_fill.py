@@ -1,6 +1,6 @@
 """Zero-fill, the strong simple baseline (L: MMIN's "data augmentation" row): absent modalities are zeros.
 
-The same encoders, classifier, schedule and availability patterns as CM-ARR, trained by cross-entropy alone.
+The same encoders, classifier, schedule and availability patterns as CM-ARR, trained by the loss of the task alone.
 
 With `pseudo_labels`, unlabelled utterances count in stage 2: their label is the class that the network gives them from
 all their modalities, if it is sure enough. The network learns to give it from some of them, too.
@@ -27,8 +27,8 @@ from cmarr_jax.methods.base import (
     adam,
     bind,
     check_patterns,
-    cross_entropy,
     each_pattern,
+    supervised_loss,
 )
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
@@ -66,6 +66,8 @@ class Options(NetworkOptions):
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
     """The baseline: complete data first, then a new availability pattern per utterance and reading."""
     model = ZeroFill(encoders, num_classes, options)
+    if options.pseudo_labels and num_classes == 1:
+        raise ValueError("pseudo_labels needs classes; a regression has none, so leave the option out")
 
     def loss(
         params: Params, batch: Batch, available: Array, key: Array, hyper: Hyperparameters, axis_name: str | None = None
@@ -75,11 +77,11 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         guess = guessed(model, params, batch) if options.pseudo_labels else None
         (embedding, guess), batch, available = each_pattern((embedding, guess), batch, available)
         logits = apply(embedding, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="predict")
-        value = cross_entropy(logits, batch, axis_name)
+        name, value = supervised_loss(logits, batch, axis_name)
         if guess is None:
-            return value, {"cross_entropy": value}
+            return value, {name: value}
         pseudo, share = pseudo_cross_entropy(logits, guess, batch, hyper.weights["threshold"], axis_name)
-        terms = {"cross_entropy": value, "pseudo": pseudo, "pseudo_share": share}
+        terms = {name: value, "pseudo": pseudo, "pseudo_share": share}
         return value + hyper.weights["pseudo"] * pseudo, terms
 
     unsure = {"pseudo": 0.0} if options.pseudo_labels else {}  # an untrained network's guesses teach nothing

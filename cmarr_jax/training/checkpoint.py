@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint
 from orbax.checkpoint import v1 as ocp
 
-from cmarr_jax.config import RunConfig
+from cmarr_jax.config import REGRESSION_TASK, RunConfig
 from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.normalizer import Normalizer, identity_normalizer
 from cmarr_jax.methods import make_method
@@ -237,7 +237,8 @@ def abstract_state(config: RunConfig) -> dict[str, Any]:
 
     def state(key: Array) -> dict[str, Any]:
         params = method.init(key, example_batch(modalities))
-        return {"params": params, "normalizer": identity_normalizer(modalities)}
+        regression = config.task == REGRESSION_TASK
+        return {"params": params, "normalizer": identity_normalizer(modalities, target=regression)}
 
     return jax.tree.map(_abstract, jax.eval_shape(state, jax.random.key(0)))
 

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.batching import PartPlan, arrange, take
 from cmarr_jax.data.device import DeviceCorpus
-from cmarr_jax.data.normalizer import Normalizer, normalize
+from cmarr_jax.data.normalizer import Normalizer, in_target_units, normalize
 from cmarr_jax.methods.base import Embedding, Method, Params
-from cmarr_jax.metrics import confusion_counts
 from cmarr_jax.types import Array, Batch
 
 
@@ -18,9 +17,11 @@ class Evaluation(NamedTuple):
     """Scores of some rows by condition, in the order of `availability_patterns`.
 
     Attributes:
-      counts: Confusion counts, `[P, K, K]` int32.
+      counts: Confusion counts, `[P, K, K]` int32. Of a regression, the sums of `cmarr_jax.metrics.agreement_sums`,
+        `[P, 7]`, of standardised numbers.
       finite: Whether all logits behind them were finite, a bool.
-      logits: `[P, n, K]`, in the order of the rows, zeros for rows that do not count; `None` if they are not kept.
+      logits: `[P, n, K]`, in the order of the rows, zeros for rows that do not count; `None` if they are not kept. Of a
+        regression, the predicted numbers, K = 1; in the unit of the target where `evaluate` gives them.
     """
 
     counts: Array
@@ -43,7 +44,7 @@ def evaluate_embedding(method: Method, params: Params, embedding: Embedding, bat
         available = pattern[None] & batch.present
         logits = method.predict(params, embedding, available)
         counted = batch.where & available.any(axis=-1)
-        counts = confusion_counts(batch.label, logits.argmax(axis=-1), counted, num_classes=logits.shape[-1])
+        counts = method.task.sums(logits, batch, counted)
         logits = jnp.where(counted[:, None], logits, 0.0)
         return Evaluation(counts, jnp.isfinite(logits).all(), logits)
 
@@ -89,6 +90,7 @@ def evaluate(
         return evaluate_embedding(method, params, embedding, batch), jax.lax.cond(first, diagnose, lambda: nothing)
 
     (counts, finite, logits), diagnostics = jax.lax.map(one, (is_first, position, counted))
+    logits = in_target_units(normalizer, logits)
     logits = in_row_order(logits.swapaxes(1, 2), position, counted, len(rows)).swapaxes(0, 1)
     diagnostics = jax.tree.map(lambda values: values[0], diagnostics)
     return Evaluation(counts.sum(0), finite.all(), logits), diagnostics

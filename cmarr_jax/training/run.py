@@ -17,9 +17,10 @@ from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.data.batching import BatchPlan, fold_matches_plan, plain_plan, take
 from cmarr_jax.data.device import DeviceCorpus
 from cmarr_jax.data.folds import Fold
-from cmarr_jax.data.normalizer import Normalizer, fit_normalizer, normalize
+from cmarr_jax.data.normalizer import Normalizer, fit_normalizer, normalize, with_target
 from cmarr_jax.data.train_batches import Streams, arrange_streams, draw_batches, take_batch, training_rows
 from cmarr_jax.methods.base import Method, Params
+from cmarr_jax.task import CLASSIFICATION
 from cmarr_jax.training.debug import StepChecks
 from cmarr_jax.training.evaluation import Evaluation, evaluate
 from cmarr_jax.training.schedule import (
@@ -45,13 +46,15 @@ class RunResult(NamedTuple):
     Attributes:
       params: Parameters of the chosen epoch; of a run that diverged, those after its last update.
       normalizer: What features are standardised with before they reach the network.
-      history: Per epoch, `[budget]`, nan after the last one: losses, validation UAR, diagnostics, number of the stage
+      history: Per epoch, `[budget]`, nan after the last one: losses, validation score, diagnostics, number of the stage
         (`history_by_stage` cuts them), number of updates that were skipped.
       num_epochs: Epochs done.
       best_epoch: Chosen epoch of the last stage, counted from 0; -1 if there is none.
-      val_counts: Validation confusion counts at that epoch, `[P, K, K]`, by condition.
-      test_counts: Test confusion counts, `[P, K, K]`; zeros, whose scores are nan, if the run is no result.
-      val_logits: Logits behind the validation counts, `[P, n, K]`, in the order of `Fold.val`.
+      val_counts: Validation confusion counts at that epoch, `[P, K, K]`, by condition; of a regression sums, as in
+        `cmarr_jax.training.evaluation.Evaluation`.
+      test_counts: Test confusion counts, `[P, K, K]`, or sums; zeros, whose scores are nan, if the run is no result.
+      val_logits: Logits behind the validation counts, `[P, n, K]`, in the order of `Fold.val`; of a regression numbers
+        in the unit of the target, K = 1.
       test_logits: Logits behind the test counts, `[P, n, K]`, in the order of `Fold.test`.
       skipped: Updates that were not made.
       status: How the run ended, one of `cmarr_jax.training.schedule.STATUS`.
@@ -135,7 +138,7 @@ def _init(parts: _Parts, data: DeviceCorpus, fold: Fold, key: Array, hyper: Hype
     method, config, plan, step, validate, _ = parts
     plans = plan or plain_plan(fold, config)
     init_key, epochs_key = jax.random.split(key)
-    normalizer = fit_normalizer(data, *training_rows(fold))
+    normalizer = _fit_normalizer(method, data, fold)
     params = method.init(init_key, normalize(normalizer, take(data, fold.train[:2], fold.train_where[:2])))
     hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper)
     # What a step and a validation give: their shapes only, nothing of this is computed.
@@ -148,6 +151,16 @@ def _init(parts: _Parts, data: DeviceCorpus, fold: Fold, key: Array, hyper: Hype
     state = first_run_state(method, config, params, normalizer, epochs_key, hyper, evaluation, values, size)
     fits = fold_matches_plan(data.length, fold, plans)
     return state._replace(status=jnp.where(fits, RUNNING, MISMATCH).astype(jnp.int32))
+
+
+def _fit_normalizer(method: Method, data: DeviceCorpus, fold: Fold) -> Normalizer:
+    """Fitted to features of all training rows, and in a regression to the targets of the labelled ones."""
+    normalizer = fit_normalizer(data, *training_rows(fold))
+    if method.task is CLASSIFICATION:
+        return normalizer
+    if data.target is None:
+        raise ValueError("a regression needs a number for each utterance; give a corpus with targets")
+    return with_target(normalizer, data.target, fold.train, fold.train_where)
 
 
 def _epochs(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState, until: Array) -> RunState:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.data.normalizer import Normalizer
 from cmarr_jax.methods.base import Method, Params, Stage
-from cmarr_jax.metrics import uar
 from cmarr_jax.training.evaluation import Evaluation
 from cmarr_jax.training.step import ModelState, first_state
 from cmarr_jax.types import Array
@@ -60,8 +59,9 @@ class RunState(NamedTuple):
       stage: Number of the stage, int32.
       epoch: Epochs done in this stage, int32.
       done: Epochs done in all, int32.
-      recent: Validation UAR of the last epochs of this stage, `[score_epochs]`, nan where there is none yet.
-      history: Per epoch, `[budget of all stages]`: losses of training, validation UAR, diagnostics, stage.
+      recent: Validation score of the last epochs of this stage (UAR; CCC in a regression), `[score_epochs]`, nan where
+        there is none yet.
+      history: Per epoch, `[budget of all stages]`: losses of training, validation score, diagnostics, stage.
       skipped: Updates that were not made.
       status: One of `STATUS`, int32.
     """
@@ -159,7 +159,7 @@ def first_run_state(
     first = used_stages(method)[0]
     params = first.begin(params) if first.begin else params
     zero = jnp.zeros((), jnp.int32)
-    names = ("stage", "val_uar", "score", *values)
+    names = ("stage", f"val_{method.task.score_name}", "score", *values)
     return RunState(
         model=first_state(method, config, params),
         best=_no_best(params, evaluation),
@@ -203,14 +203,14 @@ def end_epoch(
     stages = used_stages(method)
     now = epoch_inputs(method, state)
     counts = evaluation.counts
-    val_uar = uar(jnp.where(now.hide, counts[:-1].sum(0), counts[-1]))
-    recent = jnp.roll(state.recent, 1).at[0].set(val_uar)
+    val_score = method.task.score(jnp.where(now.hide, counts[:-1].sum(0), counts[-1]))
+    recent = jnp.roll(state.recent, 1).at[0].set(val_score)
     score = jnp.nanmean(recent)
     finite = evaluation.finite & (state.model.skipped < config.max_skipped)
     new = Best(state.model.chosen, score, state.epoch, evaluation)
     is_better = finite & (score > state.best.score)
     best = jax.tree.map(lambda new, old: jnp.where(is_better, new, old), new, state.best)
-    logged = dict(values, stage=state.stage, val_uar=val_uar, score=score)
+    logged = {**values, "stage": state.stage, f"val_{method.task.score_name}": val_score, "score": score}
     history = {name: column.at[state.done].set(logged[name]) for name, column in state.history.items()}
     epoch = state.epoch + 1
     stale = (config.patience > 0) & (state.epoch - best.epoch >= config.patience)
