@@ -7,42 +7,26 @@ scikit-learn is not needed; where it is installed, `clone`, `cross_val_score`, `
 `Modalities(features)` as their X.
 """
 
-import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cmarr_jax.calibration import calibrate
-from cmarr_jax.config import RunConfig, TrainConfig
-from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
-from cmarr_jax.data.device import modality_configs
-from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.config import CLASSIFICATION_TASK
+from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.modalities import Modalities, Values, as_modalities
-from cmarr_jax.methods import make_method
-from cmarr_jax.predict import INPUT, InputRecord, LoadedUnit, Predictor, load_unit
-from cmarr_jax.predict_batch import UtteranceError
-from cmarr_jax.presets import SEQUENCES, VECTORS, Preset
-from cmarr_jax.training.checkpoint import OUTPUTS, RECORD, save_run
-from cmarr_jax.training.one_run import Progress, train_once
-from cmarr_jax.training.run import RunResult, history_by_stage
-from cmarr_jax.training.schedule import DIVERGED, STATUS, used_stages
+from cmarr_jax.estimator_data import hold_out, make_corpus
+from cmarr_jax.estimator_shared import ESTIMATOR, MissingModalityEstimator, NotFittedError
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.base import ClassifierMixin
 except ImportError:  # the classifier works without it
-    from cmarr_jax.estimator_base import BaseEstimator, ClassifierMixin
+    from cmarr_jax.estimator_base import ClassifierMixin
 
-ESTIMATOR = "estimator"  # key of the classifier's own part in the record of a saved one
-
-
-class NotFittedError(ValueError, AttributeError):
-    """The classifier has not been fitted."""
+__all__ = ["ESTIMATOR", "MissingModalityClassifier", "NotFittedError"]
 
 
-class MissingModalityClassifier(ClassifierMixin, BaseEstimator):
+class MissingModalityClassifier(ClassifierMixin, MissingModalityEstimator):
     """Classifies utterances of which any modalities may be missing, at training and at prediction.
 
     The defaults are those of the experiments (`cmarr_jax.presets`): `VECTORS` if every modality is one vector per
@@ -58,50 +42,7 @@ class MissingModalityClassifier(ClassifierMixin, BaseEstimator):
       predictor_: A `Predictor` with uncertainty, abstention and recovered embeddings.
     """
 
-    def __init__(
-        self,
-        method: str = "cm_arr",
-        *,
-        options: Mapping[str, Any] | None = None,
-        weights: Mapping[str, float] | None = None,
-        preset: Preset | None = None,
-        learning_rate: float | None = None,
-        dropout: float | None = None,
-        embedding: int | None = None,
-        max_epochs: int | None = None,
-        max_frames: int | None = None,
-        validation_fraction: float = 0.2,
-        random_state: int = 0,
-        callback: Progress | None = None,
-    ) -> None:
-        """Keeps the parameters; `fit` checks them.
-
-        Args:
-          method: Name of a method of `cmarr_jax.methods`, or the dotted name of a module of one's own.
-          options: Of the method, such as `{"alignment": "cosine"}`.
-          weights: Of its losses.
-          preset: All else; `None`: by the kind of the features. What follows changes it where it is not `None`.
-          learning_rate: Of Adam.
-          dropout: Of encoders and classifier.
-          embedding: Width of the embeddings.
-          max_epochs: Budget of the main stage.
-          max_frames: Longer sequences are averaged down to this many frames.
-          validation_fraction: Share of the utterances that choose the epoch and the temperature.
-          random_state: Seed; the same seed gives the same bits.
-          callback: Called with the number of epochs done and a dict of their latest losses and validation UAR.
-        """
-        self.method = method
-        self.options = options
-        self.weights = weights
-        self.preset = preset
-        self.learning_rate = learning_rate
-        self.dropout = dropout
-        self.embedding = embedding
-        self.max_epochs = max_epochs
-        self.max_frames = max_frames
-        self.validation_fraction = validation_fraction
-        self.random_state = random_state
-        self.callback = callback
+    task = CLASSIFICATION_TASK
 
     def fit(
         self, X: Modalities | Mapping[str, Values], y: Any, groups: Any = None, validation: Any = None
@@ -125,23 +66,11 @@ class MissingModalityClassifier(ClassifierMixin, BaseEstimator):
             training diverged.
         """
         corpus, self.classes_ = _to_corpus(as_modalities(X), y, groups)
-        self.modalities_ = corpus.modalities
-        is_held_out = _held_out(validation, corpus, self.validation_fraction, groups is not None, self.random_state)
-        labelled = corpus.label >= 0
-        self.validation_ = np.flatnonzero(is_held_out & labelled)
-        held_out_groups = np.isin(corpus.speaker, corpus.speaker[self.validation_])
-        self.unlabelled_ = np.flatnonzero(~labelled & ~is_held_out & ~held_out_groups)
-        train = np.flatnonzero(labelled & ~is_held_out)
-        fold = FoldSplit("fit", train, self.validation_, self.validation_, self.unlabelled_)
-        preset = self._preset(sequences=bool(corpus.length))
-        config = preset.config(
-            self.method, modality_configs(corpus), len(self.classes_), self.options or {}, self.weights or {}
-        )
-        result = train_once(corpus, fold, config, self.random_state, preset.max_frames, self.callback)
-        self.status_ = STATUS[int(result.status)]
-        if result.status == DIVERGED:
-            raise ValueError("the training diverged; lower learning_rate, or look at the scale of the features")
-        self._keep(corpus, fold, config, preset, result)
+        by_group, seed = groups is not None, self.random_state
+        is_held_out = hold_out(validation, corpus, self.validation_fraction, by_group=by_group, seed=seed)
+        if validation is None:
+            _check_parts(corpus, is_held_out)
+        self._train(corpus, self._fold(corpus, is_held_out))
         return self
 
     def predict_proba(self, X: Modalities | Mapping[str, Values]) -> np.ndarray:
@@ -150,72 +79,18 @@ class MissingModalityClassifier(ClassifierMixin, BaseEstimator):
         Raises:
           ValueError: at the first utterance that cannot be answered: without any modality, of another width.
         """
-        if not hasattr(self, "predictor_"):
-            raise NotFittedError("this classifier is not fitted; call fit first")
-        answers = dataclasses.replace(self.predictor_, num_samples=1).predict(list(as_modalities(X)))
-        for row, answer in enumerate(answers):
-            if isinstance(answer, UtteranceError):
-                raise ValueError(f"utterance {row}: {answer}")
-        return np.stack([answer.probabilities for answer in answers])  # type: ignore[union-attr]  # none is an error
+        return np.stack([answer.probabilities for answer in self._answers(X)])
 
     def predict(self, X: Modalities | Mapping[str, Values]) -> np.ndarray:
         """The most probable class of each utterance, `[N]`."""
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
-    def save(self, folder: str | Path) -> None:
-        """Writes the fitted classifier into a new folder, which `Predictor.load` reads, too."""
-        if not hasattr(self, "predictor_"):
-            raise NotFittedError("this classifier is not fitted; call fit first")
-        [unit] = self.predictor_.units
-        parameters = self.get_params(deep=False) | {"callback": None}
-        if self.preset is not None:
-            parameters["preset"] = dataclasses.asdict(self.preset)
-        own = {"parameters": parameters, "classes": self.classes_.tolist(), "validation": self.validation_}
-        record = {
-            INPUT: unit.input.to_dict(), ESTIMATOR: own, "status": self.status_, "history": self.history_
-        }  # fmt: skip
-        save_run(Path(folder), unit.config, unit.params, unit.normalizer, record, {OUTPUTS: self._outputs})
+    def _learned(self) -> dict[str, Any]:
+        return {"classes": self.classes_.tolist()}
 
-    @classmethod
-    def load(cls, folder: str | Path) -> "MissingModalityClassifier":
-        """Reads what `save` wrote; it predicts and can be fitted again, but not saved again.
-
-        Raises:
-          cmarr_jax.data.corpus.ArchiveError: if the folder holds no saved classifier or is damaged.
-        """
-        unit = load_unit(Path(folder))
-        record = json.loads((Path(folder) / RECORD).read_text())
-        if ESTIMATOR not in record:
-            raise ArchiveError(f"{folder}: is a unit of a table, not a saved classifier; read it with Predictor.load")
-        own = record[ESTIMATOR]
-        preset = own["parameters"]["preset"]
-        if preset is not None:
-            own["parameters"]["preset"] = Preset(**preset | {"train": TrainConfig(**preset["train"])})
-        model = cls(**own["parameters"])
-        model.classes_, model.validation_ = np.array(own["classes"]), np.array(own["validation"], int)
-        model.status_, model.history_, model.predictor_ = record["status"], record["history"], Predictor((unit,))
-        model.modalities_ = tuple(modality.name for modality in unit.config.encoders.modalities)
-        return model
-
-    def _preset(self, *, sequences: bool) -> Preset:
-        preset = self.preset or (SEQUENCES if sequences else VECTORS)
-        given = {"learning_rate": self.learning_rate, "dropout": self.dropout, "max_frames": self.max_frames}
-        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        if self.embedding is not None:
-            changes["encoders"] = {**preset.encoders, "embedding": self.embedding}
-        if self.max_epochs is not None:
-            changes["train"] = dataclasses.replace(preset.train, missing_epochs=self.max_epochs)
-        return dataclasses.replace(preset, **changes)
-
-    def _keep(self, corpus: Corpus, fold: FoldSplit, config: RunConfig, preset: Preset, result: RunResult) -> None:
-        self.history_ = history_by_stage(result, [stage.name for stage in used_stages(make_method(config))])
-        outputs = {"logits": result.val_logits, "label": corpus.label[fold.val], "present": corpus.present[fold.val]}
-        self._outputs = {f"val_{name}": np.asarray(value) for name, value in outputs.items()}
-        told = InputRecord(corpus.class_names, preset.max_frames, {})
-        calibration = calibrate(*self._outputs.values())
-        unit = LoadedUnit(Path(), config, result.params, result.normalizer, told, calibration)
-        self.predictor_ = Predictor((unit,))
+    def _set_learned(self, own: Mapping[str, Any]) -> None:
+        self.classes_ = np.array(own["classes"])
 
 
 def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.ndarray]:
@@ -229,25 +104,7 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
     if len(classes) < 2:
         text = f", and {unlabelled.sum()} times -1, which says that an utterance is unlabelled" * bool(unlabelled.any())
         raise ValueError(f"y must have two classes or more, found {classes.tolist()}{text}")
-    names = np.array([f"utterance {row}" for row in range(len(features))])
-    speaker = names if groups is None else np.array([f"group {name}" for name in np.asarray(groups)])
-    if speaker.shape != features.shape:
-        raise ValueError(f"groups must have one entry per utterance, [{len(features)}], found {list(speaker.shape)}")
-    joined = {name: _joined(name, entries) for name, entries in features.entries.items()}
-    corpus = Corpus(
-        utterance_id=names,
-        speaker=speaker,
-        session=speaker,
-        label=index.astype(np.int32),
-        class_names=tuple(map(str, classes.tolist())),
-        features={name: values for name, (values, _) in joined.items()},
-        length={name: length for name, (_, length) in joined.items() if length is not None},
-        present=np.array(
-            [[entry is not None for entry in row] for row in zip(*features.entries.values(), strict=True)]
-        ),
-    )
-    check_corpus(corpus, "X")
-    return corpus, classes
+    return make_corpus(features, index, tuple(map(str, classes.tolist())), groups), classes
 
 
 def _is_unlabelled(label: np.ndarray) -> np.ndarray:
@@ -257,43 +114,9 @@ def _is_unlabelled(label: np.ndarray) -> np.ndarray:
     return label == ("-1" if label.dtype.kind == "U" else -1)
 
 
-def _joined(name: str, entries: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features as a corpus holds them, and the lengths of sequences."""
-    shapes = {(entry.ndim, entry.shape[-1]) for entry in entries if entry is not None}
-    if not shapes:
-        raise ValueError(f"{name}: no utterance has it; leave it out")
-    if len(shapes) > 1:
-        raise ValueError(f"{name}: entries must be all [D] or all [T, D] of one width, found {sorted(shapes)}")
-    [(ndim, width)] = shapes
-    if ndim == 1:
-        return np.stack([np.zeros(width, np.float32) if entry is None else entry for entry in entries]), None
-    length = np.array([0 if entry is None else len(entry) for entry in entries], np.int32)
-    return np.concatenate([entry for entry in entries if entry is not None]), length
-
-
-def _held_out(validation: Any, corpus: Corpus, fraction: float, by_group: bool, seed: int) -> np.ndarray:
-    """The validation part, `[N]` bool: what is given, a share of the groups, or a share of each class."""
-    labelled = corpus.label >= 0
-    if validation is not None:
-        given = np.asarray(validation)
-        if given.shape != corpus.label.shape or given.dtype != bool or given.all() or not given.any():
-            raise ValueError(f"validation must be a mask [{len(corpus)}] that holds out some utterances, not all")
-        return given
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation_fraction must be between 0 and 1, found {fraction}")
-    rng = np.random.default_rng(seed)
-    held_out = np.zeros(len(corpus), bool)
-    if by_group:
-        for group in rng.permutation(np.unique(corpus.speaker[labelled])):
-            chosen = labelled & (corpus.speaker == group)
-            if held_out.sum() + chosen.sum() / 2 <= fraction * labelled.sum() or not held_out.any():
-                held_out |= chosen
-    else:
-        for label in range(corpus.num_classes):
-            rows = rng.permutation(np.flatnonzero(corpus.label == label))
-            held_out[rows[: max(1, round(fraction * len(rows)))]] = len(rows) > 1
+def _check_parts(corpus: Corpus, held_out: np.ndarray) -> None:
+    """Raises ValueError unless the training part has every class, and the validation part a label."""
     lacking = sorted(set(range(corpus.num_classes)) - set(corpus.label[~held_out].tolist()))
-    if lacking or not (held_out & labelled).any():
+    if lacking or not (held_out & (corpus.label >= 0)).any():
         name = corpus.class_names[lacking[0]] if lacking else ""
         raise ValueError(f"class {name!r} is not in the training part; give more utterances or groups, or validation")
-    return held_out

@@ -1,4 +1,4 @@
-"""What the classifier needs of scikit-learn's base classes, where scikit-learn is not installed."""
+"""What classifier and regressor need of scikit-learn's base classes, where scikit-learn is not installed."""
 
 import inspect
 from typing import Any
@@ -36,3 +36,13 @@ class ClassifierMixin:
     def score(self, X: Any, y: Any) -> float:
         """Accuracy (WAR), 0 to 1."""
         return float(np.mean(self.predict(X) == np.asarray(y)))  # type: ignore[attr-defined]
+
+
+class RegressorMixin:
+    """The score of scikit-learn's regressors."""
+
+    def score(self, X: Any, y: Any) -> float:
+        """R2, at most 1: 1 less the ratio of the squared error to the variance of y."""
+        truth = np.asarray(y, np.float64)
+        error = np.sum((truth - self.predict(X)) ** 2)  # type: ignore[attr-defined]
+        return float(1 - error / np.sum((truth - truth.mean()) ** 2))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmarr_jax import exported
+from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.normalizer import normalize
 from cmarr_jax.methods import make_method
 from cmarr_jax.predict import LoadedUnit
@@ -31,6 +32,7 @@ def export_unit(unit: LoadedUnit, folder: Path) -> None:
 
     Raises:
       ImportError: if the packages safetensors or flatbuffers are missing.
+      cmarr_jax.data.corpus.ArchiveError: if the unit is a regression.
     """
     from safetensors.numpy import save_file
 
@@ -49,7 +51,14 @@ def export_unit(unit: LoadedUnit, folder: Path) -> None:
 
 
 def flat_params(unit: LoadedUnit) -> dict[str, np.ndarray]:
-    """Parameters, statistics of the normaliser and temperature, by names like `params/encoders/...`."""
+    """Parameters, statistics of the normaliser and temperature, by names like `params/encoders/...`.
+
+    Raises:
+      cmarr_jax.data.corpus.ArchiveError: if the unit is a regression.
+    """
+    if unit.calibration is None:
+        text = "is a regression, and exports are for classes; use cmarr_jax.predict or experiments.predict"
+        raise ArchiveError(f"{unit.folder}: {text}")
     tree = {
         "params": unit.params,
         "normalizer": unit.normalizer._asdict(),

@@ -1,5 +1,7 @@
 """Predictions for utterances with any of the modalities: class, probabilities, uncertainty, and when to abstain.
 
+Those of a regression are numbers (`cmarr_jax.predict_value`).
+
     predictor = Predictor.load("runs/mine/cm_arr/01F_seed0")
     [answer] = predictor.predict([{"audio": frames, "text": words}])
 
@@ -16,16 +18,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 
-from cmarr_jax.calibration import Calibration, calibrate, disagreement
-from cmarr_jax.config import ModalityConfig, RunConfig
+from cmarr_jax.calibration import Calibration, calibrate
+from cmarr_jax.config import REGRESSION_TASK, ModalityConfig, RunConfig
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
-from cmarr_jax.data.normalizer import Normalizer, normalize
+from cmarr_jax.data.normalizer import Normalizer, in_target_units, normalize
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method, Params
 from cmarr_jax.predict_batch import ROWS, Features, UtteranceError, check_utterance, make_batch
+from cmarr_jax.predict_class import Prediction, class_predictions
+from cmarr_jax.predict_value import ValuePrediction, value_predictions
 from cmarr_jax.training.checkpoint import OUTPUTS, PARAMS, RECORD, load_run
 from cmarr_jax.types import Array, Batch
 
@@ -51,41 +54,15 @@ class InputRecord(NamedTuple):
         return {"version": INPUT_VERSION, **self._asdict()}
 
 
-class Prediction(NamedTuple):
-    """What is predicted for one utterance.
-
-    Attributes:
-      class_name: The most probable class.
-      probabilities: `[K]`, mean over the units, each with its temperature.
-      logits: Of each unit, before its temperature, `[U, K]`.
-      modalities: Those that the utterance has.
-      spread: Mean log standard deviation of the Gaussians of these modalities; `None`: the method has no Gaussians.
-      disagreement: Of predictions from points drawn from the Gaussians, missing modalities recovered from these, and of
-        the units: mutual information, nats (`cmarr_jax.calibration.disagreement`). `None`: one unit, no Gaussians.
-      abstains: Whether the confidence is below the threshold of the chosen coverage.
-      embeddings: Per modality, the embedding of the first unit, `[D]`, recovered where the modality is missing; `None`:
-        not asked for, or the method recovers none.
-    """
-
-    class_name: str
-    probabilities: np.ndarray
-    logits: np.ndarray
-    modalities: tuple[str, ...]
-    spread: float | None
-    disagreement: float | None
-    abstains: bool
-    embeddings: dict[str, np.ndarray] | None
-
-
 class LoadedUnit(NamedTuple):
-    """A trained model, ready to answer."""
+    """A trained model, ready to answer; a regression has no calibration."""
 
     folder: Path
     config: RunConfig
     params: Params
     normalizer: Normalizer
     input: InputRecord
-    calibration: Calibration
+    calibration: Calibration | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,7 +72,7 @@ class Predictor:
     Attributes:
       units: From `load_unit`, of the same modalities, classes and `max_frames`.
       coverage: Share of the utterances that are to be answered without abstaining, as far as they are like those of
-        the validation part with the same modalities.
+        the validation part with the same modalities. Not used in a regression, which never abstains.
       num_samples: Times that points are drawn from the Gaussians.
       embeddings: Whether answers hold embeddings.
     """
@@ -134,8 +111,19 @@ class Predictor:
     def _threshold(self) -> dict[tuple[bool, ...], float]:
         """Smallest confidence that does not abstain, by the modalities that are there; the mean over the units."""
         patterns = availability_patterns(len(self.modalities)).tolist()
-        of_unit = lambda unit: [unit.calibration.threshold(number, self.coverage) for number in range(len(patterns))]
-        return dict(zip(map(tuple, patterns), np.mean(list(map(of_unit, self.units)), axis=0).tolist(), strict=True))
+        of_unit = lambda one: [one.threshold(number, self.coverage) for number in range(len(patterns))]
+        return dict(
+            zip(map(tuple, patterns), np.mean(list(map(of_unit, self._calibrations)), axis=0).tolist(), strict=True)
+        )
+
+    @property
+    def _calibrations(self) -> list[Calibration]:
+        return [unit.calibration for unit in self.units if unit.calibration is not None]
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether answers are numbers (`ValuePrediction`)."""
+        return self.units[0].config.task == REGRESSION_TASK
 
     @property
     def modalities(self) -> tuple[ModalityConfig, ...]:
@@ -152,14 +140,14 @@ class Predictor:
         """Whether the method has embeddings of missing modalities to give."""
         return make_method(self.units[0].config).complete is not None
 
-    def predict(self, utterances: Sequence[Features]) -> list[Prediction | UtteranceError]:
+    def predict(self, utterances: Sequence[Features]) -> list[Prediction | ValuePrediction | UtteranceError]:
         """Answers in the order of the utterances; an error, which is not raised, for one that cannot be answered.
 
         Args:
           utterances: Each maps names of modalities to frames `[T, D]`, or one vector `[D]`, of any length and not
             standardised. Any of the modalities may be missing, not all.
         """
-        answers: list[Prediction | UtteranceError | None] = [None] * len(utterances)
+        answers: list[Prediction | ValuePrediction | UtteranceError | None] = [None] * len(utterances)
         good: list[tuple[int, dict[str, np.ndarray]]] = []
         for row, features in enumerate(utterances):
             try:
@@ -172,38 +160,32 @@ class Predictor:
                 answers[row] = answer
         return answers  # type: ignore[return-value]  # none is left
 
-    def _predict(self, rows: Sequence[Mapping[str, np.ndarray]]) -> list[Prediction]:
+    def _predict(self, rows: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Prediction | ValuePrediction]:
         batch = make_batch(rows, self.modalities, self.units[0].input.max_frames)
         found = [
             answer(unit.params, unit.normalizer, batch) for answer, unit in zip(self._answers, self.units, strict=True)
         ]
         found = jax.device_get(found)
-        scaled = lambda key: [
-            one[key] / unit.calibration.temperature for one, unit in zip(found, self.units, strict=True)
-        ]
-        probabilities = np.mean([scipy.special.softmax(logits, axis=-1) for logits in scaled("logits")], axis=0)
-        drawn = np.concatenate([scipy.special.softmax(logits, axis=-1) for logits in scaled("drawn")])
-        unsure = disagreement(drawn) if len(drawn) > 1 else None
+        shared = self._shared(found, batch, len(rows))
+        if self.is_regression:
+            return value_predictions(found, shared)
+        thresholds = [self._threshold[tuple(present)] for present in batch.present[: len(rows)].tolist()]
+        return class_predictions(found, self._calibrations, self.class_names, thresholds, shared)
+
+    def _shared(self, found: Sequence[dict[str, Any]], batch: Batch, num_rows: int) -> list[dict[str, Any]]:
+        """Of each utterance, what does not depend on the task: modalities, spread, embeddings."""
         spread = [one["spread"] for one in found if "spread" in one]
         width = np.mean(spread, axis=0) if spread else None
         names = [modality.name for modality in self.modalities]
-        answers = []
-        for row in range(len(rows)):
-            present = tuple(batch.present[row].tolist())
-            points = found[0]["points"][row] if "points" in found[0] else None
-            answers.append(
-                Prediction(
-                    class_name=self.class_names[int(probabilities[row].argmax())],
-                    probabilities=probabilities[row],
-                    logits=np.stack([one["logits"][row] for one in found]),
-                    modalities=tuple(name for name, has in zip(names, present, strict=True) if has),
-                    spread=None if width is None else float(width[row]),
-                    disagreement=None if unsure is None else float(unsure[row]),
-                    abstains=bool(probabilities[row].max() < self._threshold[present]),
-                    embeddings=None if points is None else dict(zip(names, points, strict=True)),
-                )
-            )
-        return answers
+        points = found[0].get("points")
+        return [
+            {
+                "modalities": tuple(name for name, has in zip(names, batch.present[row], strict=True) if has),
+                "spread": None if width is None else float(width[row]),
+                "embeddings": None if points is None else dict(zip(names, points[row], strict=True)),
+            }
+            for row in range(num_rows)
+        ]
 
 
 def _make_answer(method: Method, predictor: Predictor) -> Answer:
@@ -212,11 +194,12 @@ def _make_answer(method: Method, predictor: Predictor) -> Answer:
     def answer(params: Params, normalizer: Normalizer, batch: Batch) -> dict[str, Array]:
         embedding = method.encode(params, normalize(normalizer, batch))
         available = batch.present & batch.where[:, None]
-        found = {"logits": method.predict(params, embedding, available)}
+        outputs = lambda embedding: in_target_units(normalizer, method.predict(params, embedding, available))
+        found = {"logits": outputs(embedding)}
         found["drawn"] = found["logits"][None]
         if method.draw is not None:
             draw, keys = method.draw, jax.random.split(jax.random.key(0), predictor.num_samples)
-            found["drawn"] = jax.vmap(lambda key: method.predict(params, draw(params, key, embedding), available))(keys)
+            found["drawn"] = jax.vmap(lambda key: outputs(draw(params, key, embedding)))(keys)
         inspected = method.inspect(params, embedding, available) if method.inspect is not None else {}
         if "spread" in inspected:
             total = jnp.sum(jnp.where(available, inspected["spread"], 0.0), axis=1)
@@ -254,7 +237,8 @@ def load_unit(folder: Path) -> LoadedUnit:
     try:
         saved = load_run(folder)
         with np.load(folder / OUTPUTS) as outputs:
-            calibration = calibrate(*(outputs[f"val_{name}"] for name in ("logits", "label", "present")))
+            parts = [outputs[f"val_{name}"] for name in ("logits", "label", "present")]
+            calibration = None if saved.config.task == REGRESSION_TASK else calibrate(*parts)
     except Exception as error:  # damaged bytes make Orbax, zipfile and numpy raise many types
         reason = " ".join(str(error).split())[:160]
         raise ArchiveError(f"{folder}: is damaged ({reason}); copy it again or train it again") from error
@@ -266,6 +250,7 @@ def load_unit(folder: Path) -> LoadedUnit:
 def _check_same(first: LoadedUnit, other: LoadedUnit) -> None:
     """Raises ArchiveError unless two units take the same input and know the same classes."""
     for what, of in (
+        ("tasks", lambda unit: unit.config.task),
         ("modalities", lambda unit: unit.config.encoders.modalities),
         ("class_names", lambda unit: unit.input.class_names),
         ("max_frames", lambda unit: unit.input.max_frames),

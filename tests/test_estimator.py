@@ -223,7 +223,7 @@ def test_it_learns_from_unlabelled_utterances(monkeypatch):
     """Those of a validation speaker are in no part; the labels that y does not give are not read."""
     features, y, groups = make_data()
     folds = []
-    monkeypatch.setattr("cmarr_jax.estimator.train_once", lambda *args: folds.append(args) or train_once(*args))
+    monkeypatch.setattr("cmarr_jax.estimator_shared.train_once", lambda *args: folds.append(args) or train_once(*args))
     sizes = {"options": {"flow_layers": 2, "flow_hidden": 8, "projection": 4}, "preset": QUICK}
     model = MissingModalityClassifier("cm_arr", **sizes).fit(features, with_unlabelled(y), groups=groups)
     [(corpus, fold, *_)] = folds

@@ -1,0 +1,188 @@
+"""What the classifier and the regressor share: parameters, training, saving."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from cmarr_jax.calibration import calibrate
+from cmarr_jax.config import CLASSIFICATION_TASK, REGRESSION_TASK, RunConfig, TrainConfig
+from cmarr_jax.data.corpus import ArchiveError, Corpus
+from cmarr_jax.data.device import modality_configs
+from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.data.modalities import Modalities, Values, as_modalities
+from cmarr_jax.methods import make_method
+from cmarr_jax.predict import INPUT, InputRecord, LoadedUnit, Predictor, load_unit
+from cmarr_jax.predict_batch import UtteranceError
+from cmarr_jax.presets import SEQUENCES, VECTORS, Preset
+from cmarr_jax.training.checkpoint import OUTPUTS, RECORD, save_run
+from cmarr_jax.training.one_run import Progress, train_once
+from cmarr_jax.training.run import RunResult, history_by_stage
+from cmarr_jax.training.schedule import DIVERGED, STATUS, used_stages
+
+try:
+    from sklearn.base import BaseEstimator
+except ImportError:  # the estimators work without it
+    from cmarr_jax.estimator_base import BaseEstimator
+
+ESTIMATOR = "estimator"  # key of the estimator's own part in the record of a saved one
+KINDS = {CLASSIFICATION_TASK: "classifier", REGRESSION_TASK: "regressor"}
+
+
+class NotFittedError(ValueError, AttributeError):
+    """The classifier or regressor has not been fitted."""
+
+
+class MissingModalityEstimator(BaseEstimator):
+    """Base of `MissingModalityClassifier` and `MissingModalityRegressor`, which have `fit` and `predict`."""
+
+    task: ClassVar[str]
+
+    def __init__(
+        self,
+        method: str = "cm_arr",
+        *,
+        options: Mapping[str, Any] | None = None,
+        weights: Mapping[str, float] | None = None,
+        preset: Preset | None = None,
+        learning_rate: float | None = None,
+        dropout: float | None = None,
+        embedding: int | None = None,
+        max_epochs: int | None = None,
+        max_frames: int | None = None,
+        validation_fraction: float = 0.2,
+        random_state: int = 0,
+        callback: Progress | None = None,
+    ) -> None:
+        """Keeps the parameters; `fit` checks them.
+
+        Args:
+          method: Name of a method of `cmarr_jax.methods`, or the dotted name of a module of one's own.
+          options: Of the method, such as `{"alignment": "cosine"}`.
+          weights: Of its losses.
+          preset: All else; `None`: by the kind of the features. What follows changes it where it is not `None`.
+          learning_rate: Of Adam.
+          dropout: Of encoders and classifier.
+          embedding: Width of the embeddings.
+          max_epochs: Budget of the main stage.
+          max_frames: Longer sequences are averaged down to this many frames.
+          validation_fraction: Share of the utterances that choose the epoch and the temperature.
+          random_state: Seed; the same seed gives the same bits.
+          callback: Called with the number of epochs done and a dict of their latest losses and validation UAR.
+        """
+        self.method = method
+        self.options = options
+        self.weights = weights
+        self.preset = preset
+        self.learning_rate = learning_rate
+        self.dropout = dropout
+        self.embedding = embedding
+        self.max_epochs = max_epochs
+        self.max_frames = max_frames
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.callback = callback
+
+    def save(self, folder: str | Path) -> None:
+        """Writes what was fitted into a new folder, which `Predictor.load` reads, too."""
+        [unit] = self._fitted().units
+        parameters = self.get_params(deep=False) | {"callback": None}
+        if self.preset is not None:
+            parameters["preset"] = dataclasses.asdict(self.preset)
+        own = {"parameters": parameters, **self._learned(), "validation": self.validation_}
+        record = {
+            INPUT: unit.input.to_dict(), ESTIMATOR: own, "status": self.status_, "history": self.history_
+        }  # fmt: skip
+        save_run(Path(folder), unit.config, unit.params, unit.normalizer, record, {OUTPUTS: self._outputs})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Reads what `save` wrote; it predicts and can be fitted again, but not saved again.
+
+        Raises:
+          cmarr_jax.data.corpus.ArchiveError: if the folder holds no saved estimator of this kind or is damaged.
+        """
+        unit = load_unit(Path(folder))
+        record = json.loads((Path(folder) / RECORD).read_text())
+        kind, found = KINDS[cls.task], KINDS[unit.config.task]
+        if ESTIMATOR not in record:
+            raise ArchiveError(f"{folder}: is a unit of a table, not a saved {kind}; read it with Predictor.load")
+        if found != kind:
+            raise ArchiveError(f"{folder}: is a saved {found}, not a {kind}; read it with the class of the {found}")
+        own = record[ESTIMATOR]
+        preset = own["parameters"]["preset"]
+        if preset is not None:
+            own["parameters"]["preset"] = Preset(**preset | {"train": TrainConfig(**preset["train"])})
+        model = cls(**own["parameters"])
+        model._set_learned(own)
+        model.validation_ = np.array(own["validation"], int)
+        model.status_, model.history_, model.predictor_ = record["status"], record["history"], Predictor((unit,))
+        model.modalities_ = tuple(modality.name for modality in unit.config.encoders.modalities)
+        return model
+
+    def _learned(self) -> dict[str, Any]:
+        """What `fit` has learned of y, for JSON."""
+        return {}
+
+    def _set_learned(self, own: Mapping[str, Any]) -> None:
+        """The inverse of `_learned`."""
+
+    def _fitted(self) -> Predictor:
+        if not hasattr(self, "predictor_"):
+            raise NotFittedError(f"this {KINDS[self.task]} is not fitted; call fit first")
+        return self.predictor_
+
+    def _answers(self, X: Modalities | Mapping[str, Values]) -> list[Any]:
+        """What the predictor answers, without samples. Raises ValueError at the first fault."""
+        answers = dataclasses.replace(self._fitted(), num_samples=1).predict(list(as_modalities(X)))
+        for row, answer in enumerate(answers):
+            if isinstance(answer, UtteranceError):
+                raise ValueError(f"utterance {row}: {answer}")
+        return answers
+
+    def _fold(self, corpus: Corpus, is_held_out: np.ndarray) -> FoldSplit:
+        """The parts of the training, with the validation part also as test part."""
+        labelled = corpus.label >= 0
+        self.validation_ = np.flatnonzero(is_held_out & labelled)
+        held_out_groups = np.isin(corpus.speaker, corpus.speaker[self.validation_])
+        self.unlabelled_ = np.flatnonzero(~labelled & ~is_held_out & ~held_out_groups)
+        train = np.flatnonzero(labelled & ~is_held_out)
+        return FoldSplit("fit", train, self.validation_, self.validation_, self.unlabelled_)
+
+    def _train(self, corpus: Corpus, fold: FoldSplit) -> None:
+        """Trains, and keeps what was learned."""
+        self.modalities_ = corpus.modalities
+        preset = self._preset(sequences=bool(corpus.length))
+        options, weights = self.options or {}, self.weights or {}
+        modalities = modality_configs(corpus)
+        config = preset.config(self.method, modalities, corpus.num_classes, options, weights, self.task)
+        result = train_once(corpus, fold, config, self.random_state, preset.max_frames, self.callback)
+        self.status_ = STATUS[int(result.status)]
+        if result.status == DIVERGED:
+            raise ValueError("the training diverged; lower learning_rate, or look at the scale of the features")
+        self._keep(corpus, fold, config, preset, result)
+
+    def _preset(self, *, sequences: bool) -> Preset:
+        preset = self.preset or (SEQUENCES if sequences else VECTORS)
+        given = {"learning_rate": self.learning_rate, "dropout": self.dropout, "max_frames": self.max_frames}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if self.embedding is not None:
+            changes["encoders"] = {**preset.encoders, "embedding": self.embedding}
+        if self.max_epochs is not None:
+            changes["train"] = dataclasses.replace(preset.train, missing_epochs=self.max_epochs)
+        return dataclasses.replace(preset, **changes)
+
+    def _keep(self, corpus: Corpus, fold: FoldSplit, config: RunConfig, preset: Preset, result: RunResult) -> None:
+        self.history_ = history_by_stage(result, [stage.name for stage in used_stages(make_method(config))])
+        logits, label, present = result.val_logits, corpus.label[fold.val], corpus.present[fold.val]
+        outputs = {"logits": logits, "label": label, "present": present}
+        if corpus.target is not None:
+            outputs["target"] = corpus.target[fold.val]
+        self._outputs = {f"val_{name}": np.asarray(value) for name, value in outputs.items()}
+        told = InputRecord(corpus.class_names, preset.max_frames, {})
+        calibration = calibrate(np.asarray(logits), label, present) if self.task == CLASSIFICATION_TASK else None
+        unit = LoadedUnit(Path(), config, result.params, result.normalizer, told, calibration)
+        self.predictor_ = Predictor((unit,))

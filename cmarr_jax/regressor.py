@@ -1,0 +1,108 @@
+"""A regressor with scikit-learn's habits: predicts a number, such as the intensity of a sentiment, from arrays.
+
+    model = MissingModalityRegressor("cm_arr").fit({"audio": audio, "text": text}, y, groups=speaker)
+    model.predict({"text": new_text})
+
+All that is not said here is as in `cmarr_jax.estimator.MissingModalityClassifier`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cmarr_jax.config import REGRESSION_TASK
+from cmarr_jax.data.corpus import UNLABELLED
+from cmarr_jax.data.modalities import Modalities, Values, as_modalities
+from cmarr_jax.data.targets import LARGEST
+from cmarr_jax.estimator_data import hold_out, make_corpus
+from cmarr_jax.estimator_shared import MissingModalityEstimator
+from cmarr_jax.task import check_targets
+
+try:
+    from sklearn.base import RegressorMixin
+except ImportError:  # the regressor works without it
+    from cmarr_jax.estimator_base import RegressorMixin
+
+HALVES = ("low", "high")
+
+
+class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
+    """Predicts a number for utterances of which any modalities may be missing, at training and at prediction.
+
+    It is trained by the squared error of the standardised number. The epoch is the one with the best concordance
+    correlation (CCC) on the validation part. `score` is R2, as of scikit-learn's regressors; for CCC and the mean
+    absolute error, see `cmarr_jax.metrics.agreement_sums`.
+
+    Contrastive losses need classes: there, utterances of one half, up to the median of y or above it, are alike (D).
+
+    Attributes:
+      modalities_: Names of the modalities, in the order of the X that was fitted.
+      history_: Per stage and name, a value per epoch: losses, CCC on validation.
+      status_: How the training ended, one of `cmarr_jax.training.schedule.STATUS`.
+      validation_: Rows of X that were the validation part, `[n]`.
+      unlabelled_: Rows of X without number that were in the training part, `[n]`.
+      predictor_: A `Predictor` with uncertainty and recovered embeddings.
+    """
+
+    task = REGRESSION_TASK
+
+    def fit(
+        self, X: Modalities | Mapping[str, Values], y: Any, groups: Any = None, validation: Any = None
+    ) -> "MissingModalityRegressor":
+        """Trains on all utterances but a validation part.
+
+        Args:
+          X: Features of N utterances by modality, see `Modalities`; two modalities at least.
+          y: Numbers, `[N]`; nan: unlabelled, which methods learn from that can (`Method.unlabelled`).
+          groups: Speakers, `[N]`: none is in both parts, also with what is unlabelled. `None`: every utterance is its
+            own.
+          validation: Which utterances are the validation part, `[N]` bool; `None`: a share of groups, or of each half.
+            Unlabelled utterances among them are not used.
+
+        Raises:
+          ValueError: if the data or a parameter has a fault, or the training diverged.
+        """
+        features = as_modalities(X)
+        target = _numbers(y, features)
+        corpus = make_corpus(features, _halves(target), HALVES, groups, target)
+        by_group, seed = groups is not None, self.random_state
+        is_held_out = hold_out(validation, corpus, self.validation_fraction, by_group=by_group, seed=seed)
+        fold = self._fold(corpus, is_held_out)
+        if not len(fold.train) or not len(fold.val):
+            raise ValueError("a part has no utterance with a number; give more utterances or groups, or validation")
+        check_targets(corpus, [fold])
+        self._train(corpus, fold)
+        return self
+
+    def predict(self, X: Modalities | Mapping[str, Values]) -> np.ndarray:
+        """The number of each utterance, `[N]` float64, from the modalities that it has.
+
+        Raises:
+          ValueError: at the first utterance that cannot be answered: without any modality, of another width.
+        """
+        return np.array([answer.value for answer in self._answers(X)])
+
+
+def _numbers(y: Any, features: Modalities) -> np.ndarray:
+    """y as `[N]` float32."""
+    try:
+        target = np.asarray(y, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"y must be numbers ({error}); write nan where there is none") from None
+    if target.shape != features.shape:
+        raise ValueError(f"y must have one number per utterance, [{len(features)}], found shape {list(target.shape)}")
+    if (too_large := np.abs(target) > LARGEST).any():
+        row = int(np.argmax(too_large))
+        raise ValueError(f"y of utterance {row} is {target[row]}, which float32 cannot hold; correct it")
+    if len(np.unique(target[~np.isnan(target)])) < 2:
+        raise ValueError(f"y must have two different numbers or more, found {np.unique(target).tolist()}")
+    return target.astype(np.float32)
+
+
+def _halves(target: np.ndarray) -> np.ndarray:
+    """0 up to the median, 1 above it, -1 where there is no number, `[N]`; both halves have an utterance."""
+    known = target[~np.isnan(target)]
+    median = np.median(known)
+    bound = median if (known > median).any() else known[known < median].max()  # the median may be the largest number
+    return np.where(np.isnan(target), UNLABELLED, target > bound)
