@@ -39,6 +39,8 @@ def read_manifest(path: Path, *, labelled: bool = True) -> Parsed:
     cells = [_Cells(path, number, row) for number, row in rows]
     utterances = [_utterance(item, columns, labelled) for item in cells]
     _check_together(path, rows, utterances)
+    if labelled:
+        _check_targets(path, rows, utterances)
     utterances, notes = _without_missing_files(path, utterances)
     lost = [item.text("utterance_id") for item in cells if not _is_there(item.file("transcript_file"))]
     if lost:
@@ -65,6 +67,7 @@ def _row(item: Utterance, folder: Path) -> dict[str, object]:
         "label": item.label,
         "session": item.session,
         "split": item.split,
+        "target": number(item.target),
         "audio": _relative(media.audio, folder),
         "video": _relative(media.video, folder),
         "text": media.text or "",
@@ -111,7 +114,8 @@ class _Cells:
         except ValueError:
             raise self.fault(column, f"{self.text(column)!r} is no number; write it like 12.5") from None
         if not math.isfinite(value) and column not in DETAILS:
-            raise self.fault(column, f"{self.text(column)!r} is no time; write seconds like 12.5")
+            advice = "number; write it like -1.5" if column == "target" else "time; write seconds like 12.5"
+            raise self.fault(column, f"{self.text(column)!r} is no {advice}")
         return value
 
     def one_of(self, column: str, known: Sequence[str]) -> str:
@@ -130,7 +134,7 @@ def _utterance(cell: _Cells, columns: Sequence[str], labelled: bool) -> Utteranc
         cell.needed("speaker", "say who speaks, since folds keep speakers apart")
     speaker = cell.text("speaker")
     known = {*NEEDED, *OPTIONAL, *DETAILS}
-    ratings = {key: cell.number(key) for key in DETAILS if key in NUMBERS}
+    numbers = {key: cell.number(key) for key in ("target", *DETAILS) if key == "target" or key in NUMBERS}
     return Utterance(
         media=_media(cell, columns),
         speaker=speaker,
@@ -139,7 +143,7 @@ def _utterance(cell: _Cells, columns: Sequence[str], labelled: bool) -> Utteranc
         split=cell.one_of("split", ("", *PARTS)),
         dialogue=cell.text("dialogue"),
         sex=cell.text("sex"),
-        **{key: math.nan if value is None else value for key, value in ratings.items()},
+        **{key: math.nan if value is None else value for key, value in numbers.items()},
         extra={key: cell.text(key) for key in columns if key not in known},
     )
 
@@ -202,6 +206,17 @@ def _check_together(path: Path, rows: Sequence[tuple[int, Row]], utterances: Seq
     if 0 < len(without) < len(rows):
         text = f"row {without[0]} has no split, where others have one; give it to all rows or to none"
         raise ArchiveError(f"{path}: {text}")
+
+
+def _check_targets(path: Path, rows: Sequence[tuple[int, Row]], utterances: Sequence[Utterance]) -> None:
+    """Raises ArchiveError unless utterances with a target are those with a label, where any has a target."""
+    if all(math.isnan(item.target) for item in utterances):
+        return
+    for (number, _), item in zip(rows, utterances, strict=True):
+        if math.isnan(item.target) != (not item.label):
+            has, lacks = ("label", "target") if item.label else ("target", "label")
+            text = f"has a {has} and no {lacks}; give both, or neither where nobody has labelled the utterance"
+            raise ArchiveError(f"{path}: row {number}: {text}")
 
 
 def _without_missing_files(path: Path, utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[str]]:

@@ -13,7 +13,7 @@ from data_prep.extractors.base import need
 from data_prep.text_files import cannot_read, read_text
 
 NEEDED = ("utterance_id", "speaker", "label")
-OPTIONAL = ("session", "split", "audio", "video", "text", "start", "end", "cut", "half", "transcript_file")
+OPTIONAL = ("session", "split", "target", "audio", "video", "text", "start", "end", "cut", "half", "transcript_file")
 DETAILS = ("dialogue", "sex", "valence", "arousal", "dominance")  # have a place of their own in the details file
 Row = Mapping[str, str]
 

@@ -175,16 +175,19 @@ def to_corpus(
     joined = {name: join_features(name, ids, found, console) for name, found in features.items()}
     splits = np.array([item.split for item in rows])
     index = {label: job.class_names.index(name) for label, name in job.classes.items()}
+    label = np.array([index.get(item.label, UNLABELLED) for item in rows], np.int32)
+    target = np.where(label == UNLABELLED, np.nan, [item.target for item in rows])
     corpus = Corpus(
         utterance_id=np.array(ids),
         speaker=np.array([item.speaker for item in rows]),
         session=np.array([item.session for item in rows]),
-        label=np.array([index.get(item.label, UNLABELLED) for item in rows], np.int32),
+        label=label,
         class_names=job.class_names,
         features={name: array for name, (array, _, _) in joined.items()},
         length={name: length for name, (_, length, _) in joined.items() if length is not None},
         present=np.stack([present for _, _, present in joined.values()], axis=1),
         split=splits if splits[0] else None,
+        target=None if np.isnan(target).all() else target,
     )
     return corpus, _details(rows, job.record | {"without_features": gone})
 

@@ -25,6 +25,7 @@ class Utterance:
       session: Recording session, as in `01`.
       label: As the corpus writes it (`ang`, `xxx`; `A`, `X`); empty: nobody labelled it.
       split: `train`, `val`, `test`, or empty.
+      target: The number that a regression predicts; NaN: there is none.
       dialogue: Its conversation; empty where unknown, as the next one.
       sex: `F` or `M`.
       valence: Mean rating; NaN where unknown, as in the next two.
@@ -38,6 +39,7 @@ class Utterance:
     session: str
     label: str
     split: str = ""
+    target: float = math.nan
     dialogue: str = ""
     sex: str = ""
     valence: float = math.nan

@@ -42,6 +42,8 @@ def validate(file: File, folds: int = 5) -> None:
     console.print(f"{escape(str(file))}: {len(corpus)} utterances, {size:.1f} MB\nSHA-256 {sha256(file)}")
     if not corpus.labelled.all():
         console.print(_unlabelled_text(corpus))
+    if corpus.target is not None:
+        console.print(_target_text(corpus.target[corpus.labelled]))
     for table in tables(corpus, fold_splits):
         console.print(table)
     for text in warnings_of(corpus, fold_splits):
@@ -88,6 +90,11 @@ def _unlabelled_text(corpus: Corpus) -> str:
     only = np.setdiff1d(corpus.speaker, corpus.speaker[corpus.labelled])
     without = f"; speakers without a labelled one: {len(only)}" if len(only) else ""
     return f"{num - count} of {num} utterances are labelled, {count} are not and are used in training only{without}"
+
+
+def _target_text(target: np.ndarray) -> str:
+    low, high, mean, std = (float(value) for value in (target.min(), target.max(), target.mean(), target.std()))
+    return f"target of a regression: {low:g} to {high:g}, mean {mean:.4g}, standard deviation {std:.4g}"
 
 
 def _feature_warnings(corpus: Corpus, name: str, present: np.ndarray) -> Iterator[str]:

@@ -127,6 +127,19 @@ CASES = (
         "manifest: no class of that name", "manifest", table(options=("--classes", "happy", "--modality", "a=b", "c=d"))
     ),
     Case("manifest: no row has a label", "manifest", table(*((row, {"label": ""}) for row in range(len(ROWS))))),
+    Case("manifest: a label without a target", "manifest", table((1, {"target": 0.5}))),
+    Case(
+        "manifest: a target without a label",
+        "manifest",
+        table(*((row, {"target": row / 2}) for row in range(len(ROWS))), (3, {"label": ""})),
+    ),
+    Case("manifest: a target that is no number", "manifest", table((1, {"target": "high"}))),
+    Case("manifest: a target that is not finite", "manifest", table((1, {"target": "inf"}))),
+    Case(
+        "manifest: the same target everywhere",
+        "manifest",
+        table(*((row, {"target": 1.5}) for row in range(len(ROWS)))),
+    ),
     Case(
         "manifest: two options that contradict each other",
         "manifest",

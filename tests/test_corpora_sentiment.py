@@ -34,7 +34,7 @@ def test_mmsa(tmp_path, capsys):
     assert [row["speaker"] for row in found.values()] == ["v0"] * 3 + ["v1"] * 3 + ["v2"] * 3 + ["v3"] * 3
     assert [row["split"] for row in found.values()] == ["train"] * 6 + ["val"] * 3 + ["test"] * 3
     assert [row["label"] for row in found.values()] == ["negative", "positive", "positive"] * 4
-    assert found["v0$_$2"]["score"] == "2.2"
+    assert found["v0$_$2"]["target"] == "2.2"
     assert found["v0$_$1"]["text"] == "line 1 of it"
     audio = features(tmp_path, "audio")
     assert audio.keys() == found.keys()
@@ -79,7 +79,7 @@ def test_protocols_agree(tmp_path, maker, protocol):
 @pytest.mark.parametrize("maker", MAKERS)
 def test_drop_neutral(tmp_path, capsys, maker):
     assert run(tmp_path, MAKERS[maker](tmp_path / "x.pkl"), "--drop-neutral", command=mosei) == 0
-    assert [row["score"] for row in rows(tmp_path).values()] == ["-1.4", "2.2"] * 4
+    assert [row["target"] for row in rows(tmp_path).values()] == ["-1.4", "2.2"] * 4
     assert features(tmp_path, "audio").keys() == rows(tmp_path).keys()
     assert "note: utterances of the score 0, left out: 4 (" in capsys.readouterr().out
 

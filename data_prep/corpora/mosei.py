@@ -35,7 +35,8 @@ def convert(
 ) -> None:
     """Writes the manifest of CMU-MOSEI, and its features beside it (negative, positive).
 
-    A pickle is read without running code. The label is positive for a score >= 0; the score stays as a column.
+    A pickle is read without running code. The label is positive for a score >= 0; the score is the
+    target of a regression.
 
     Args:
       source: A pickle of MMSA or MulT, or a folder with .csd files.

@@ -4,7 +4,8 @@
 
 From the repository declare-lab/multimodal-deep-learning (MIT), commit 111b401d867c14a1dcd930fd2b2ab58a5eca3f70. The
 corpus is free for research; the videos belong to their makers. Its `text` features are not read: they were learned with
-the labels of the training videos. Text features are made from the transcripts.
+the labels of the training videos. Text features are made from the transcripts. The files have classes and no scores, so
+there is no target for a regression; `data_prep.corpora.mosi` has them.
 
 | file | rows |
 |---|---|

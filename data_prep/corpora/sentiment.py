@@ -1,4 +1,4 @@
-"""Shared by `mosi` and `mosei`: scores become two classes, features go into one HDF5 file per modality."""
+"""Shared by `mosi` and `mosei`: scores become targets and two classes, features go into one HDF5 file per modality."""
 
 import contextlib
 import os
@@ -175,7 +175,7 @@ def _row(segment: Segment) -> dict[str, object]:
         "utterance_id": segment.name,
         "speaker": segment.video,
         "label": "positive" if segment.score >= 0 else "negative",
-        "score": f"{segment.score:.6g}",
+        "target": f"{segment.score:.6g}",
     }
     return row | {key: value for key, value in {"split": segment.split, "text": segment.text}.items() if value}
 
