@@ -35,7 +35,7 @@ def predict(
     run: tuple[Path, ...],
     input: Path,
     out: Path,
-    coverage: float = 0.9,
+    coverage: float | None = None,
     samples: int = 8,
     only: tuple[str, ...] = (),
     modality: tuple[str, ...] = (),
@@ -44,7 +44,7 @@ def predict(
     embeddings: Flag = False,
     force: Flag = False,
 ) -> None:
-    """Writes class, probabilities, uncertainty and `abstain` for each utterance.
+    """Writes class, probabilities, uncertainty and `abstain` for each utterance; of a regression, value and `std`.
 
     An utterance with a fault has a sentence in the column `error`; the others are answered.
 
@@ -54,8 +54,9 @@ def predict(
         made as in training. Labels and speakers are not needed.
       out: What to write, .csv or .jsonl.
       coverage: Share of the utterances that are answered without abstaining, as far as they are like the validation
-        part; 1: none abstains.
-      samples: Times that points are drawn from the Gaussians, for the column `disagreement`.
+        part; 1: none abstains; by default 0.9. A regression never abstains.
+      samples: Times that points are drawn from the Gaussians, for the column `disagreement` (`std` of a
+        regression).
       only: Modalities to read; by default all that the input has.
       modality: For a manifest, what the training's record cannot know, each NAME=EXTRACTOR:weights=PATH or
         NAME=features:FILE, as in data_prep.manifest.
@@ -66,7 +67,10 @@ def predict(
     """
     check_out(out, embeddings=embeddings, force=force)
     keep_compiled_programs()
-    predictor = Predictor.load(*run, coverage=coverage, num_samples=samples, embeddings=embeddings)
+    share = 0.9 if coverage is None else coverage
+    predictor = Predictor.load(*run, coverage=share, num_samples=samples, embeddings=embeddings)
+    if predictor.is_regression and coverage is not None:
+        raise ArchiveError(f"--coverage: {run[0]}: is a regression, which never abstains; leave the option out")
     if embeddings and not predictor.recovers:
         raise ArchiveError(f"--embeddings: {run[0]}: this method recovers no embeddings; leave the option out")
     check_only(predictor, only)
@@ -97,7 +101,7 @@ def write_predictions(predictor: Predictor, items: Iterable[Item], out: Path) ->
       ArchiveError: if none can be answered.
     """
     total, faults, first = 0, 0, ""
-    with prediction_file(out, predictor.class_names) as write:
+    with prediction_file(out, () if predictor.is_regression else predictor.class_names) as write:
         for block in _blocks(items):
             for item, answer in zip(block, predictor.predict([item.features for item in block]), strict=True):
                 write(item.utterance_id, answer, item.note)

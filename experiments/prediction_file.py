@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cmarr_jax.data.corpus import ArchiveError
-from cmarr_jax.predict import Prediction
 from cmarr_jax.predict_batch import UtteranceError
+from cmarr_jax.predict_class import Prediction
+from cmarr_jax.predict_value import ValuePrediction
 
 KINDS = (".csv", ".jsonl")
-Write = Callable[[str, Prediction | UtteranceError, str], None]
+Answer = Prediction | ValuePrediction | UtteranceError
+Write = Callable[[str, Answer, str], None]
 
 
 def check_out(path: Path, *, embeddings: bool, force: bool) -> None:
@@ -30,6 +32,10 @@ def check_out(path: Path, *, embeddings: bool, force: bool) -> None:
 def prediction_file(path: Path, class_names: Sequence[str]) -> Iterator[Write]:
     """`write(utterance_id, answer, note)`; the file gets its name at the end: it is complete or not there at all.
 
+    Args:
+      path: The file.
+      class_names: Of the model; empty: it is a regression.
+
     Raises:
       ArchiveError: if the file cannot be written.
     """
@@ -41,7 +47,7 @@ def prediction_file(path: Path, class_names: Sequence[str]) -> Iterator[Write]:
             if path.suffix == ".csv":
                 writer.writeheader()
 
-            def write(name: str, answer: Prediction | UtteranceError, note: str) -> None:
+            def write(name: str, answer: Answer, note: str) -> None:
                 if path.suffix == ".csv":
                     writer.writerow(_row(name, answer, note, class_names))
                 else:
@@ -56,29 +62,40 @@ def prediction_file(path: Path, class_names: Sequence[str]) -> Iterator[Write]:
             partial.unlink(missing_ok=True)
 
 
-def _line(name: str, answer: Prediction | UtteranceError, note: str, class_names: Sequence[str]) -> dict[str, Any]:
+def _line(name: str, answer: Answer, note: str, class_names: Sequence[str]) -> dict[str, Any]:
     """One utterance for JSON; what is unknown is null."""
     if isinstance(answer, UtteranceError):
         return {"utterance_id": name, "error": str(answer), "note": note}
-    line: dict[str, Any] = {
-        "utterance_id": name,
-        "class": answer.class_name,
-        "probabilities": dict(zip(class_names, map(_short, answer.probabilities), strict=True)),
-        "modalities": list(answer.modalities),
-        "spread": None if answer.spread is None else _short(answer.spread),
-        "disagreement": None if answer.disagreement is None else _short(answer.disagreement),
-        "abstain": answer.abstains,
-        "error": "",
-        "note": note,
-    }
+    shared = {"modalities": list(answer.modalities), "spread": _short_or_none(answer.spread)}
+    if isinstance(answer, ValuePrediction):
+        found = {"value": _short(answer.value), **shared, "std": _short_or_none(answer.std)}
+    else:
+        found = {
+            "class": answer.class_name,
+            "probabilities": dict(zip(class_names, map(_short, answer.probabilities), strict=True)),
+            **shared,
+            "disagreement": _short_or_none(answer.disagreement),
+            "abstain": answer.abstains,
+        }
+    line: dict[str, Any] = {"utterance_id": name, **found, "error": "", "note": note}
     if answer.embeddings is not None:
         line["embeddings"] = {key: list(map(_short, values)) for key, values in answer.embeddings.items()}
     return line
 
 
-def _row(name: str, answer: Prediction | UtteranceError, note: str, class_names: Sequence[str]) -> dict[str, Any]:
+def _row(name: str, answer: Answer, note: str, class_names: Sequence[str]) -> dict[str, Any]:
     """One utterance for CSV, all columns; what is unknown is empty."""
     line = _line(name, answer, note, class_names)
+    if not class_names:
+        return {
+            "utterance_id": name,
+            "value": line.get("value"),
+            "modalities": "+".join(line.get("modalities", ())),
+            "spread": line.get("spread"),
+            "std": line.get("std"),
+            "error": line["error"],
+            "note": note,
+        }
     probabilities = line.get("probabilities", {})
     return {
         "utterance_id": name,
@@ -91,6 +108,10 @@ def _row(name: str, answer: Prediction | UtteranceError, note: str, class_names:
         "error": line["error"],
         "note": note,
     }
+
+
+def _short_or_none(value: Any) -> float | None:
+    return None if value is None else _short(value)
 
 
 def _short(value: Any) -> float:
