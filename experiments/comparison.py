@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmarr_jax.metrics import uar, war
-from experiments.results import Row
+from cmarr_jax.metrics import ccc, mae, uar, war
+from experiments.results import Row, ValueRow
 from experiments.statistics import FoldCounts, Interval, Metric, draw, estimate, holm, interval, resampled, swap_test
 from experiments.units import Unit, counts_by_speaker, has_outputs, read_outputs
 
 METRICS: dict[str, Metric] = {"war": war, "uar": uar}
+VALUE_METRICS: dict[str, Metric] = {"ccc": ccc, "mae": mae}  # of a regression
 
 
 class Comparison(NamedTuple):
@@ -20,7 +21,7 @@ class Comparison(NamedTuple):
     Attributes:
       method: The row that is subtracted from.
       baseline: The other row.
-      metric: `war` or `uar`.
+      metric: `war` or `uar`; of a regression `ccc` or `mae`.
       difference: With its 95 % interval, fractions.
       p: Of the permutation test, corrected after Holm for the number of baselines.
     """
@@ -30,6 +31,11 @@ class Comparison(NamedTuple):
     metric: str
     difference: Interval
     p: float
+
+
+def metrics_of(rows: Sequence[Row | ValueRow]) -> dict[str, Metric]:
+    """The metrics of a table by name."""
+    return VALUE_METRICS if rows and isinstance(rows[0], ValueRow) else METRICS
 
 
 def read_counts(folder: Path, row: str, folds: Sequence[str], seeds: Sequence[int]) -> list[FoldCounts]:
@@ -42,7 +48,7 @@ def read_counts(folder: Path, row: str, folds: Sequence[str], seeds: Sequence[in
     return found
 
 
-def compare(folder: Path, rows: Sequence[Row], method: str = "cm_arr") -> list[Comparison]:
+def compare(folder: Path, rows: Sequence[Row | ValueRow], method: str = "cm_arr") -> list[Comparison]:
     """Compares a row with every other one, each on the folds and seeds that both have.
 
     Args:
@@ -59,7 +65,7 @@ def compare(folder: Path, rows: Sequence[Row], method: str = "cm_arr") -> list[C
         if seeds:
             counts[name] = read_counts(folder, method, folds, seeds), read_counts(folder, name, folds, seeds)
     found = []
-    for metric, function in METRICS.items():
+    for metric, function in metrics_of(rows).items():
         average = lambda counts, function=function: function(counts)[..., :-1].mean(-1, keepdims=True)
         differences = {name: difference(ours, theirs, average) for name, (ours, theirs) in counts.items()}
         p = holm([float(swap_test(ours, theirs, average)[0]) for ours, theirs in counts.values()])
@@ -77,7 +83,7 @@ def difference(ours: Sequence[FoldCounts], theirs: Sequence[FoldCounts], metric:
     return interval(float((estimate(ours, metric) - estimate(theirs, metric))[0]), change, draws.num_speakers)
 
 
-def cell_intervals(folder: Path, rows: Sequence[Row], average: str) -> dict[tuple[str, str, str], Interval]:
+def cell_intervals(folder: Path, rows: Sequence[Row | ValueRow], average: str) -> dict[tuple[str, str, str], Interval]:
     """The interval of every cell whose row has kept its outputs, by row, metric and condition.
 
     Args:
@@ -92,7 +98,7 @@ def cell_intervals(folder: Path, rows: Sequence[Row], average: str) -> dict[tupl
         folds = {fold: sorted(seed for name, seed in runs if name == fold) for fold, _ in sorted(runs)}
         counts = [read_counts(folder, method, [fold], seeds)[0] for fold, seeds in folds.items()]
         draws = draw([one.shape[:2] for one in counts])
-        for metric, function in METRICS.items():
+        for metric, function in metrics_of(rows).items():
             with_average = lambda counts, function=function: _insert_average(function(counts))
             means, samples = estimate(counts, with_average), resampled(counts, with_average, draws)
             for place, name in enumerate(names):
@@ -100,7 +106,7 @@ def cell_intervals(folder: Path, rows: Sequence[Row], average: str) -> dict[tupl
     return found
 
 
-def runs_with_outputs(folder: Path, rows: Sequence[Row]) -> dict[str, set[tuple[str, int]]]:
+def runs_with_outputs(folder: Path, rows: Sequence[Row | ValueRow]) -> dict[str, set[tuple[str, int]]]:
     """Fold and seed of the runs of each row that have kept their outputs."""
     runs: dict[str, set[tuple[str, int]]] = {}
     for row in rows:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from cmarr_jax import presets
-from cmarr_jax.config import EncoderConfig, ModalityConfig, RunConfig, TrainConfig, check_choice
+from cmarr_jax.config import CLASSIFICATION_TASK, EncoderConfig, ModalityConfig, RunConfig, TrainConfig, check_choice
 from cmarr_jax.presets import CONVERGED, SEQUENCES, small_options
 from data_prep.synthetic.hard import FRAME_SCALE
 from experiments.rows import CLASSICAL_ROWS, TABLE_ROWS
@@ -55,19 +55,23 @@ class Preset(presets.Preset):
             **pick(("learning_rate", "dropout", "max_frames")),
         )
 
-    def run_config(self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int) -> RunConfig:
+    def run_config(
+        self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int, task: str = CLASSIFICATION_TASK
+    ) -> RunConfig:
         """The configuration of one row that is trained here. Raises ValueError with the known names."""
         check_choice("method", row, TABLE_ROWS)
         _, method, options, weights = TABLE_ROWS[row]
-        return self.config(method, modalities, num_classes, options, weights)
+        return self.config(method, modalities, num_classes, options, weights, task)
 
     def row_config(
-        self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int
+        self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int, task: str = CLASSIFICATION_TASK
     ) -> "RunConfig | ClassicalConfig":
-        """The configuration of any row. Raises ValueError with the known names."""
+        """The configuration of any row. Raises ValueError with the known names, or if it cannot do the task."""
         check_choice("method", row, (*TABLE_ROWS, *CLASSICAL_ROWS))
         if row in TABLE_ROWS:
-            return self.run_config(row, modalities, num_classes)
+            return self.run_config(row, modalities, num_classes, task)
+        if task != CLASSIFICATION_TASK:
+            raise ValueError(f"row {row} is for classes only and cannot do regression; choose another row")
         from experiments.classical import ClassicalConfig
 
         return ClassicalConfig(CLASSICAL_ROWS[row][1], num_classes)

@@ -11,11 +11,12 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
-from cmarr_jax.config import RunConfig, check_choice
+from cmarr_jax.config import REGRESSION_TASK, RunConfig, check_choice
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.device import modality_configs
 from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
 from cmarr_jax.data.label_share import check_share
+from cmarr_jax.task import check_targets
 from cmarr_jax.training.processes import first_process_first, is_first
 from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.ceilings import write_ceiling
@@ -26,9 +27,9 @@ from experiments.presets import Changes, Preset
 from experiments.provenance import commit, device_text, versions
 from experiments.report.labels import LABEL_FILES, write_label_report
 from experiments.report.scores import counted
-from experiments.report.write import OUTPUT_FILES, write_report
+from experiments.report.write import output_files, write_report
 from experiments.results_folder import SHARE, new_name, open_folder
-from experiments.rows import TABLES
+from experiments.rows import CLASSES_ONLY, TABLES
 from experiments.table import Table
 from experiments.train_table import train_table
 from experiments.tuned import read_tuned
@@ -49,6 +50,9 @@ class Arguments:
     """`synthetic` or `synthetic_hard` (made on first use), or a feature archive, FILE.npz."""
     preset: str | None = None
     """Sizes, schedule and rates, a name in experiments/presets.py; by default the one for the kind of data."""
+    task: Literal["classification", "regression"] = "classification"
+    """Classes; or the archive's `target`: the table then has the concordance correlation (CCC) and mean absolute error
+    (MAE), and no figures. Methods that know classes only are left out."""
     table: Literal["main", "conditions", "ablations", "rates", "all", "labels"] = "main"
     """Which rows to train: CM-ARR and three baselines (`main`, also for `rates`), all methods (`conditions`), the
     ablations of CM-ARR, or all of them. Whatever is trained, all tables that it allows are written. `labels` trains the
@@ -103,6 +107,8 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         lambda: load_data(arguments.data, arguments.preset, smoke=arguments.smoke, changes=arguments.changes)
     )
     folds = make_folds(source.corpus, num_folds=arguments.folds)
+    if arguments.task == REGRESSION_TASK:
+        check_targets(source.corpus, folds)
     for name in arguments.folds_only:
         check_choice("--folds-only", name, [fold.name for fold in folds])
     tables = [make_table(arguments, preset, source, folds, share) for share in shares(arguments)]
@@ -161,7 +167,7 @@ def fill_table(folder: Path | None, root: Path | None, table: Table, console: Co
     if folder is not None and finished:
         markdown = write_report(folder)
         if folder == root:
-            print_report(console, markdown, folder, OUTPUT_FILES)
+            print_report(console, markdown, folder, output_files(folder))
     return max(code, int(any(row.status == STATUS[DIVERGED] for row in finished)))
 
 
@@ -176,8 +182,10 @@ def make_table(
 ) -> Table:
     """What the command line asks for, with a share of the labels. Raises ValueError for what is unknown."""
     modalities = modality_configs(source.corpus)
-    rows = dict.fromkeys(arguments.methods or TABLES[arguments.table])
-    configs = {name: preset.row_config(name, modalities, source.corpus.num_classes) for name in rows}
+    left_out = CLASSES_ONLY if arguments.task == REGRESSION_TASK else ()
+    rows = arguments.methods or [name for name in TABLES[arguments.table] if name not in left_out]
+    num_classes = source.corpus.num_classes
+    configs = {name: preset.row_config(name, modalities, num_classes, arguments.task) for name in dict.fromkeys(rows)}
     tuned = {}
     if arguments.tuned is not None:
         trained = [name for name, config in configs.items() if isinstance(config, RunConfig)]
@@ -218,6 +226,10 @@ def check(arguments: Arguments) -> None:
         raise ValueError("--label-shares needs a share, such as 0.1")
     for share in (arguments.label_share, *arguments.label_shares):
         check_share(share)
+    if arguments.tuned is not None and arguments.task == REGRESSION_TASK:
+        raise ValueError("--tuned holds choices by UAR, which are for classes; leave it out with --task regression")
+    if arguments.task == REGRESSION_TASK and (arguments.table == "labels" or arguments.label_share != 1):
+        raise ValueError("shares of the labels are for classes; leave them out with --task regression")
 
 
 def settings(arguments: Arguments, preset: Preset, source: Source, table: Table) -> dict[str, Any]:
@@ -226,6 +238,7 @@ def settings(arguments: Arguments, preset: Preset, source: Source, table: Table)
         "command": [sys.executable, "-m", "experiments.reproduce", *sys.argv[1:]],
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "smoke": arguments.smoke,
+        **({"task": arguments.task} if arguments.task == REGRESSION_TASK else {}),
         "data": {
             "name": source.name,
             "path": arguments.data,

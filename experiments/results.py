@@ -1,4 +1,4 @@
-"""Results as rows of one long table: method, fold, seed, condition, scores, counts, status.
+"""Results as rows of one long table: method, fold, seed, condition, scores, counts (or sums), status.
 
 `results.jsonl` holds them, one JSON object a line. It is made from the folders of the runs (`units.py`).
 """
@@ -6,18 +6,19 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cmarr_jax.data.availability import condition_names
-from cmarr_jax.metrics import uar, war
+from cmarr_jax.metrics import ccc, mae, uar, war
 from cmarr_jax.training.checkpoint import to_json
 from cmarr_jax.training.schedule import CONVERGED, STATUS
 from cmarr_jax.types import Array
 
 FILE = "results.jsonl"
 METRICS = ("war", "uar")
+VALUE_METRICS = ("ccc", "mae")
 
 
 class Row(NamedTuple):
@@ -44,6 +45,35 @@ class Row(NamedTuple):
     status: str = STATUS[CONVERGED]
 
 
+class ValueRow(NamedTuple):
+    """Scores of one regression on its test fold in one condition.
+
+    Attributes:
+      method: As in `Row`, as the next three.
+      fold: Name of the fold.
+      seed: Seed.
+      condition: Name of the availability pattern.
+      ccc: Concordance correlation; nan where nothing was counted.
+      mae: Mean absolute error, in the unit of the target; nan as `ccc`.
+      sums: Behind both (`cmarr_jax.metrics.agreement_sums`), in the unit of the target, `[7]`.
+      status: As in `Row`.
+    """
+
+    method: str
+    fold: str
+    seed: int
+    condition: str
+    ccc: float
+    mae: float
+    sums: list[float]
+    status: str = STATUS[CONVERGED]
+
+    @property
+    def counts(self) -> list[float]:
+        """The number of utterances, where `Row` has confusion counts."""
+        return self.sums[:1]
+
+
 def rows_from_counts(
     method: str,
     fold: str,
@@ -51,16 +81,20 @@ def rows_from_counts(
     modalities: Iterable[str],
     counts: np.ndarray | Array,
     status: str = STATUS[CONVERGED],
-) -> list[Row]:
-    """Rows of a run from its confusion counts `[P, K, K]`, in the order of the availability patterns."""
-    names = condition_names(tuple(modalities))
+) -> list[Any]:
+    """Rows of a run from its confusion counts `[P, K, K]`, in the order of the availability patterns.
+
+    From the sums of a regression, `[P, 7]`, `ValueRow`s.
+    """
+    names, counts = condition_names(tuple(modalities)), np.asarray(counts)
+    kind, scores = (Row, (war, uar)) if counts.ndim == 3 else (ValueRow, (ccc, mae))
     return [
-        Row(method, fold, seed, name, float(war(c)), float(uar(c)), c.tolist(), status)
-        for name, c in zip(names, np.asarray(counts), strict=True)
+        kind(method, fold, seed, name, *(float(score(c)) for score in scores), c.tolist(), status)  # type: ignore[arg-type]
+        for name, c in zip(names, counts, strict=True)
     ]
 
 
-def write_rows(folder: Path, rows: Iterable[Row]) -> None:
+def write_rows(folder: Path, rows: Iterable[Row | ValueRow]) -> None:
     """Writes the results file of a folder anew."""
     (folder / FILE).write_text("".join(to_json(row._asdict()) + "\n" for row in rows))
 

@@ -63,6 +63,7 @@ def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
     pairs = {SHARE: (before.get(SHARE, 1.0), now.get(SHARE, 1.0))}
     pairs |= {name: (before[name], now[name]) for name in ("folds", "preset", "versions", "commit")}
     pairs["data"] = before["data"]["sha256"], now["data"]["sha256"]
+    pairs["task"] = before.get("task"), now.get("task")
     for part in ("methods", "tuned"):
         for name in sorted(both):
             pairs[f"{part}.{name}"] = before.get(part, {}).get(name), now.get(part, {}).get(name)

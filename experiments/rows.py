@@ -180,5 +180,6 @@ TABLES = {  # rows of `--table`, the full method last
         "cm_arr",
     ),
 }
+CLASSES_ONLY = ("dicmor", *CLASSICAL_ROWS)  # rows that cannot do regression
 TABLES["rates"] = TABLES["main"]
 TABLES["all"] = tuple(dict.fromkeys((*TABLES["conditions"][:-1], *TABLES["ablations"])))

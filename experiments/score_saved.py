@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from cmarr_jax.config import REGRESSION_TASK
 from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.device import to_device
 from cmarr_jax.data.folds import make_folds, stack_folds
@@ -21,7 +22,8 @@ from cmarr_jax.training.evaluation import evaluate
 from experiments.datasets import SYNTHETIC_NAMES, load_archive, load_synthetic
 from experiments.jax_setup import keep_compiled_programs
 from experiments.presets import Preset
-from experiments.results import rows_from_counts
+from experiments.results import Row, ValueRow, rows_from_counts
+from experiments.units import counts_by_speaker, outputs_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +58,31 @@ def main(arguments: Arguments) -> bool:
     plan = plan_batches(data, stacked, saved.config.train).test
     method = make_method(saved.config)
     score = lambda data: evaluate(method, saved.params, saved.normalizer, data, fold.test, fold.test_where, plan)[0]
-    counts = jax.device_get(jax.jit(score)(data).counts)
-    same = np.array_equal(counts, saved.record["test_counts"])
+    evaluation = jax.device_get(jax.jit(score)(data))
+    counts, before = evaluation.counts, np.asarray(saved.record["test_counts"])
+    is_regression = saved.config.task == REGRESSION_TASK
+    if is_regression:  # sums in the unit of the target, as they were saved
+        outputs = outputs_of(source.corpus, folds[number], "test", evaluation.logits)
+        counts = counts_by_speaker(outputs, np.unique(outputs.speaker)).sum(0)
     name, fold_name, seed = (saved.record[key] for key in ("name", "fold", "seed"))
-    table = Table("condition", "WAR, %", "UAR, %", title=f"{name}, fold {fold_name}, seed {seed}")
+    heads = ("CCC", "MAE") if is_regression else ("WAR, %", "UAR, %")
+    table = Table("condition", *heads, title=f"{name}, fold {fold_name}, seed {seed}")
     for row in rows_from_counts(name, fold_name, seed, source.corpus.modalities, counts):
-        table.add_row(row.condition, f"{100 * row.war:.2f}", f"{100 * row.uar:.2f}")
+        table.add_row(row.condition, *_scores(row))
     console = Console()
     console.print(table)
-    moved = np.abs(counts - np.asarray(saved.record["test_counts"])).sum() // 2
-    console.print("The same counts as saved." if same else f"{moved} decisions differ from the saved ones.")
+    same = np.array_equal(counts, before)
+    moved = f"{np.abs(counts - before).sum() // 2} decisions differ from the saved ones."
+    if is_regression:
+        moved = f"The sums differ from the saved ones by up to {np.abs(counts - before).max():.1e}."
+    console.print(f"The same {'sums' if is_regression else 'counts'} as saved." if same else moved)
     return same
+
+
+def _scores(row: Row | ValueRow) -> tuple[str, str]:
+    if isinstance(row, ValueRow):
+        return f"{row.ccc:.3f}", f"{row.mae:.3f}"
+    return f"{100 * row.war:.2f}", f"{100 * row.uar:.2f}"
 
 
 def run_command() -> None:

@@ -26,7 +26,7 @@ from experiments.compile_rows import Programs, compile_all
 from experiments.inspection import inspect_run
 from experiments.jax_setup import StartUp
 from experiments.report.scores import counted, stopping_text
-from experiments.results import Row, rows_from_counts
+from experiments.results import Row, ValueRow, rows_from_counts
 from experiments.results_folder import own_row
 from experiments.skipped import skipped_text, with_utterances
 from experiments.table import Table
@@ -229,13 +229,16 @@ def write_run(
     return rows_from_counts(name, unit.fold, unit.seed, table.corpus.modalities, result.test_counts, status)
 
 
-def _row_text(rows: list[Row]) -> str:
+def _row_text(rows: list[Row] | list[ValueRow]) -> str:
     """How the runs of a row went, to read while the others are trained."""
-    scores = np.array([row.uar for row in rows])
+    regression = isinstance(rows[0], ValueRow)
+    scores = np.array([getattr(row, "ccc" if regression else "uar") for row in rows])
     runs = {(row.fold, row.seed): row.status for row in rows}
     text = f"{len(runs)} models"
     if np.isfinite(scores).any():
-        text += f", mean test UAR over all conditions {100 * np.nanmean(scores):.1f} %"
+        mean = np.nanmean(scores)
+        score = f"CCC over all conditions {mean:.3f}" if regression else f"UAR over all conditions {100 * mean:.1f} %"
+        text += f", mean test {score}"
     return f"{text}; {stopping_text(list(runs.values()))}"
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from cmarr_jax.config import RunConfig
+from cmarr_jax.config import REGRESSION_TASK, RunConfig
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.folds import FoldSplit
 from cmarr_jax.data.names import as_file_name
 from cmarr_jax.methods import make_method
+from cmarr_jax.metrics import agreement_sums
 from cmarr_jax.predict import INPUT, InputRecord
 from cmarr_jax.training.checkpoint import LAST_GOOD, OUTPUTS, RECORD, check_format, save_record, save_run
 from cmarr_jax.training.run import RunResult, history_by_stage
@@ -56,7 +57,9 @@ class Outputs(NamedTuple):
       speaker: `[n]`, str.
       label: `[n]`, int.
       present: Modalities that each utterance has, `[n, M]`, bool.
-      logits: `[P, n, K]` by condition, zeros where an utterance has none of its modalities.
+      logits: `[P, n, K]` by condition, zeros where an utterance has none of its modalities; of a regression numbers,
+        K = 1.
+      target: True numbers of a regression, `[n]`; otherwise `None`.
     """
 
     utterance_id: np.ndarray
@@ -64,6 +67,7 @@ class Outputs(NamedTuple):
     label: np.ndarray
     present: np.ndarray
     logits: np.ndarray
+    target: np.ndarray | None = None
 
 
 def state_path(folder: Path, unit: Unit) -> Path:
@@ -94,11 +98,15 @@ def write_unit(
     """
     modalities = [modality.name for modality in config.encoders.modalities]
     status = int(result.status)
+    outputs = [outputs_of(corpus, fold, part, getattr(result, f"{part}_logits")) for part in PARTS]
+    val, test = result.val_counts, result.test_counts
+    if config.task == REGRESSION_TASK and status != DIVERGED:  # those of the run are of standardised numbers
+        val, test = (counts_by_speaker(part, np.unique(part.speaker)).sum(0) for part in outputs)
     record = {
-        **_header(unit, modalities, STATUS[status], result.test_counts),
+        **_header(unit, modalities, STATUS[status], test),
         **_labels(fold, label_share),
         "best_epoch": result.best_epoch,
-        "val_counts": result.val_counts,
+        "val_counts": val,
         "history": history_by_stage(result, [stage.name for stage in used_stages(make_method(config))]),
         **({} if told is None else {INPUT: told.to_dict()}),
     }
@@ -108,7 +116,7 @@ def write_unit(
         save_run(folder / unit.path, config, result.params, result.normalizer, record, name=LAST_GOOD)
         return
     arrays: dict[str, Mapping[str, np.ndarray]] = {} if inspection is None else {INSPECTION: inspection}
-    arrays[OUTPUTS] = _named(outputs_of(corpus, fold, part, getattr(result, f"{part}_logits")) for part in PARTS)
+    arrays[OUTPUTS] = _named(outputs)
     save_run(folder / unit.path, config, result.params, result.normalizer, record, arrays)
 
 
@@ -137,17 +145,21 @@ def write_classical_unit(
 def outputs_of(corpus: Corpus, fold: FoldSplit, part: str, logits: np.ndarray | jax.Array) -> Outputs:
     """The outputs of one part of a fold, from logits `[P, n or more, K]` in the order of its rows."""
     rows = getattr(fold, part)
+    is_regression = logits.shape[-1] == 1
     return Outputs(
         corpus.utterance_id[rows],
         corpus.speaker[rows],
         corpus.label[rows],
         corpus.present[rows],
         np.asarray(logits[:, : len(rows)]),  # the rest fills up the shorter folds
+        corpus.target[rows] if is_regression and corpus.target is not None else None,
     )
 
 
 def counts_by_speaker(outputs: Outputs, speakers: np.ndarray) -> np.ndarray:
-    """Confusion counts of each of some speakers (sorted) in each condition, `[G, P, K, K]`."""
+    """Confusion counts of each of some speakers (sorted) in each condition, `[G, P, K, K]`; or sums `[G, P, 7]`."""
+    if outputs.target is not None:
+        return _sums_by_speaker(outputs, outputs.target, speakers)
     num_conditions, _, num_classes = outputs.logits.shape
     counts = np.zeros((len(speakers), num_conditions, num_classes, num_classes), int)
     group = np.searchsorted(speakers, outputs.speaker)
@@ -159,11 +171,23 @@ def counts_by_speaker(outputs: Outputs, speakers: np.ndarray) -> np.ndarray:
     return counts
 
 
+def _sums_by_speaker(outputs: Outputs, target: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Sums of a regression (`cmarr_jax.metrics.agreement_sums`), float64."""
+    patterns = availability_patterns(outputs.present.shape[1])
+    counted = [(outputs.present & pattern).any(axis=1) for pattern in patterns]
+    of_speaker = lambda name: [
+        agreement_sums(target, logits[:, 0], where & (outputs.speaker == name))
+        for logits, where in zip(outputs.logits, counted, strict=True)
+    ]
+    return np.stack([np.stack(of_speaker(name)) for name in speakers])
+
+
 def _named(parts: Iterable[Outputs]) -> dict[str, np.ndarray]:
     return {
         f"{part}_{name}": value
         for part, outputs in zip(PARTS, parts, strict=True)
         for name, value in outputs._asdict().items()
+        if value is not None
     }
 
 
@@ -182,7 +206,9 @@ def read_outputs(folder: Path, unit: Unit, part: str = "test") -> Outputs:
     path = folder / unit.path / OUTPUTS
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the run diverged, or the folder is not that of a trained model")
-    return Outputs(*(_read_arrays(path)[f"{part}_{name}"] for name in Outputs._fields))
+    arrays = _read_arrays(path)
+    found = {name: arrays.get(f"{part}_{name}") for name in Outputs._fields}
+    return Outputs(**found)  # type: ignore[arg-type]  # only a target may be missing
 
 
 def read_inspection(folder: Path, unit: Unit) -> dict[str, np.ndarray] | None:

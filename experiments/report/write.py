@@ -7,6 +7,7 @@ from experiments.report.latex import to_latex
 from experiments.report.material import Material
 from experiments.report.page import make_figures, to_html
 from experiments.report.published import published_rows
+from experiments.report.regression import VALUE_FILES, is_regression, write_value_tables
 from experiments.report.scores import AVERAGE, to_csv
 from experiments.report.text import headings, to_markdown
 from experiments.results import FILE, write_rows
@@ -14,8 +15,15 @@ from experiments.results import FILE, write_rows
 OUTPUT_FILES = ("report.html", "table.md", "table.csv", "table.tex", FILE, "figures")
 
 
+def output_files(folder: Path) -> tuple[str, ...]:
+    """What `write_report` writes."""
+    return VALUE_FILES if is_regression(folder) else OUTPUT_FILES
+
+
 def write_report(folder: Path) -> str:
     """Writes tables, figures and the page from the runs of a folder and returns the tables as Markdown.
+
+    Of a regression, tables only (`experiments.report.regression`).
 
     Raises:
       FileNotFoundError: if the folder holds no finished run.
@@ -25,6 +33,8 @@ def write_report(folder: Path) -> str:
     rows = material.rows
     if not rows:
         raise FileNotFoundError(f"{folder} holds no finished run; train some with experiments.reproduce --out {folder}")
+    if is_regression(folder):
+        return write_value_tables(material)
     title, notes = headings(material.config)
     conditions = (*material.conditions[:-1], AVERAGE, material.conditions[-1])
     published = published_rows(material.config["data"]["name"], len(rows[0].counts), conditions)

@@ -1,0 +1,131 @@
+"""The tables of a regression: concordance correlation and mean absolute error, as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from experiments.comparison import Comparison
+from experiments.report.latex import escape, latex_table
+from experiments.report.material import Material
+from experiments.report.scores import AVERAGE, Intervals, Summary, collect, run_notes, summarize, with_interval
+from experiments.report.text import headings, plain_table
+from experiments.results import FILE, VALUE_METRICS, write_rows
+from experiments.results_folder import CONFIG
+
+VALUE_FILES = ("table.md", "table.csv", "table.tex", FILE)
+TITLES = {
+    "ccc": "CCC, concordance correlation, -1 to 1, larger is better",
+    "mae": "MAE, mean absolute error in the unit of the target, smaller is better",
+}
+LEFT_OUT = (
+    "Of a regression there are tables only: no page, no figures, no scores by missing rate, no pooled scores. Epochs "
+    "were chosen by the CCC of the missing-modality conditions pooled, on validation."
+)
+Cells = Mapping[str, Mapping[str, Summary]]
+
+
+def is_regression(folder: Path) -> bool:
+    """Whether the folder of a table is that of a regression."""
+    return json.loads((folder / CONFIG).read_text()).get("task") == "regression"
+
+
+def write_value_tables(material: Material) -> str:
+    """Writes the tables from the runs of a folder, and returns them as Markdown."""
+    title, notes = headings(material.config)
+    cells = {metric: _cells(material, metric) for metric in VALUE_METRICS}
+    markdown = _markdown(material, title, [*notes, LEFT_OUT], cells)
+    write_rows(material.folder, material.rows)
+    (material.folder / "table.csv").write_text(_csv(cells))
+    (material.folder / "table.md").write_text(markdown)
+    (material.folder / "table.tex").write_text(_latex(material, title, cells))
+    return markdown
+
+
+def _cells(material: Material, metric: str) -> Cells:
+    """Of each row and condition: means over folds and seeds, with an interval over speakers."""
+    intervals: Intervals = material.intervals
+    return {
+        row: {
+            name: with_interval(summarize(values), intervals.get((row, metric, name)))
+            for name, values in conditions.items()
+        }
+        for row, conditions in collect(material.rows, metric).items()
+    }
+
+
+def _markdown(material: Material, title: str, notes: list[str], cells: Mapping[str, Cells]) -> str:
+    parts = [f"# {title}", *notes, *run_notes(material.rows)]
+    for metric, table in cells.items():
+        parts.append(f"## {TITLES[metric]}; mean ± standard deviation over folds and seeds")
+        header = ["method", *(name if name == AVERAGE else f"`{name}`" for name in next(iter(table.values())))]
+        lines = [[material.label(row), *map(_text, found.values())] for row, found in table.items()]
+        parts.append(plain_table(header, lines))
+    if material.comparisons:
+        parts += _differences(material)
+    return "\n\n".join(parts) + "\n"
+
+
+def _differences(material: Material) -> list[str]:
+    ours = material.label(material.comparisons[0].method)
+    conditions = len(material.conditions) - 1
+    return [
+        f"## {ours} minus each other row, average of the {conditions} missing-modality conditions",
+        "In brackets: 95 % interval of a bootstrap over speakers. p: paired permutation test over speakers, corrected "
+        "after Holm for the number of rows. A smaller MAE is better.",
+        plain_table(
+            ["minus", "metric", "difference", "p", ""], [_difference(material, one) for one in material.comparisons]
+        ),
+    ]
+
+
+def _difference(material: Material, one: Comparison) -> list[str]:
+    mean, low, high = one.difference
+    around = "" if np.isnan(low) else f" ({low:+.3f} to {high:+.3f})"
+    shown = "" if one.difference.excludes_zero else "no difference shown"
+    return [material.label(one.baseline), one.metric.upper(), f"{mean:+.3f}{around}", f"{one.p:.3f}", shown]
+
+
+def _text(found: Summary) -> str:
+    if found.n == 0:
+        return ""
+    return f"{found.mean:.3f}" + ("" if np.isnan(found.std) else f" ± {found.std:.3f}")
+
+
+def _csv(cells: Mapping[str, Cells]) -> str:
+    """The columns are those of a classification's table; values are not per cent."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["method", "condition", "metric", *Summary._fields[:-1]])
+    for metric, table in cells.items():
+        for row, found in table.items():
+            for condition, (*numbers, n, _) in found.items():
+                writer.writerow([row, condition, metric, *("" if np.isnan(x) else f"{x:.6f}" for x in numbers), n])
+    return out.getvalue()
+
+
+def _latex(material: Material, title: str, cells: Mapping[str, Cells]) -> str:
+    parts = ["% Needs \\usepackage{latex_table}. Made by: python -m experiments.report FOLDER"]
+    for metric, table in cells.items():
+        header = list(next(iter(table.values())))
+        names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]
+        lines = [
+            " & ".join([escape(material.label(row)), *map(_latex_text, found.values())]) + r" \\"
+            for row, found in table.items()
+        ]
+        caption = (
+            f"{escape(title)}: {escape(TITLES[metric])}. Mean over folds of the mean over seeds, with 95\\,\\% "
+            "intervals of a bootstrap over speakers."
+        )
+        parts.append(latex_table(caption, "l" + "r" * len(header), ["method", *names], lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_text(found: Summary) -> str:
+    if found.n == 0:
+        return ""
+    around = "" if np.isnan(found.ci_low) else f" {{\\tiny [{found.ci_low:.3f}, {found.ci_high:.3f}]}}"
+    return f"{found.mean:.3f}{around}"
