@@ -67,6 +67,7 @@ def _line(name: str, answer: Answer, note: str, class_names: Sequence[str]) -> d
     if isinstance(answer, UtteranceError):
         return {"utterance_id": name, "error": str(answer), "note": note}
     shared = {"modalities": list(answer.modalities), "spread": _short_or_none(answer.spread)}
+    found: dict[str, Any]
     if isinstance(answer, ValuePrediction):
         found = {"value": _short(answer.value), **shared, "std": _short_or_none(answer.std)}
     else:

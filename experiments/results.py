@@ -87,9 +87,10 @@ def rows_from_counts(
     From the sums of a regression, `[P, 7]`, `ValueRow`s.
     """
     names, counts = condition_names(tuple(modalities)), np.asarray(counts)
-    kind, scores = (Row, (war, uar)) if counts.ndim == 3 else (ValueRow, (ccc, mae))
+    kind: Any
+    kind, first, second = (Row, war, uar) if counts.ndim == 3 else (ValueRow, ccc, mae)
     return [
-        kind(method, fold, seed, name, *(float(score(c)) for score in scores), c.tolist(), status)  # type: ignore[arg-type]
+        kind(method, fold, seed, name, float(first(c)), float(second(c)), c.tolist(), status)
         for name, c in zip(names, counts, strict=True)
     ]
 

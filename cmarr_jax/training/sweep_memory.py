@@ -152,7 +152,8 @@ def _compile(run: Run, data: DeviceCorpus, runs: Runs, layout: Layout, options: 
         choose = each(lambda _, fresh, new, old: jax.tree.map(lambda a, b: jnp.where(fresh, a, b), new, old), 3)
         lowered.append(choose.lower(np.zeros(()), fresh, states, states))
     compiled = [program.compile(compiler_options=options) for program in lowered]
-    programs = Programs(*compiled) if fresh.size > 1 else Programs(*compiled, _choose_alone)
+    init, epochs, finish, *choose = compiled
+    programs = Programs(init, epochs, finish, choose[0] if choose else _choose_alone)
     return CompiledSweep(layout, max(map(_num_bytes, compiled)), programs)
 
 
