@@ -95,8 +95,8 @@ def _numbers(y: Any, features: Modalities) -> np.ndarray:
     if (too_large := np.abs(target) > LARGEST).any():
         row = int(np.argmax(too_large))
         raise ValueError(f"y of utterance {row} is {target[row]}, which float32 cannot hold; correct it")
-    if len(np.unique(target[~np.isnan(target)])) < 2:
-        raise ValueError(f"y must have two different numbers or more, found {np.unique(target).tolist()}")
+    if len(known := np.unique(target[~np.isnan(target)])) < 2:
+        raise ValueError(f"y must have two different numbers or more, found {known.tolist()}")
     return target.astype(np.float32)
 
 

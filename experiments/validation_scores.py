@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from cmarr_jax.metrics import uar
+from cmarr_jax.metrics import ccc, uar
 from cmarr_jax.training.schedule import DIVERGED, STATUS
+from experiments.report.regression import is_regression
 from experiments.report.scores import Summary, stopping_text, summarize
 from experiments.units import read_records
 
 Scores = dict[tuple[str, int], float]
-"""Validation UAR (a fraction) by fold and seed: of the chosen epoch, the missing-modality conditions pooled."""
+"""Validation UAR (a fraction), or CCC of a regression, by fold and seed.
+
+Of the chosen epoch, the missing-modality conditions pooled.
+"""
 
 
 def read_runs(folder: Path) -> tuple[dict[str, Scores], dict[str, list[str]]]:
@@ -26,7 +30,8 @@ def read_runs(folder: Path) -> tuple[dict[str, Scores], dict[str, list[str]]]:
         if "val_counts" not in record or record["status"] == STATUS[DIVERGED]:  # the ceiling; no result
             continue
         counts = np.array(record["val_counts"])[:-1].sum(0)
-        scores.setdefault(record["name"], {})[record["fold"], record["seed"]] = float(uar(counts))
+        score = ccc(counts) if counts.ndim == 1 else uar(counts)  # sums of a regression, or confusion counts
+        scores.setdefault(record["name"], {})[record["fold"], record["seed"]] = float(score)
         statuses.setdefault(record["name"], []).append(record["status"])
     if not scores:
         raise FileNotFoundError(f"{folder} holds no finished run (ROW/RUN/run.json); give the output folder of a table")
@@ -47,14 +52,19 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
     """Prints the mean of each row, how its runs ended, and its difference to the first one."""
     scores, statuses = read_runs(folder)
     first, *others = scores
+    regression = is_regression(folder)
+    metric, factor, unit, points = ("CCC", 1, "", "") if regression else ("UAR", 100, " %", " points")
+    digits = 3 if regression else 2
     for name, values in scores.items():
-        mean = 100 * float(np.mean(list(values.values())))
-        print(f"{name}: validation UAR {mean:.2f} %, {len(values)} runs; {stopping_text(statuses[name])}")
+        mean = factor * float(np.mean(list(values.values())))
+        print(
+            f"{name}: validation {metric} {mean:.{digits}f}{unit}, {len(values)} runs; {stopping_text(statuses[name])}"
+        )
     for name in others:
         found = difference(scores[name], scores[first])
-        mean, low, high = (100 * value for value in (found.mean, found.ci_low, found.ci_high))
-        over = f"95 % interval over {found.unit}, paired: {low:+.2f} to {high:+.2f}"
-        print(f"{name} minus {first}: {mean:+.2f} points ({over})")
+        mean, low, high = (factor * value for value in (found.mean, found.ci_low, found.ci_high))
+        over = f"95 % interval over {found.unit}, paired: {low:+.{digits}f} to {high:+.{digits}f}"
+        print(f"{name} minus {first}: {mean:+.{digits}f}{points} ({over})")
 
 
 if __name__ == "__main__":

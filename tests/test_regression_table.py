@@ -13,7 +13,7 @@ from cmarr_jax.data.availability import condition_names
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.folds import FoldError
 from cmarr_jax.metrics import agreement_sums, ccc, mae
-from experiments import predict, reproduce, score_saved
+from experiments import predict, reproduce, score_saved, validation_scores
 from experiments.export import export
 from experiments.report.write import output_files, write_report
 from experiments.results import ValueRow, rows_from_counts
@@ -112,6 +112,19 @@ def test_a_saved_unit_is_scored_again_and_answers_with_numbers(table, tmp_path, 
     assert "is a regression, which never abstains; leave the option out" in capsys.readouterr().err
     with pytest.raises(ArchiveError, match="is a regression, and exports are for classes"):
         export(run, out=tmp_path / "export")
+
+
+def test_rows_are_compared_on_validation(table, capsys):
+    folder, _ = table
+    validation_scores.main(folder)
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("zero_fill: validation CCC ")
+    scores, _ = validation_scores.read_runs(folder)
+    (fold, seed), score = next(iter(scores["late_fusion"].items()))
+    outputs = read_outputs(folder, Unit("late_fusion", fold, seed), "val")
+    sums = counts_by_speaker(outputs, np.unique(outputs.speaker)).sum(0)
+    np.testing.assert_allclose(score, ccc(sums[:-1].sum(0)), rtol=1e-12)
+    assert "%" not in second
 
 
 def test_what_regression_cannot_do_is_a_sentence(table, tmp_path):

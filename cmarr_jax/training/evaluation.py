@@ -34,10 +34,13 @@ def evaluate_batch(method: Method, params: Params, batch: Batch) -> Evaluation:
     return evaluate_embedding(method, params, method.encode(params, batch), batch)._replace(logits=None)
 
 
-def evaluate_embedding(method: Method, params: Params, embedding: Embedding, batch: Batch) -> Evaluation:
+def evaluate_embedding(
+    method: Method, params: Params, embedding: Embedding, batch: Batch, normalizer: Normalizer | None = None
+) -> Evaluation:
     """Scores one batch, whose embedding is known, in every condition.
 
-    An utterance that has none of a condition's modalities is not counted in it.
+    An utterance that has none of a condition's modalities is not counted in it. Numbers of a regression are given in
+    the unit of the target if the normaliser is given.
     """
 
     def one(pattern: Array) -> Evaluation:
@@ -45,6 +48,7 @@ def evaluate_embedding(method: Method, params: Params, embedding: Embedding, bat
         logits = method.predict(params, embedding, available)
         counted = batch.where & available.any(axis=-1)
         counts = method.task.sums(logits, batch, counted)
+        logits = logits if normalizer is None else in_target_units(normalizer, logits)
         logits = jnp.where(counted[:, None], logits, 0.0)
         return Evaluation(counts, jnp.isfinite(logits).all(), logits)
 
@@ -87,10 +91,10 @@ def evaluate(
         embedding = method.encode(params, batch)
         diagnose = lambda: method.diagnose(params, embedding, batch.where)
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(diagnose))
-        return evaluate_embedding(method, params, embedding, batch), jax.lax.cond(first, diagnose, lambda: nothing)
+        evaluation = evaluate_embedding(method, params, embedding, batch, normalizer)
+        return evaluation, jax.lax.cond(first, diagnose, lambda: nothing)
 
     (counts, finite, logits), diagnostics = jax.lax.map(one, (is_first, position, counted))
-    logits = in_target_units(normalizer, logits)
     logits = in_row_order(logits.swapaxes(1, 2), position, counted, len(rows)).swapaxes(0, 1)
     diagnostics = jax.tree.map(lambda values: values[0], diagnostics)
     return Evaluation(counts.sum(0), finite.all(), logits), diagnostics
