@@ -19,6 +19,7 @@ WEIGHTS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # per method; loga
 WEIGHTS_OF_OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # those that an option of a row brings
     "pseudo_labels": {"threshold": (0.7, 0.99), "pseudo": (0.1, 10.0)},
 }
+FACTOR_OF = {"late_alignment": "alignment"}  # where a row changes the weight, its factor is not searched either
 
 
 def searched_weights(row: str) -> dict[str, tuple[float, float]]:
@@ -27,7 +28,7 @@ def searched_weights(row: str) -> dict[str, tuple[float, float]]:
     known = dict(WEIGHTS.get(method, {}))
     for option, weights in WEIGHTS_OF_OPTIONS.items():
         known |= weights if options.get(option) else {}
-    return {name: bounds for name, bounds in known.items() if name not in changed}
+    return {name: bounds for name, bounds in known.items() if not {name, FACTOR_OF.get(name)} & changed.keys()}
 
 
 def suggest(trial: optuna.Trial, row: str, learning_rate: float) -> dict[str, Any]:
