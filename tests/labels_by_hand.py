@@ -61,5 +61,10 @@ def _write_unit(folder, unit, right):
         "name": unit.row, "fold": unit.fold, "seed": unit.seed, "modalities": ["left", "right"], "status": "converged",
         "test_counts": counts,
     }  # fmt: skip
-    arrays = {f"{part}_{name}": value for part in ("val", "test") for name, value in outputs._asdict().items()}
+    arrays = {
+        f"{part}_{name}": value
+        for part in ("val", "test")
+        for name, value in outputs._asdict().items()
+        if value is not None
+    }
     save_record(folder / unit.path, record, {OUTPUTS: arrays})

@@ -31,7 +31,10 @@ def write_runs(folder, right, seeds=SEEDS):
                 path = folder / Unit(name, fold, seed).path
                 path.mkdir(parents=True)
                 outputs = make_outputs(np.random.default_rng([number, seed, FOLDS.index(fold)]), fold, share)
-                np.savez(path / "outputs.npz", **{f"test_{key}": value for key, value in outputs._asdict().items()})
+                np.savez(
+                    path / "outputs.npz",
+                    **{f"test_{key}": value for key, value in outputs._asdict().items() if value is not None},
+                )
                 rows.append(Row(name, fold, seed, "ab", 0.0, 0.0, [[0]]))
     return rows
 

@@ -61,7 +61,10 @@ def test_unknown_options_and_weights_raise_with_the_known_ones():
         make_method(run_config(flow_layer=4))
     with pytest.raises(ValueError, match="method zero_fill has no option 'flow_layers'; it has: fusion"):
         make_method(run_config(method="zero_fill", flow_layers=4))
-    for name, known in (("cm_arr", "alignment, nll, squared_error, refinement, "), ("zero_fill", "none")):
+    for name, known in (
+        ("cm_arr", "alignment, late_alignment, nll, squared_error, refinement, "),
+        ("zero_fill", "none"),
+    ):
         for call in (make_method, hyperparameters_of):
             with pytest.raises(ValueError, match=f"no loss weight 'align'; this method has: {known}"):
                 call(run_config(method=name, weights={"align": 1.0}))
