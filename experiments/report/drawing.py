@@ -6,6 +6,7 @@ Colours are placeholders that become CSS variables in a page, and colours of the
 import contextlib
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -77,6 +78,10 @@ class Figure(NamedTuple):
     numbers: Sequence[Sequence[Any]]
 
 
+SHORT_LABEL = 28  # letters; three columns of these fit
+LETTERS_PER_INCH, LINE_HEIGHT = 14, 0.14  # of a legend at 8 points
+
+
 @contextlib.contextmanager
 def canvas(
     width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
@@ -85,6 +90,17 @@ def canvas(
     with matplotlib.rc_context(STYLE):
         figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def legend_below(figure: matplotlib.figure.Figure, axis: matplotlib.axes.Axes) -> None:
+    """One legend under all axes; it makes the figure higher. Long labels are wrapped, or they would be cut off."""
+    handles, labels = axis.get_legend_handles_labels()
+    width, height = figure.get_size_inches()
+    columns = min(3 if max(map(len, labels)) <= SHORT_LABEL else 2, len(labels))
+    labels = [textwrap.fill(label, int(LETTERS_PER_INCH * width / columns) - 6) for label in labels]
+    lines = max(label.count("\n") + 1 for label in labels) * -(-len(labels) // columns)
+    figure.set_size_inches(width, height + LINE_HEIGHT * lines)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def to_svg(figure: matplotlib.figure.Figure, name: str) -> str:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canvas, to_svg
+from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canvas, legend_below, to_svg
 from experiments.report.material import Material
 from experiments.report.rates import RATES, scores_by_rate
 from experiments.report.scores import AVERAGE, CEILINGS, Summary, collect, counted, of_metric, summarize, with_interval
@@ -249,7 +249,7 @@ def rates_figure(material: Material) -> Figure | None:
         for axis, metric in zip(axes[0], ("UAR", "WAR"), strict=True):
             axis.set_title(f"{metric}, per cent")
             axis.set_xlabel("missing rate")
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(names)))
+        legend_below(figure, axes[0, 0])
         svg = to_svg(figure, "rates")
     ends = ", ".join(f"{name} {first} and {last}" for name, metric, first, *_, last in numbers if metric == "UAR")
     return Figure(

@@ -2,7 +2,7 @@
 
 from matplotlib.axes import Axes
 
-from experiments.report.drawing import INK, MARKERS, SERIES, Figure, canvas, to_svg
+from experiments.report.drawing import INK, MARKERS, SERIES, Figure, canvas, legend_below, to_svg
 from experiments.report.label_curves import LabelCurves
 from experiments.report.material import METHOD
 from experiments.report.scores import AVERAGE, Summary, counted
@@ -14,7 +14,7 @@ STYLES = ("-", "--", ":")
 def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Figure:
     """A line for each row against the number of labelled training utterances, with 95 % intervals."""
     numbers = []
-    with canvas(9.6, 4.6 + 0.22 * (-(-len(curves.rows) // 2))) as (figure, axes):
+    with canvas(9.6, 4.6) as (figure, axes):
         axis = axes[0, 0]
         for number, row in enumerate(sorted(curves.rows, key=lambda name: name != METHOD)):
             line = curves.line(row, metric, condition)
@@ -32,7 +32,7 @@ def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Fi
         axis.minorticks_off()
         axis.set_xlabel("labelled training utterances (mean over the folds), and their share")
         axis.set_ylabel(f"{metric.upper()}, per cent")
-        figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+        legend_below(figure, axis)
         svg = to_svg(figure, _name(condition))
     missing = len(curves.last.conditions) - 1
     what = f"on average over the {missing} missing-modality conditions" if condition == AVERAGE else "on complete data"
