@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
 from cmarr_jax.config import REGRESSION_TASK, RunConfig, check_choice
-from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.corpus import PARTS, ArchiveError
 from cmarr_jax.data.device import modality_configs
 from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
 from cmarr_jax.data.label_share import check_share
@@ -249,7 +250,7 @@ def settings(arguments: Arguments, preset: Preset, source: Source, table: Table)
         },
         SHARE: table.label_share,
         "folds": [
-            {"name": split.name, **{part: len(getattr(split, part)) for part in ("train", "val", "test", "unlabelled")}}
+            {"name": split.name} | {part: len(rows) for part, rows in parts_of(split).items()}
             for split in table.splits[: len(table.folds)]  # as many with every seed
         ],
         "seeds": list(range(arguments.seeds)),
@@ -260,6 +261,12 @@ def settings(arguments: Arguments, preset: Preset, source: Source, table: Table)
         "devices": device_text(),
         "commit": commit(),
     }
+
+
+def parts_of(split: FoldSplit) -> dict[str, np.ndarray]:
+    """The rows of a fold by part; `unlabelled` only where there are some, as in folders from before there were any."""
+    found = {part: getattr(split, part) for part in (*PARTS, "unlabelled")}
+    return {part: rows for part, rows in found.items() if part in PARTS or len(rows)}
 
 
 def run_command() -> None:

@@ -63,7 +63,7 @@ def test_each_share_is_a_table(made):
     assert config["label_share"] == 0.25
     assert config["folds"][0] == {"name": "speaker0", "train": 8, "val": 4, "test": 16, "unlabelled": 24}
     config = json.loads((root / "labels_100" / "config.json").read_text())
-    assert config["folds"][0] == {"name": "speaker0", "train": 32, "val": 16, "test": 16, "unlabelled": 0}
+    assert config["folds"][0] == {"name": "speaker0", "train": 32, "val": 16, "test": 16}
 
 
 def test_units_have_the_rows_of_their_seed(made, archive):

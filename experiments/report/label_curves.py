@@ -159,5 +159,5 @@ class LabelCurves:
 
 
 def _point(share: float, config: dict[str, Any]) -> LabelPoint:
-    mean = lambda part: float(np.mean([fold[part] for fold in config["folds"]]))
+    mean = lambda part: float(np.mean([fold.get(part, 0) for fold in config["folds"]]))
     return LabelPoint(share, mean("train"), mean("val"), mean("unlabelled"))
