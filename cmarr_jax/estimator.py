@@ -117,6 +117,6 @@ def _is_unlabelled(label: np.ndarray) -> np.ndarray:
 def _check_parts(corpus: Corpus, held_out: np.ndarray) -> None:
     """Raises ValueError unless the training part has every class, and the validation part a label."""
     lacking = sorted(set(range(corpus.num_classes)) - set(corpus.label[~held_out].tolist()))
-    if lacking or not (held_out & (corpus.label >= 0)).any():
+    if lacking or not (held_out & corpus.labelled).any():
         name = corpus.class_names[lacking[0]] if lacking else ""
         raise ValueError(f"class {name!r} is not in the training part; give more utterances or groups, or validation")

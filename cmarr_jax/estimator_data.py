@@ -69,7 +69,7 @@ def hold_out(validation: Any, corpus: Corpus, fraction: float, *, by_group: bool
     Raises:
       ValueError: if what is given is no mask, or the fraction is out of range.
     """
-    labelled = corpus.label >= 0
+    labelled = corpus.labelled
     if validation is not None:
         given = np.asarray(validation)
         if given.shape != corpus.label.shape or given.dtype != bool or given.all() or not given.any():

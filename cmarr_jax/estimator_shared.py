@@ -145,7 +145,7 @@ class MissingModalityEstimator(BaseEstimator):
 
     def _fold(self, corpus: Corpus, is_held_out: np.ndarray) -> FoldSplit:
         """The parts of the training, with the validation part also as test part."""
-        labelled = corpus.label >= 0
+        labelled = corpus.labelled
         self.validation_ = np.flatnonzero(is_held_out & labelled)
         held_out_groups = np.isin(corpus.speaker, corpus.speaker[self.validation_])
         self.unlabelled_ = np.flatnonzero(~labelled & ~is_held_out & ~held_out_groups)

@@ -12,7 +12,7 @@ import tiny
 from cmarr_jax.data.batching import fold_matches_plan, plain_plan, plan_batches
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.device import modality_configs, to_device
-from cmarr_jax.data.folds import make_folds, stack_folds
+from cmarr_jax.data.folds import make_folds, stack_folds, unpaired_sessions
 from cmarr_jax.data.normalizer import fit_normalizer
 from cmarr_jax.data.train_batches import arrange_streams, draw_batches, take_batch, training_rows
 from cmarr_jax.methods import hyperparameters_of, make_method
@@ -54,6 +54,15 @@ def test_unlabelled_rows_change_no_other_part():
         assert fold.name == usual.name
         for part in ("train", "val", "test"):
             np.testing.assert_array_equal(getattr(fold, part), getattr(usual, part))
+
+
+def test_sessions_are_counted_by_their_labelled_speakers():
+    """One of four pairs has no label of its second speaker, another an unlabelled guest: only the first is named."""
+    corpus = make_corpus(sessions=4, per_speaker=16)
+    label = np.where(corpus.speaker == "speaker1", -1, corpus.label).astype(np.int32)
+    speaker = np.where((corpus.label < 0) & (corpus.session == "session2"), "guest", corpus.speaker)
+    [text] = unpaired_sessions(dataclasses.replace(corpus, label=label, speaker=speaker))
+    assert "every session has two speakers: session0 speaker0; add" in text
 
 
 def test_groups_and_the_archives_own_split():

@@ -78,7 +78,7 @@ def make_folds(corpus: Corpus, *, num_folds: int = 5) -> list[FoldSplit]:
     """
     if num_folds < 3:
         raise FoldError(f"at least three folds are needed (training, validation, test), found {num_folds}")
-    labelled = corpus.label >= 0
+    labelled = corpus.labelled
     if corpus.split is not None:
         parts = (np.flatnonzero(labelled & (corpus.split == part)) for part in PARTS)
         unlabelled = np.flatnonzero(~labelled & (corpus.split == "train"))
@@ -129,7 +129,8 @@ def unpaired_sessions(corpus: Corpus) -> list[str]:
     """
     if corpus.split is not None or _has_speaker_pairs(corpus):
         return []
-    speakers = {name: np.unique(corpus.speaker[corpus.session == name]) for name in np.unique(corpus.session)}
+    sessions, names = corpus.session[corpus.labelled], corpus.speaker[corpus.labelled]
+    speakers = {session: np.unique(names[sessions == session]) for session in np.unique(sessions)}
     others = [name for name, found in speakers.items() if len(found) != 2]
     if not others or 2 * len(others) >= len(speakers):
         return []
@@ -148,12 +149,12 @@ def _padded(name: str, rows: list[np.ndarray], fillers: list[int]) -> dict[str, 
 def _unlabelled_rows(fold: FoldSplit, corpus: Corpus, apart: np.ndarray) -> np.ndarray:
     """Unlabelled rows that share no entry of `apart` (speakers or sessions, `[N]`) with validation and test."""
     held_out = np.isin(apart, apart[np.r_[fold.val, fold.test]])
-    return np.flatnonzero((corpus.label < 0) & ~held_out)
+    return np.flatnonzero(~corpus.labelled & ~held_out)
 
 
 def _has_speaker_pairs(corpus: Corpus) -> bool:
     """Whether there are two or more sessions, each with two speakers of its own."""
-    labelled = corpus.label >= 0
+    labelled = corpus.labelled
     pairs = sorted(set(zip(corpus.session[labelled].tolist(), corpus.speaker[labelled].tolist(), strict=True)))
     sessions, speakers = [session for session, _ in pairs], [speaker for _, speaker in pairs]
     return (
@@ -164,7 +165,7 @@ def _has_speaker_pairs(corpus: Corpus) -> bool:
 
 
 def _leave_one_speaker_out(corpus: Corpus) -> list[FoldSplit]:
-    folds, labelled = [], corpus.label >= 0
+    folds, labelled = [], corpus.labelled
     for speaker in np.unique(corpus.speaker[labelled]):
         is_test = corpus.speaker == speaker
         in_session = corpus.session == corpus.session[is_test][0]
@@ -180,7 +181,7 @@ def _leave_one_speaker_out(corpus: Corpus) -> list[FoldSplit]:
 
 
 def _group_folds(corpus: Corpus, num_folds: int) -> list[FoldSplit]:
-    labelled = np.flatnonzero(corpus.label >= 0)
+    labelled = np.flatnonzero(corpus.labelled)
     speakers, inverse, counts = np.unique(corpus.speaker[labelled], return_inverse=True, return_counts=True)
     if len(speakers) < num_folds:
         advice = f"ask for {len(speakers)} folds" if len(speakers) >= 3 else "give more speakers or a split"
