@@ -41,6 +41,12 @@ TABLE_ROWS = {
         options=_TOLD,
         weights=_EARLY,
     ),
+    "cm_arr_early_told_self": TableRow(
+        "CM-ARR, strong alignment first, told what is missing, two patterns a step, late logits, self-training",
+        "cm_arr",
+        options={**_TOLD, "pseudo_labels": True},
+        weights=_EARLY,
+    ),
     "cm_arr_cosine": TableRow("CM-ARR, points aligned by cosine", "cm_arr", options={"alignment": "cosine"}),
     "cm_arr_kl": TableRow("CM-ARR, symmetric KL", "cm_arr", options={"alignment": "symmetric_kl"}),
     "cm_arr_mean_only": TableRow("CM-ARR, distance of means", "cm_arr", options={"alignment": "squared_mean"}),
@@ -64,6 +70,13 @@ TABLE_ROWS = {
         "Contrastive pre-training, then fine-tuning, told what is missing, two patterns a step, late logits",
         "contrastive",
         options=_TOLD,
+        weights={"late_alignment": 0.1},
+    ),
+    "contrastive_told_self": TableRow(
+        "Contrastive pre-training, then fine-tuning, told what is missing, two patterns a step, late logits, "
+        "self-training",
+        "contrastive",
+        options={**_TOLD, "pseudo_labels": True},
         weights={"late_alignment": 0.1},
     ),
     "late_fusion": TableRow("Late fusion", "late_fusion"),
@@ -94,6 +107,9 @@ ABOUT = {  # for readers of a page who know none of the methods
     "utterance together (by cosine, as CLIP, Radford 2021), then zero-fill from there on the labelled ones",
     "contrastive_told": "contrastive pre-training whose alignment goes on with a tenth of its weight, told what is "
     "missing, with two patterns of an utterance in a step and logits of each modality by itself",
+    "contrastive_told_self": "contrastive pre-training whose alignment goes on with a tenth of its weight, told what "
+    "is missing, with two patterns of an utterance in a step and logits of each modality by itself, that labels the "
+    "unlabelled utterances itself in the second stage",
     "dedicated": "a network for each condition, trained on the modalities of that condition only",
     "late_fusion": "a network for each modality; their log-posteriors are added, less the log class shares for every "
     "modality but one",
@@ -116,6 +132,9 @@ ABOUT = {  # for readers of a page who know none of the methods
     "cm_arr_early": "CM-ARR that aligns ten times as strongly in stage 1 as in stage 2",
     "cm_arr_early_told": "CM-ARR that aligns ten times as strongly in stage 1 as in stage 2, is told what is missing, "
     "sees each utterance with two patterns in a step and adds the logits of each modality by itself",
+    "cm_arr_early_told_self": "CM-ARR that aligns ten times as strongly in stage 1 as in stage 2, is told what is "
+    "missing, sees each utterance with two patterns in a step, adds the logits of each modality by itself, and labels "
+    "the unlabelled utterances itself",
     "cm_arr_labelled_only": "CM-ARR that leaves the unlabelled utterances out of training",
     "cm_arr_no_alignment": "CM-ARR without its alignment",
     "cm_arr_cosine": "CM-ARR that aligns points by their cosine",
@@ -172,11 +191,13 @@ TABLES = {  # rows of `--table`, the full method last
         "dicmor",
         "contrastive",
         "contrastive_told",
+        "contrastive_told_self",
         "cm_arr_cross_entropy",
         "cm_arr_labelled_only",
         "cm_arr_told",
         "cm_arr_early",
         "cm_arr_early_told",
+        "cm_arr_early_told_self",
         "cm_arr",
     ),
 }

@@ -14,6 +14,7 @@ from cmarr_jax.training.step import ModelState, first_state, make_train_step
 
 TOLD = {"availability_bits": True, "late_logits": True, "patterns": 2}
 CASCADE = {"num_blocks": 2, "widths": (4,)}
+SMALL_CM_ARR = {"flow_layers": 2, "flow_hidden": 8, "projection": 4}
 VARIANTS = {
     "mmin": ("mmin", CASCADE | {"unlabelled": True}),
     "cif_mmin": ("cif_mmin", CASCADE),
@@ -24,6 +25,8 @@ VARIANTS = {
     "zero_fill": ("zero_fill", TOLD),
     "zero_fill_self": ("zero_fill", TOLD | {"pseudo_labels": True}),
     "contrastive": ("contrastive", TOLD | {"projection": 4}),
+    "contrastive_self": ("contrastive", TOLD | {"projection": 4, "pseudo_labels": True}),
+    "cm_arr_self": ("cm_arr", TOLD | SMALL_CM_ARR | {"pseudo_labels": True}),
 }
 IMAGINING = ("mmin", "cif_mmin")
 NEW = (*IMAGINING, "dicmor")

@@ -46,6 +46,8 @@ TARGETED = {  # terms whose target is hidden from the input; late fusion trains 
     "zero_fill": set(),
     "zero_fill_self": set(),  # all rows have labels here
     "contrastive": set(),
+    "contrastive_self": set(),
+    "cm_arr_self": {"squared_error"},
 }
 
 
@@ -75,7 +77,11 @@ def test_shapes_with_other_modalities(variant, names):
 def test_the_stages(variant):
     method = method_of(variant)
     assert [(stage.epochs, stage.hide, stage.decay) for stage in method.stages] == [(3, False, False), (5, True, True)]
-    assert method.stages[-1].from_best == method.stages[-1].fresh_optimizer == (variant in (*IMAGINING, "contrastive"))
+    assert (
+        method.stages[-1].from_best
+        == method.stages[-1].fresh_optimizer
+        == variant.startswith((*IMAGINING, "contrastive"))
+    )
     shapes = jax.eval_shape(method.init, jax.random.key(0), seven())
     for stage in method.stages:
         assert set(stage.weights) <= set(method.weights)

@@ -1,5 +1,6 @@
 """Methods that use unlabelled rows: no label counts where there is none, and the rows count in the other terms."""
 
+import dataclasses
 import functools
 
 import chex
@@ -24,7 +25,14 @@ from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import cross_entropy
 
 LABELLED = jnp.arange(7) < 4
-UNLABELLED_TERMS = {"mmin": {"imagination", "cycle"}, "contrastive": {"alignment"}, "zero_fill_self": {"pseudo"}}
+SELF_TRAINED = ("zero_fill_self", "contrastive_self", "cm_arr_self")
+UNLABELLED_TERMS = {
+    "mmin": {"imagination", "cycle"},
+    "contrastive": {"alignment"},
+    "zero_fill_self": {"pseudo"},
+    "contrastive_self": {"alignment", "pseudo"},
+    "cm_arr_self": {"alignment", "nll", "squared_error", "pseudo"},
+}
 
 
 def half_labelled():
@@ -33,11 +41,11 @@ def half_labelled():
 
 
 @functools.cache
-def guesses():
-    """Probabilities that zero-fill's network gives from all modalities, `[7, K]`; those of rows differ widely."""
-    params, batch = last_params("zero_fill_self"), seven()
-    embedding = method_of("zero_fill_self").encode(params, batch)
-    return jax.nn.softmax(predict("zero_fill_self")(params, embedding, batch.present))
+def guesses(variant="zero_fill_self"):
+    """Probabilities that the network gives from all modalities, `[7, K]`; those of rows differ widely."""
+    params, batch = last_params(variant), seven()
+    embedding = method_of(variant).encode(params, batch)
+    return jax.nn.softmax(predict(variant)(params, embedding, batch.present))
 
 
 def test_cross_entropy_leaves_unlabelled_rows_out():
@@ -56,7 +64,7 @@ def test_unlabelled_rows_count_where_no_label_is_needed(variant):
     """Against the same rows left out altogether."""
     params, batch = last_params(variant), half_labelled()
     assert method_of(variant).unlabelled
-    changed = {"threshold": 0.0} if variant == "zero_fill_self" else {}
+    changed = {"threshold": 0.0} if variant in SELF_TRAINED else {}
     _, _, terms = gradients(variant, params, batch, EVERY, **changed)
     _, _, without = gradients(variant, params, batch._replace(where=LABELLED), EVERY, **changed)
     np.testing.assert_allclose(terms["cross_entropy"], without["cross_entropy"], rtol=1e-5)
@@ -68,14 +76,27 @@ def test_unlabelled_rows_count_where_no_label_is_needed(variant):
 def test_a_batch_without_any_label_teaches_the_classifier_nothing_by_itself(variant):
     """Only self-training's own guesses do, and only above the threshold."""
     params, batch = last_params(variant), half_labelled()._replace(label=jnp.full(7, -1))
-    weights = {"threshold": 1.0} if variant == "zero_fill_self" else {}
+    weights = {"threshold": 1.0} if variant in SELF_TRAINED else {}
     (grads, _), _, terms = gradients(variant, params, batch, EVERY, **weights)
     assert terms["cross_entropy"] == 0.0
     grads = grads.get("student", grads)
     assert not any(leaf.any() for leaf in jax.tree.leaves(grads["classifier"]))
 
 
-def test_pseudo_labels_are_the_networks_own_classes():
+@pytest.mark.parametrize("variant", SELF_TRAINED)
+def test_pseudo_labels_are_the_networks_own_classes(variant):
+    """All rows sure: their cross-entropy is that of the same rows with these classes as labels."""
+    params, nothing = last_params(variant), seven()._replace(label=jnp.full(7, -1))
+    told = nothing._replace(label=guesses(variant).argmax(-1))
+    _, value, terms = gradients(variant, params, nothing, EVERY, threshold=0.0)
+    _, _, expected = gradients(variant, params, told, EVERY)
+    np.testing.assert_allclose(terms["pseudo"], expected["cross_entropy"], rtol=1e-5)
+    assert terms["pseudo_share"] == 1.0
+    _, twice, _ = gradients(variant, params, nothing, EVERY, threshold=0.0, pseudo=2.0)
+    np.testing.assert_allclose(twice - value, terms["pseudo"], rtol=1e-4)
+
+
+def test_zero_fill_learns_from_its_own_classes_as_from_labels():
     """All rows sure: the loss and gradient are those of plain zero-fill that is given these classes as labels."""
     params, nothing = last_params("zero_fill_self"), seven()._replace(label=jnp.full(7, -1))
     told = nothing._replace(label=guesses().argmax(-1))
@@ -109,6 +130,17 @@ def test_a_guess_reads_hidden_modalities_and_gives_them_no_gradient():
     assert other["pseudo"] != terms["pseudo"]
 
 
+@pytest.mark.parametrize("variant", ["contrastive_self", "cm_arr_self"])
+def test_a_guess_is_a_fixed_label(variant):
+    """No gradient passes through it: with every row unlabelled, only the two modalities that are shown get one."""
+    params, nothing = last_params(variant), seven()._replace(label=jnp.full(7, -1))
+    shown = jnp.broadcast_to(jnp.asarray([True, True, False]), (7, 3))
+    (_, by_features), _, terms = gradients(variant, params, nothing, shown, threshold=0.0)
+    assert terms["pseudo_share"] == 1.0
+    assert all(grad.any() for grad in list(by_features.values())[:2])
+    assert not by_features["text"].any()
+
+
 @pytest.mark.parametrize(
     "weights", [{"threshold": 1.0}, {"pseudo": 0.0, "threshold": 0.0}], ids=["nothing sure", "stage 1"]
 )
@@ -121,6 +153,28 @@ def test_without_pseudo_labels_the_loss_has_the_bits_of_plain_zero_fill(weights)
     found, others = method_of("zero_fill_self").loss(*arguments, hyper)
     assert found == expected == terms["cross_entropy"]
     assert (others["pseudo"] == 0.0) == (weights["threshold"] == 1.0)
+
+
+@pytest.mark.parametrize("variant", SELF_TRAINED)
+def test_stage_1_has_no_self_training(variant):
+    method = method_of(variant)
+    first, last = method.stages
+    assert first.weights["pseudo"] == 0.0
+    assert "pseudo" not in last.weights
+    assert method.unlabelled
+    assert {"pseudo": 1.0, "threshold": 0.95}.items() <= method.weights.items()
+
+
+@pytest.mark.parametrize("name", ["zero_fill", "contrastive", "cm_arr"])
+def test_a_regression_has_no_pseudo_labels(name):
+    config = dataclasses.replace(config_of("zero_fill"), method=name, options={"pseudo_labels": True})
+    with pytest.raises(ValueError, match="pseudo_labels needs classes"):
+        make_method(dataclasses.replace(config, task="regression"))
+
+
+def test_pseudo_labels_need_the_unlabelled_rows():
+    with pytest.raises(ValueError, match="needs unlabelled=True"):
+        make_method(config_of("cm_arr_self", unlabelled=False))
 
 
 def test_the_option_alone_changes_zero_fill():

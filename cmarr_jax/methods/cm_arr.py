@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
+from cmarr_jax.methods import self_training
 from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, each_pattern, is_labelled, supervised_loss
 from cmarr_jax.methods.cm_arr_network import DISTANCES, CmArr, Encoded, Options
 from cmarr_jax.nn.flow import call_and_detached_copy
@@ -38,24 +39,40 @@ WEIGHTS = {
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
     """CM-ARR: stage 1 aligns on complete data, stage 2 reconstructs and refines with modalities hidden."""
     model = CmArr(encoders, num_classes, options)
+    weights, off = self_training.weights_of(options.pseudo_labels, num_classes)
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
         loss=partial(loss, model),
         stages=(
-            Stage("alignment", train.complete_epochs, hide=False, weights={"refinement": 0.0, "late_alignment": 1.0}),
+            Stage(
+                "alignment",
+                train.complete_epochs,
+                hide=False,
+                weights={"refinement": 0.0, "late_alignment": 1.0, **off},
+            ),
             Stage("reconstruction_refinement", train.missing_epochs, hide=True, decay=train.decay),
         ),
-        encode=lambda params, batch: bind(model, params)(batch, method="encode_once"),
-        predict=lambda params, encoded, available: bind(model, params)(encoded, available, method="predict"),
+        encode=partial(encode, model),
+        predict=partial(predict, model),
         diagnose=partial(diagnose, model),
         inspect=partial(inspect, model),
         complete=lambda params, encoded, available: bind(model, params)(encoded, available, method="complete"),
         draw=partial(draw, model),
-        weights=WEIGHTS,
+        weights={**WEIGHTS, **weights},
         optimizer=adam(train),
         patterns=options.patterns,
         unlabelled=options.unlabelled,
     )
+
+
+def encode(model: CmArr, params: Params, batch: Batch) -> Encoded:
+    """As `Method.encode`."""
+    return bind(model, params)(batch, method="encode_once")
+
+
+def predict(model: CmArr, params: Params, encoded: Encoded, available: Array) -> Array:
+    """As `Method.predict`."""
+    return bind(model, params)(encoded, available, method="predict")
 
 
 def loss(
@@ -69,7 +86,8 @@ def loss(
 ) -> tuple[Array, dict[str, Array]]:
     """The total loss; with nothing hidden, its squared error is zero.
 
-    Rows without label enter alignment, likelihood and squared error. The task's loss and refinement do not read them.
+    Rows without label enter alignment, likelihood, squared error and, with `pseudo_labels`, self-training. The task's
+    loss and refinement do not read them.
 
     True features of a hidden modality are read as the reconstruction's target only, behind a stop-gradient; so is the
     point that the flow's likelihood is fitted to, or the encoder could lower it by shrinking its embeddings (D).
@@ -90,9 +108,12 @@ def loss(
     if nll is not None:
         terms["nll"] = mean(nll, seen)
     target = apply(batch, method="encode").mean if options.clean_target and model.recovers else embedding.mean
+    guess = None
+    if options.pseudo_labels:
+        guess = self_training.guessed(partial(encode, model), partial(predict, model), params, batch)
     # From here on, rows are patterns of utterances.
-    (points, latent, log_std, target), rows, available = each_pattern(
-        (points, latent, embedding.log_std, target), batch, available
+    (points, latent, log_std, target, guess), rows, available = each_pattern(
+        (points, latent, embedding.log_std, target, guess), batch, available
     )
     completed, usable = jnp.where(available[..., None], points, 0.0), available
     if model.recovers:
@@ -108,7 +129,11 @@ def loss(
     logits = apply(completed, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="classify")
     supervised, value = supervised_loss(logits, rows, axis_name)
     weights = {**weights, "alignment": weights["alignment"] * weights["late_alignment"]}
-    return value + sum(weights[name] * terms[name] for name in terms), {supervised: value, **terms}
+    total = value + sum(weights[name] * terms[name] for name in terms)
+    if guess is not None:
+        pseudo, more = self_training.pseudo_terms(logits, guess, rows, weights, axis_name)
+        total, terms = total + pseudo, {**terms, **more}
+    return total, {supervised: value, **terms}
 
 
 def latents(model: CmArr, params: Params, points: Array) -> tuple[Array | None, Array | None]:

@@ -61,6 +61,7 @@ class Options:
     late_logits: bool = False  # D: each available modality adds logits of its own
     patterns: int = 1  # D: availability patterns of an utterance in one step; it is encoded once
     unlabelled: bool = True  # D: alignment, likelihood and squared error also learn from rows without label
+    pseudo_labels: bool = False  # D: self-training on rows without label, too
 
     def __post_init__(self):
         check_choice("alignment", self.alignment, ALIGNMENTS)
@@ -69,6 +70,8 @@ class Options:
         check_choice("combination", self.combination, COMBINATIONS)
         check_choice("fusion", self.fusion, FUSIONS)
         check_patterns(self.patterns)
+        if self.pseudo_labels and not self.unlabelled:
+            raise ValueError("pseudo_labels reads rows without label, so it needs unlabelled=True")
         if self.flow_layers < 2 or self.flow_layers % 2:
             raise ValueError(f"flow_layers must be even (one coupling for each half), found {self.flow_layers}")
         if not 0 < self.min_temperature < self.max_temperature:

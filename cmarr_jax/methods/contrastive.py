@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
+from cmarr_jax.methods import self_training
 from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, each_pattern, supervised_loss
 from cmarr_jax.methods.zero_fill import NetworkOptions, ZeroFill
 from cmarr_jax.nn.gaussian import soft_bound
@@ -53,12 +54,16 @@ class Options(NetworkOptions):
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
     """Pre-training on complete data, then fine-tuning with modalities hidden, in the budgets of the other methods."""
     model = Contrastive(encoders, num_classes, options)
+    weights, off = self_training.weights_of(options.pseudo_labels, num_classes)
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
         loss=partial(loss, model),
         stages=(
             Stage(
-                "pretraining", train.complete_epochs, hide=False, weights={"fine_tuning": 0.0, "late_alignment": 1.0}
+                "pretraining",
+                train.complete_epochs,
+                hide=False,
+                weights={"fine_tuning": 0.0, "late_alignment": 1.0, **off},
             ),
             Stage(
                 "fine_tuning",
@@ -69,14 +74,24 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
                 fresh_optimizer=True,
             ),
         ),
-        encode=lambda params, batch: bind(model, params)(batch, method="encode"),
-        predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
+        encode=partial(encode, model),
+        predict=partial(predict, model),
         diagnose=lambda params, embedding, where: {"temperature": bind(model, params)(method="temperature")},
-        weights=WEIGHTS,
+        weights={**WEIGHTS, **weights},
         optimizer=adam(train),
         patterns=options.patterns,
         unlabelled=True,
     )
+
+
+def encode(model: "Contrastive", params: Params, batch: Batch) -> Array:
+    """As `Method.encode`."""
+    return bind(model, params)(batch, method="encode")
+
+
+def predict(model: "Contrastive", params: Params, embedding: Array, available: Array) -> Array:
+    """As `Method.predict`."""
+    return bind(model, params)(embedding, available, method="predict")
 
 
 class Contrastive(ZeroFill):
@@ -127,11 +142,17 @@ def loss(
         temperature=apply(method="temperature"),
         axis_name=axis_name,
     )
+    guess = None
+    if model.options.pseudo_labels:
+        guess = self_training.guessed(partial(encode, model), partial(predict, model), params, batch)
     share = hyper.weights["fine_tuning"]
     embedding = share * embedding + (1 - share) * jax.lax.stop_gradient(embedding)
-    embedding, batch, available = each_pattern(embedding, batch, available)
+    (embedding, guess), batch, available = each_pattern((embedding, guess), batch, available)
     logits = apply(embedding, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="predict")
     supervised, value = supervised_loss(logits, batch, axis_name)
     terms = {supervised: value, "alignment": losses.masked_mean(*aligned, axis_name=axis_name)}
-    weight = hyper.weights["alignment"] * hyper.weights["late_alignment"]
-    return value + weight * terms["alignment"], terms
+    value += hyper.weights["alignment"] * hyper.weights["late_alignment"] * terms["alignment"]
+    if guess is None:
+        return value, terms
+    pseudo, more = self_training.pseudo_terms(logits, guess, batch, hyper.weights, axis_name)
+    return value + pseudo, {**terms, **more}
