@@ -18,7 +18,6 @@ Recognition With Missing Modalities, IEEE TAFFC 2024.
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -34,8 +33,8 @@ from cmarr_jax.methods.mmin import imagination_stage, imagines, teacher_of, with
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
-from cmarr_jax.nn.gaussian import soft_bound
 from cmarr_jax.nn.imagination import Imagination, check_blocks
+from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch
 
 WEIGHTS = {
@@ -61,10 +60,7 @@ class Options:
 
     def __post_init__(self):
         object.__setattr__(self, "widths", check_blocks(self.widths, self.num_blocks))  # JSON gives a list
-        if not 0 < self.min_temperature < self.max_temperature:
-            raise ValueError(
-                f"0 < min_temperature < max_temperature is needed, found {self.min_temperature}, {self.max_temperature}"
-            )
+        check_temperatures(self.min_temperature, self.max_temperature)
 
 
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
@@ -145,8 +141,8 @@ class CifMmin(nn.Module):
 
     def temperature(self) -> Array:
         """The learned temperature, a scalar between the bounds of the options."""
-        low, high = math.log(self.options.min_temperature), math.log(self.options.max_temperature)
-        return jnp.exp(soft_bound(self.raw_temperature, low, high))
+        options = self.options
+        return bounded_temperature(self.raw_temperature, options.min_temperature, options.max_temperature)
 
     def imagine(self, encoded: Encoded, available: Array, imagines: Array, *, dropout: Rate = None) -> Imagined:
         """Logits, imagined embeddings and invariant features.

@@ -8,7 +8,6 @@ Marks C, L, D: docs/decisions.md.
 """
 
 import dataclasses
-import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -21,8 +20,9 @@ from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.flow import RealNVP, per_modality
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
-from cmarr_jax.nn.gaussian import GaussianHead, soft_bound
+from cmarr_jax.nn.gaussian import GaussianHead
 from cmarr_jax.nn.recovery import Autoencoder, mean_latent
+from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch, GaussianEmbedding
 
 RECOVERIES = ("flow", "autoencoder", "zeros")
@@ -74,10 +74,7 @@ class Options:
             raise ValueError("pseudo_labels reads rows without label, so it needs unlabelled=True")
         if self.flow_layers < 2 or self.flow_layers % 2:
             raise ValueError(f"flow_layers must be even (one coupling for each half), found {self.flow_layers}")
-        if not 0 < self.min_temperature < self.max_temperature:
-            raise ValueError(
-                f"0 < min_temperature < max_temperature is needed, found {self.min_temperature}, {self.max_temperature}"
-            )
+        check_temperatures(self.min_temperature, self.max_temperature)
         if not self.min_log_std < self.max_log_std <= 6:
             raise ValueError(
                 f"min_log_std < max_log_std <= 6 is needed, found {self.min_log_std} and {self.max_log_std}"
@@ -133,8 +130,8 @@ class CmArr(nn.Module):
 
     def temperature(self) -> Array:
         """The alignment's learned temperature, a scalar between the bounds of the options."""
-        low, high = math.log(self.options.min_temperature), math.log(self.options.max_temperature)
-        return jnp.exp(soft_bound(self.raw_temperature, low, high))
+        options = self.options
+        return bounded_temperature(self.raw_temperature, options.min_temperature, options.max_temperature)
 
     def to_latent(self, points: Array) -> tuple[Array, Array | None]:
         """`[B, M, D]` -> latents `[B, M, D]` and, of flows, log-determinants `[B, M]`."""

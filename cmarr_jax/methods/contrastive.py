@@ -11,7 +11,6 @@ Source: Radford et al., Learning Transferable Visual Models From Natural Languag
 """
 
 import dataclasses
-import math
 from functools import partial
 
 import flax.linen as nn
@@ -23,7 +22,7 @@ from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.methods import self_training
 from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, each_pattern, supervised_loss
 from cmarr_jax.methods.zero_fill import NetworkOptions, ZeroFill
-from cmarr_jax.nn.gaussian import soft_bound
+from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch
 
 WEIGHTS = {
@@ -45,10 +44,7 @@ class Options(NetworkOptions):
         super().__post_init__()
         if self.projection < 1:
             raise ValueError(f"projection must be at least 1, found {self.projection}")
-        if not 0 < self.min_temperature < self.max_temperature:
-            raise ValueError(
-                f"0 < min_temperature < max_temperature is needed, found {self.min_temperature}, {self.max_temperature}"
-            )
+        check_temperatures(self.min_temperature, self.max_temperature)
 
 
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
@@ -112,8 +108,8 @@ class Contrastive(ZeroFill):
 
     def temperature(self) -> Array:
         """The learned temperature, a scalar between the bounds of the options."""
-        low, high = math.log(self.options.min_temperature), math.log(self.options.max_temperature)
-        return jnp.exp(soft_bound(self.raw_temperature, low, high))
+        options = self.options
+        return bounded_temperature(self.raw_temperature, options.min_temperature, options.max_temperature)
 
     def __call__(self, batch: Batch) -> Array:
         """Touches every parameter, for initialisation."""
