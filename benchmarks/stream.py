@@ -98,7 +98,7 @@ class InMemory:
         self.batches, self.number, self.take = batches, 0, jax.jit(take)
         parts = list(read_ahead(in_order(batches.data_set), place=lambda batch: batch))
         joined = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)), *parts)
-        self.data = DeviceCorpus(*(joined[:-1]))
+        self.data = DeviceCorpus(joined.features, joined.length, joined.present, joined.label)
 
     def __next__(self):
         self.number += 1

@@ -36,6 +36,7 @@ class Batch(NamedTuple):
       label: Class index, `[B]`, int32; -1: not known.
       where: `False` for rows that only fill the batch, `[B]`, bool.
       target: Number that a regression predicts, `[B]`, float, not read where the label is -1; `None`: there is none.
+      speaker: Number of the speaker in the corpus, `[B]`, int32; `None`: not known.
     """
 
     features: dict[str, Any]
@@ -44,6 +45,7 @@ class Batch(NamedTuple):
     label: Array
     where: Array
     target: Array | None = None
+    speaker: Array | None = None
 
 
 class GaussianEmbedding(NamedTuple):

@@ -202,8 +202,8 @@ def take(data: DeviceCorpus, rows: Array, where: Array, plan: PartPlan | None = 
         else:
             features[name] = values[rows]
     length = {name: frames[rows] for name, frames in data.length.items()}
-    target = None if data.target is None else data.target[rows]
-    return Batch(features, length, data.present[rows], data.label[rows], where, target)
+    optional = [None if values is None else values[rows] for values in (data.target, data.speaker)]
+    return Batch(features, length, data.present[rows], data.label[rows], where, *optional)
 
 
 def example_batch(modalities: Sequence[ModalityConfig], size: int = 2, num_frames: int = 8) -> Batch:

@@ -24,6 +24,7 @@ class DeviceCorpus(NamedTuple):
     present: Array
     label: Array
     target: Array | None = None
+    speaker: Array | None = None
 
 
 def modality_configs(corpus: Corpus) -> tuple[ModalityConfig, ...]:
@@ -80,7 +81,9 @@ def to_device(corpus: Corpus, *, max_frames: int | None = None) -> DeviceCorpus:
     target = None
     if corpus.target is not None:  # zeros are read nowhere; checks of each operation would stop at nan
         target = jnp.asarray(np.where(corpus.labelled, corpus.target, 0), jnp.float32)
-    return DeviceCorpus(features, length, jnp.asarray(corpus.present), jnp.asarray(corpus.label, jnp.int32), target)
+    present, label = jnp.asarray(corpus.present), jnp.asarray(corpus.label, jnp.int32)
+    speaker = jnp.asarray(np.unique(corpus.speaker, return_inverse=True)[1], jnp.int32)
+    return DeviceCorpus(features, length, present, label, target, speaker)
 
 
 def _pad(values: np.ndarray, length: np.ndarray, max_frames: int | None) -> tuple[np.ndarray, np.ndarray]:

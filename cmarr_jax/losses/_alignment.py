@@ -27,6 +27,7 @@ def distribution_info_nce(
     std_b: ArrayLike,
     where: ArrayLike | None = None,
     *,
+    group: ArrayLike | None = None,
     temperature: ArrayLike,
     scale: ArrayLike | None = None,
     distance: Callable[[Array, Array, Array, Array], Array] = pairwise_squared_w2,
@@ -47,6 +48,7 @@ def distribution_info_nce(
       mean_b: Means of the second modality, `[B, D]`, float.
       std_b: Standard deviations, `[B, D]`, float.
       where: Pairs that count, as anchors and as candidates, `[B]`, bool; all if None. Other rows may hold nan.
+      group: Number of a row's group, `[B]`, int: candidates of other groups do not count; one group if None.
       temperature: Softmax temperature, > 0 (not checked where traced); a number or a scalar array.
       scale: Factor of the distance; 1/D if None.
       distance: `mean, std` `[N, D]` and `mean, std` `[M, D]` to `[N, M]`; need not be symmetric. Rows that do not count
@@ -82,7 +84,9 @@ def distribution_info_nce(
     where = as_mask(where, mean_a.shape[:1])
     factor = (1 / mean_a.shape[1] if scale is None else scale) / checked_temperature(temperature)
     logits_fn = lambda a, b: jnp.multiply(-factor, distance(*a, *b))
-    return _symmetric_info_nce(logits_fn, (mean_a, std_a), (mean_b, std_b), where, positive_in_denominator, axis_name)
+    return _symmetric_info_nce(
+        logits_fn, (mean_a, std_a), (mean_b, std_b), where, group, positive_in_denominator, axis_name
+    )
 
 
 def point_info_nce(
@@ -90,6 +94,7 @@ def point_info_nce(
     points_b: ArrayLike,
     where: ArrayLike | None = None,
     *,
+    group: ArrayLike | None = None,
     temperature: ArrayLike,
     positive_in_denominator: bool = True,
     axis_name: str | None = None,
@@ -104,6 +109,7 @@ def point_info_nce(
       points_a: Points of the first modality, `[B, D]`, float.
       points_b: Points of the second modality, `[B, D]`, float.
       where: Pairs that count, as anchors and as candidates, `[B]`, bool; all if None. Other rows may hold nan.
+      group: Number of a row's group, `[B]`, int: candidates of other groups do not count; one group if None.
       temperature: Softmax temperature, > 0 (not checked where traced); a number or a scalar array.
       positive_in_denominator: False for the decoupled loss, as in `info_nce`.
       axis_name: Device axis of an enclosing `pmap`: candidates are then gathered from all devices.
@@ -135,7 +141,7 @@ def point_info_nce(
     where = as_mask(where, points_a.shape[:1])
     temperature = checked_temperature(temperature)
     logits_fn = lambda a, b: pairwise_dot(normalize(a), normalize(b)) / temperature
-    return _symmetric_info_nce(logits_fn, points_a, points_b, where, positive_in_denominator, axis_name)
+    return _symmetric_info_nce(logits_fn, points_a, points_b, where, group, positive_in_denominator, axis_name)
 
 
 def alignment(
@@ -144,6 +150,7 @@ def alignment(
     present: ArrayLike,
     where: ArrayLike | None = None,
     *,
+    group: ArrayLike | None = None,
     temperature: ArrayLike,
     scale: ArrayLike | None = None,
     distance: Callable[[Array, Array, Array, Array], Array] = pairwise_squared_w2,
@@ -161,6 +168,7 @@ def alignment(
       std: Standard deviations (not variances, not logs), `[B, M, D]`, float, >= 0 (not checked).
       present: Modalities that count, `[B, M]`, bool.
       where: Utterances that count, `[B]`, bool; all if None.
+      group: As in `distribution_info_nce`.
       temperature: Softmax temperature, > 0 (not checked where traced); a number or a scalar array.
       scale: Factor of the distance; 1/D if None.
       distance: As in `distribution_info_nce`.
@@ -195,6 +203,7 @@ def alignment(
     chex.assert_equal_shape([mean, std])
     loss_fn = functools.partial(
         distribution_info_nce,
+        group=group,
         temperature=temperature,
         scale=scale,
         distance=distance,
@@ -209,6 +218,7 @@ def point_alignment(
     present: ArrayLike,
     where: ArrayLike | None = None,
     *,
+    group: ArrayLike | None = None,
     temperature: ArrayLike,
     positive_in_denominator: bool = True,
     axis_name: str | None = None,
@@ -221,6 +231,7 @@ def point_alignment(
       points: Points, `[B, M, D]`, float; absent modalities may hold nan.
       present: Modalities that count, `[B, M]`, bool.
       where: Utterances that count, `[B]`, bool; all if None.
+      group: As in `point_info_nce`.
       temperature: Softmax temperature, > 0 (not checked where traced); a number or a scalar array.
       positive_in_denominator: False for the decoupled loss, as in `info_nce`.
       axis_name: Device axis of an enclosing `pmap`: candidates are then gathered from all devices.
@@ -247,6 +258,7 @@ def point_alignment(
     """
     loss_fn = functools.partial(
         point_info_nce,
+        group=group,
         temperature=temperature,
         positive_in_denominator=positive_in_denominator,
         axis_name=axis_name,
@@ -273,6 +285,7 @@ def _symmetric_info_nce(
     a: chex.ArrayTree,
     b: chex.ArrayTree,
     where: Array,
+    group: ArrayLike | None,
     positive_in_denominator: bool,
     axis_name: str | None,
 ) -> MaskedLoss:
@@ -280,6 +293,11 @@ def _symmetric_info_nce(
     a, b = jax.tree.map(lambda x: select_rows(x, where, 1.0), (a, b))
     all_a, all_b, candidate = all_rows((a, b, where), axis_name)
     positive = row_index(len(where), axis_name)
+    if group is not None:
+        group = jnp.asarray(group)
+        chex.assert_shape(group, where.shape)
+        chex.assert_type(group, int)
+        candidate = candidate[None] & (group[:, None] == all_rows(group, axis_name)[None])
     loss_fn = lambda logits: info_nce(
         logits, positive, where, candidate, positive_in_denominator=positive_in_denominator
     )

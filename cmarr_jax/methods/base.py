@@ -200,6 +200,21 @@ def check_classes(method: str, num_classes: int) -> None:
         raise ValueError(f"method {method} is for classes only and cannot do regression; choose another method")
 
 
+def contrast_group(batch: Batch, within_speaker: bool) -> Array | None:
+    """What alignment compares an utterance with: others of its speaker (the speaker's number, `[B]`), or all (`None`).
+
+    Raises:
+      ValueError: if the speakers are asked for and not known.
+    """
+    if not within_speaker:
+        return None
+    if batch.speaker is None:
+        raise ValueError(
+            "within_speaker needs Batch.speaker, which streamed training does not have; leave it out there"
+        )
+    return batch.speaker
+
+
 def is_labelled(batch: Batch) -> Array:
     """Rows that count and have a label, `[B]`, bool."""
     return batch.where & (batch.label >= 0)

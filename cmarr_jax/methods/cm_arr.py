@@ -16,7 +16,17 @@ import jax.numpy as jnp
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.methods import self_training
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, each_pattern, is_labelled, supervised_loss
+from cmarr_jax.methods.base import (
+    Method,
+    Params,
+    Stage,
+    adam,
+    bind,
+    contrast_group,
+    each_pattern,
+    is_labelled,
+    supervised_loss,
+)
 from cmarr_jax.methods.cm_arr_network import DISTANCES, CmArr, Encoded, Options
 from cmarr_jax.nn.flow import call_and_detached_copy
 from cmarr_jax.nn.gaussian import sample
@@ -101,7 +111,7 @@ def loss(
     seen = shown & batch.where[:, None]
     floor = losses.entropy_floor(embedding.log_std, floor_per_dim=weights["entropy_floor"])
     terms = {
-        "alignment": mean(*align(model, params, embedding, shown, batch.where, axis_name)),
+        "alignment": mean(*align(model, params, embedding, shown, batch, axis_name)),
         "entropy": mean(floor, seen),
     }
     latent, nll = latents(model, params, points)
@@ -146,17 +156,21 @@ def latents(model: CmArr, params: Params, points: Array) -> tuple[Array | None, 
 
 
 def align(
-    model: CmArr, params: Params, embedding: GaussianEmbedding, available: Array, where: Array, axis_name: str | None
+    model: CmArr, params: Params, embedding: GaussianEmbedding, available: Array, batch: Batch, axis_name: str | None
 ) -> losses.MaskedLoss:
     """Contrastive loss between the available modalities of each utterance, of their Gaussians or of the means alone."""
     options, temperature = model.options, bind(model, params)(method="temperature")
+    group = contrast_group(batch, options.within_speaker)
     if options.alignment == "cosine":
-        return losses.point_alignment(embedding.mean, available, where, temperature=temperature, axis_name=axis_name)
+        return losses.point_alignment(
+            embedding.mean, available, batch.where, group=group, temperature=temperature, axis_name=axis_name
+        )
     return losses.alignment(
         embedding.mean,
         jnp.exp(embedding.log_std),
         available,
-        where,
+        batch.where,
+        group=group,
         temperature=temperature,
         scale=options.alignment_scale,
         distance=DISTANCES[options.alignment],

@@ -47,6 +47,7 @@ class Options:
     max_temperature: float = 1.0  # L
     alignment: str = "squared_w2"  # C; the others are ablations, "cosine" of points instead of distributions
     alignment_scale: float | None = None  # D: factor of the distance; None is 1 / embedding
+    within_speaker: bool = False  # D: alignment tells an utterance apart from others of its speaker only
     recovery: str = "flow"  # C; the others are ablations
     flow_layers: int = 8  # D
     flow_hidden: int = 128  # D; also of the autoencoder

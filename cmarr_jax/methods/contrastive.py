@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.methods import self_training
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, each_pattern, supervised_loss
+from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, contrast_group, each_pattern, supervised_loss
 from cmarr_jax.methods.zero_fill import NetworkOptions, ZeroFill
 from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch
@@ -37,6 +37,7 @@ class Options(NetworkOptions):
     """Variants of the network; sizes of what the contrastive loss compares."""
 
     projection: int = 64  # D: width of the points
+    within_speaker: bool = False  # D: alignment tells an utterance apart from others of its speaker only
     min_temperature: float = 0.01  # L; the learned temperature starts at the geometric middle, 0.1 (L: 0.07)
     max_temperature: float = 1.0  # D
 
@@ -135,6 +136,7 @@ def loss(
         apply(embedding, method="project"),
         shown,
         batch.where,
+        group=contrast_group(batch, model.options.within_speaker),
         temperature=apply(method="temperature"),
         axis_name=axis_name,
     )
