@@ -47,6 +47,19 @@ TABLE_ROWS = {
         options={**_TOLD, "pseudo_labels": True},
         weights=_EARLY,
     ),
+    "cm_arr_within_told": TableRow(
+        "CM-ARR, strong alignment first, within speakers, told what is missing, two patterns a step, late logits",
+        "cm_arr",
+        options={**_TOLD, "within_speaker": True},
+        weights=_EARLY,
+    ),
+    "cm_arr_within_told_self": TableRow(
+        "CM-ARR, strong alignment first, within speakers, told what is missing, two patterns a step, late logits, "
+        "self-training",
+        "cm_arr",
+        options={**_TOLD, "within_speaker": True, "pseudo_labels": True},
+        weights=_EARLY,
+    ),
     "cm_arr_cosine": TableRow("CM-ARR, points aligned by cosine", "cm_arr", options={"alignment": "cosine"}),
     "cm_arr_kl": TableRow("CM-ARR, symmetric KL", "cm_arr", options={"alignment": "symmetric_kl"}),
     "cm_arr_mean_only": TableRow("CM-ARR, distance of means", "cm_arr", options={"alignment": "squared_mean"}),
@@ -77,6 +90,20 @@ TABLE_ROWS = {
         "self-training",
         "contrastive",
         options={**_TOLD, "pseudo_labels": True},
+        weights={"late_alignment": 0.1},
+    ),
+    "contrastive_within_told": TableRow(
+        "Contrastive pre-training within speakers, then fine-tuning, told what is missing, two patterns a step, late "
+        "logits",
+        "contrastive",
+        options={**_TOLD, "within_speaker": True},
+        weights={"late_alignment": 0.1},
+    ),
+    "contrastive_within_told_self": TableRow(
+        "Contrastive pre-training within speakers, then fine-tuning, told what is missing, two patterns a step, late "
+        "logits, self-training",
+        "contrastive",
+        options={**_TOLD, "within_speaker": True, "pseudo_labels": True},
         weights={"late_alignment": 0.1},
     ),
     "late_fusion": TableRow("Late fusion", "late_fusion"),
@@ -110,6 +137,12 @@ ABOUT = {  # for readers of a page who know none of the methods
     "contrastive_told_self": "contrastive pre-training whose alignment goes on with a tenth of its weight, told what "
     "is missing, with two patterns of an utterance in a step and logits of each modality by itself, that labels the "
     "unlabelled utterances itself in the second stage",
+    "contrastive_within_told": "contrastive pre-training that compares an utterance with those of its speaker only, "
+    "whose alignment goes on with a tenth of its weight, told what is missing, with two patterns of an utterance in a "
+    "step and logits of each modality by itself",
+    "contrastive_within_told_self": "contrastive pre-training that compares an utterance with those of its speaker "
+    "only, whose alignment goes on with a tenth of its weight, told what is missing, with two patterns of an utterance "
+    "in a step and logits of each modality by itself, that labels the unlabelled utterances itself in the second stage",
     "dedicated": "a network for each condition, trained on the modalities of that condition only",
     "late_fusion": "a network for each modality; their log-posteriors are added, less the log class shares for every "
     "modality but one",
@@ -135,6 +168,12 @@ ABOUT = {  # for readers of a page who know none of the methods
     "cm_arr_early_told_self": "CM-ARR that aligns ten times as strongly in stage 1 as in stage 2, is told what is "
     "missing, sees each utterance with two patterns in a step, adds the logits of each modality by itself, and labels "
     "the unlabelled utterances itself",
+    "cm_arr_within_told": "CM-ARR that compares an utterance with those of its speaker only, aligns ten times as "
+    "strongly in stage 1 as in stage 2, is told what is missing, sees each utterance with two patterns in a step and "
+    "adds the logits of each modality by itself",
+    "cm_arr_within_told_self": "CM-ARR that compares an utterance with those of its speaker only, aligns ten times as "
+    "strongly in stage 1 as in stage 2, is told what is missing, sees each utterance with two patterns in a step, adds "
+    "the logits of each modality by itself, and labels the unlabelled utterances itself",
     "cm_arr_labelled_only": "CM-ARR that leaves the unlabelled utterances out of training",
     "cm_arr_no_alignment": "CM-ARR without its alignment",
     "cm_arr_cosine": "CM-ARR that aligns points by their cosine",
@@ -192,12 +231,16 @@ TABLES = {  # rows of `--table`, the full method last
         "contrastive",
         "contrastive_told",
         "contrastive_told_self",
+        "contrastive_within_told",
+        "contrastive_within_told_self",
         "cm_arr_cross_entropy",
         "cm_arr_labelled_only",
         "cm_arr_told",
         "cm_arr_early",
         "cm_arr_early_told",
         "cm_arr_early_told_self",
+        "cm_arr_within_told",
+        "cm_arr_within_told_self",
         "cm_arr",
     ),
 }

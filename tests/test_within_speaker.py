@@ -1,5 +1,7 @@
 """`within_speaker`: the alignment of CM-ARR and of contrastive pre-training compares utterances of one speaker."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +43,7 @@ def test_alignment_is_that_within_each_speaker(variant):
 
 @pytest.mark.parametrize("variant", ["cm_arr_self", "contrastive"])
 def test_without_speakers_it_is_refused(variant):
-    with pytest.raises(ValueError, match=r"within_speaker needs Batch\.speaker"):
+    with pytest.raises(ValueError, match=r"within_speaker needs the speakers"):
         alignment_of(variant, seven(), within_speaker=True)
 
 
@@ -52,3 +54,10 @@ def test_a_batch_knows_the_speakers_of_its_rows():
     same = corpus.speaker[rows][:, None] == corpus.speaker[rows]
     np.testing.assert_array_equal(speaker[:, None] == speaker[None], same)
     assert not same.all()
+
+
+def test_a_corpus_in_which_no_speaker_comes_twice_knows_none():
+    corpus = make_corpus()
+    alone = dataclasses.replace(corpus, speaker=corpus.utterance_id, session=corpus.utterance_id)
+    assert to_device(alone).speaker is None
+    assert take(to_device(alone), jnp.arange(3), jnp.ones(3, bool)).speaker is None

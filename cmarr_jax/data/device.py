@@ -82,8 +82,13 @@ def to_device(corpus: Corpus, *, max_frames: int | None = None) -> DeviceCorpus:
     if corpus.target is not None:  # zeros are read nowhere; checks of each operation would stop at nan
         target = jnp.asarray(np.where(corpus.labelled, corpus.target, 0), jnp.float32)
     present, label = jnp.asarray(corpus.present), jnp.asarray(corpus.label, jnp.int32)
-    speaker = jnp.asarray(np.unique(corpus.speaker, return_inverse=True)[1], jnp.int32)
-    return DeviceCorpus(features, length, present, label, target, speaker)
+    return DeviceCorpus(features, length, present, label, target, _speaker_numbers(corpus))
+
+
+def _speaker_numbers(corpus: Corpus) -> Array | None:
+    """`Batch.speaker` of all utterances; `None` if no speaker has two: each is then its own because none is known."""
+    names, number = np.unique(corpus.speaker, return_inverse=True)
+    return None if len(names) == len(corpus) else jnp.asarray(number, jnp.int32)
 
 
 def _pad(values: np.ndarray, length: np.ndarray, max_frames: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -210,7 +210,8 @@ def contrast_group(batch: Batch, within_speaker: bool) -> Array | None:
         return None
     if batch.speaker is None:
         raise ValueError(
-            "within_speaker needs Batch.speaker, which streamed training does not have; leave it out there"
+            "within_speaker needs the speakers (Batch.speaker); give them (as groups, to the classifier), or leave it "
+            "out (streamed training does not have them)"
         )
     return batch.speaker
 
