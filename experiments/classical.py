@@ -6,6 +6,9 @@ training fold; this alone counts unlabelled utterances, too. Its strength is the
 rows; its temperature is fitted to them (`cmarr_jax.methods.late_fusion.calibrate`). Nothing is random, so all seeds of
 a fold are the same.
 
+With self-training, an unlabelled utterance gets the class that the fused models are sure of with all its modalities,
+and all models are fitted again, several times. The probability that counts as sure is chosen on the validation rows.
+
 Sources: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004 (the shrinkage
 `auto`); for the product rule see `cmarr_jax.methods.late_fusion`.
 """
@@ -15,6 +18,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -35,6 +39,9 @@ KINDS: dict[str, tuple[tuple[Any, ...], Callable[[Any], Any]]] = {
     "logistic": (INVERSE_PENALTIES, lambda strength: LogisticRegression(C=strength, max_iter=1000)),
 }
 
+THRESHOLDS = (0.7, 0.8, 0.9, 0.95, 0.99)  # D: of self-training; none at all is tried, too
+ROUNDS = 5  # D: how often self-training fits again
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassicalConfig:
@@ -42,13 +49,15 @@ class ClassicalConfig:
 
     kind: str
     num_classes: int
+    self_training: bool = False
 
     def __post_init__(self):
         check_choice("kind of classical model", self.kind, KINDS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict for JSON."""
-        return {"method": f"classical_{self.kind}", "strengths": list(KINDS[self.kind][0])}
+        name = f"classical_{self.kind}{'_self' * self.self_training}"
+        return {"method": name, "strengths": list(KINDS[self.kind][0])}
 
 
 class ClassicalResult(NamedTuple):
@@ -100,38 +109,99 @@ def fit_fold(
     if not counts.all():
         missing = ", ".join(np.array(corpus.class_names)[counts == 0])
         raise ValueError(f"fold {fold.name} has no training utterance of class {missing}; classical models need one")
+    fitted, params = _fit_rows(config, corpus, corpus.label, fold.train, inputs, fold)
+    if not config.self_training or not len(fold.unlabelled):
+        return fitted
+    found = [fitted]  # the first is kept if none is better
+    for threshold in THRESHOLDS:
+        now, now_params = fitted, params
+        for _ in range(ROUNDS):
+            label, rows = _pseudo_labelled(corpus, inputs, fold, now, now_params, threshold)
+            now, now_params = _fit_rows(config, corpus, label, rows, inputs, fold)
+        found.append(now)
+    return max(found, key=lambda result: _validation_uar(result, corpus.label[fold.val], config.num_classes))
+
+
+def _fit_rows(
+    config: ClassicalConfig,
+    corpus: Corpus,
+    label: np.ndarray,
+    train: np.ndarray,
+    inputs: dict[str, np.ndarray],
+    fold: FoldSplit,
+) -> tuple[ClassicalResult, dict[str, jnp.ndarray]]:
+    """All modalities fitted to these labels `[N]` of these rows; and the prior and the temperatures of the fusion."""
+    counts = np.bincount(corpus.label[fold.train], minlength=config.num_classes)
     strength: dict[str, Any] = {}
     models: dict[str, np.ndarray] = {}
-    logits: dict[str, list[np.ndarray]] = {"val": [], "test": []}
     for column, name in enumerate(corpus.modalities):
         has = corpus.present[:, column]
-        strength[name], kernel, bias = _fit_modality(config, corpus.label, inputs[name], has, fold, name)
+        strength[name], kernel, bias = _fit_modality(config, label, train, inputs[name], has, fold, name)
         models |= {f"{name}_kernel": kernel, f"{name}_bias": bias}
-        for part in logits:
-            logits[part].append(inputs[name][getattr(fold, part)] @ kernel + bias)
-    stacked = {part: jnp.asarray(np.stack(values, axis=1), jnp.float32) for part, values in logits.items()}
     params = {"log_prior": jnp.log(counts / counts.sum()), "log_temperature": jnp.zeros(len(corpus.modalities))}
-    val = _by_condition(params, stacked["val"], corpus.present[fold.val])
+    val = _by_condition(params, _logits(models, inputs, fold.val), corpus.present[fold.val])
     params = calibrate(
         params, jnp.asarray(val), corpus.label[fold.val], corpus.present[fold.val], jnp.ones(len(fold.val), bool)
     )
+    outputs = [
+        _by_condition(params, _logits(models, inputs, rows), corpus.present[rows]) for rows in (fold.val, fold.test)
+    ]
     models |= {"temperature": np.exp(params["log_temperature"]), "log_prior": np.asarray(params["log_prior"])}
-    outputs = [_by_condition(params, stacked[part], corpus.present[getattr(fold, part)]) for part in ("val", "test")]
-    return ClassicalResult(strength, models, *outputs)
+    return ClassicalResult(strength, models, *outputs), params
+
+
+def _logits(models: dict[str, np.ndarray], inputs: dict[str, np.ndarray], rows: np.ndarray) -> jnp.ndarray:
+    """What the model of each modality says of these rows, `[n, M, K]`."""
+    values = [inputs[name][rows] @ models[f"{name}_kernel"] + models[f"{name}_bias"] for name in inputs]
+    return jnp.asarray(np.stack(values, axis=1), jnp.float32)
+
+
+def _pseudo_labelled(
+    corpus: Corpus,
+    inputs: dict[str, np.ndarray],
+    fold: FoldSplit,
+    fitted: ClassicalResult,
+    params: dict[str, jnp.ndarray],
+    threshold: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels `[N]`, with the classes that the fused models are sure of, and the training rows that have one now."""
+    rows = fold.unlabelled
+    fused = _by_condition(params, _logits(fitted.models, inputs, rows), corpus.present[rows])[-1]
+    guess = np.asarray(jax.nn.softmax(fused, axis=-1))
+    sure = guess.max(-1) > threshold
+    label = corpus.label.copy()
+    label[rows[sure]] = guess[sure].argmax(-1)
+    return label, np.concatenate([fold.train, rows[sure]])
+
+
+def _validation_uar(result: ClassicalResult, label: np.ndarray, num_classes: int) -> float:
+    """UAR of the validation rows, the missing-modality conditions pooled."""
+    if not len(label):
+        return 0.0
+    known, where = jnp.asarray(label), jnp.ones(len(label), bool)
+    counts = [confusion_counts(known, x.argmax(-1), where, num_classes=num_classes) for x in result.val_logits[:-1]]
+    return float(uar(np.sum(counts, axis=0)))
 
 
 def _fit_modality(
-    config: ClassicalConfig, label: np.ndarray, inputs: np.ndarray, has: np.ndarray, fold: FoldSplit, name: str
+    config: ClassicalConfig,
+    label: np.ndarray,
+    train: np.ndarray,
+    inputs: np.ndarray,
+    has: np.ndarray,
+    fold: FoldSplit,
+    name: str,
 ) -> tuple[Any, np.ndarray, np.ndarray]:
     """Strength, kernel `[D, K]` and bias `[K]` of the model with the best validation UAR.
 
     Raises:
       ValueError, numpy.linalg.LinAlgError: if no strength can be fitted to so few utterances.
     """
-    train, val, unlabelled = (rows[has[rows]] for rows in (fold.train, fold.val, fold.unlabelled))
+    train, val = train[has[train]], fold.val[has[fold.val]]
     if not len(train):
         raise ValueError(f"fold {fold.name} has no training utterance with {name}; classical models need some")
-    scaler = StandardScaler().fit(inputs[np.r_[train, unlabelled]])
+    everything = np.r_[fold.train, fold.unlabelled]
+    scaler = StandardScaler().fit(inputs[everything[has[everything]]])
     x, val_x = scaler.transform(inputs[train]), scaler.transform(inputs[val])
     strengths, make = KINDS[config.kind]
     best: tuple[float, Any, np.ndarray, np.ndarray] | None = None

@@ -74,7 +74,8 @@ class Preset(presets.Preset):
             raise ValueError(f"row {row} is for classes only and cannot do regression; choose another row")
         from experiments.classical import ClassicalConfig
 
-        return ClassicalConfig(CLASSICAL_ROWS[row][1], num_classes)
+        _, kind, self_training = CLASSICAL_ROWS[row]
+        return ClassicalConfig(kind, num_classes, self_training)
 
 
 @dataclasses.dataclass(frozen=True)

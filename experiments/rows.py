@@ -115,12 +115,13 @@ TABLE_ROWS = {
     "cif_mmin": TableRow("CIF-MMIN", "cif_mmin"),
     "dicmor": TableRow("DiCMoR-like", "dicmor"),
 }
-CLASSICAL_ROWS = {  # label and kind; fitted by scikit-learn (`experiments.classical`)
-    "late_fusion_lda": ("Late fusion of shrinkage LDAs", "lda"),
-    "late_fusion_logistic": ("Late fusion of logistic regressions", "logistic"),
+CLASSICAL_ROWS = {  # label, kind, self-training; fitted by scikit-learn (`experiments.classical`)
+    "late_fusion_lda": ("Late fusion of shrinkage LDAs", "lda", False),
+    "late_fusion_logistic": ("Late fusion of logistic regressions", "logistic", False),
+    "late_fusion_lda_self": ("Late fusion of shrinkage LDAs, self-training", "lda", True),
 }
 LABELS = {name: row.label for name, row in TABLE_ROWS.items()} | {
-    name: label for name, (label, _) in CLASSICAL_ROWS.items()
+    name: label for name, (label, *_) in CLASSICAL_ROWS.items()
 }
 ABOUT = {  # for readers of a page who know none of the methods
     "zero_fill": "the embedding of a missing modality is zeros; in training, modalities are hidden at random",
@@ -147,6 +148,8 @@ ABOUT = {  # for readers of a page who know none of the methods
     "late_fusion": "a network for each modality; their log-posteriors are added, less the log class shares for every "
     "modality but one",
     "late_fusion_lda": "late fusion of a shrinkage LDA of scikit-learn for each modality",
+    "late_fusion_lda_self": "late fusion of shrinkage LDAs that label the unlabelled utterances themselves: the class "
+    "that all modalities together are sure of is the label when each is fitted again",
     "late_fusion_logistic": "late fusion of a logistic regression of scikit-learn for each modality",
     "impute_mean": "the embedding of a missing modality is its mean over the training utterances",
     "impute_ridge": "the embedding of a missing modality is predicted from the available ones by ridge regression",
@@ -196,7 +199,8 @@ TABLES = {  # rows of `--table`, the full method last
         "zero_fill_told",
         "dedicated",
         "late_fusion",
-        *CLASSICAL_ROWS,
+        "late_fusion_lda",
+        "late_fusion_logistic",
         "impute_mean",
         "impute_ridge",
         "mmin",
@@ -225,6 +229,7 @@ TABLES = {  # rows of `--table`, the full method last
         "zero_fill_told_self",
         "late_fusion",
         "late_fusion_lda",
+        "late_fusion_lda_self",
         "mmin_unlabelled",
         "cif_mmin",
         "dicmor",

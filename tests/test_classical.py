@@ -11,6 +11,7 @@ from tiny import make_corpus
 
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.folds import make_folds
+from experiments import classical
 from experiments.classical import KINDS, ClassicalConfig, fit_fold, pooled
 
 
@@ -98,6 +99,53 @@ def test_unlabelled_rows_standardise_and_do_nothing_else(corpus):
     model = KINDS["lda"][1](result.strength["video"]).fit(scaler.transform(inputs["video"][rows]), corpus.label[rows])
     expected = model.coef_.T / scaler.scale_[:, None]
     np.testing.assert_allclose(result.models["video_kernel"], expected, rtol=1e-6)
+
+
+def third_unlabelled(corpus):
+    """Every third utterance of a training speaker loses its label."""
+    label = np.where(np.arange(len(corpus)) % 3 == 0, -1, corpus.label)
+    corpus = dataclasses.replace(corpus, label=label.astype(np.int32))
+    return corpus, make_folds(corpus)[0]
+
+
+def test_self_training_fits_again_to_the_fused_classes(corpus, monkeypatch):
+    """All rows count as sure, once; the last of what was tried is taken."""
+    corpus, fold = third_unlabelled(corpus)
+    plain, inputs = fit(corpus, "lda", fold)
+    monkeypatch.setattr(classical, "THRESHOLDS", (0.0,))
+    monkeypatch.setattr(classical, "ROUNDS", 1)
+    order = iter(range(2))
+    monkeypatch.setattr(classical, "_validation_uar", lambda *_: next(order))
+    found = fit_fold(ClassicalConfig("lda", corpus.num_classes, self_training=True), corpus, inputs, fold)
+    rows, present, log_prior = fold.unlabelled, corpus.present[fold.unlabelled], plain.models["log_prior"]
+    fused = -(present.sum(1, keepdims=True) - 1) * log_prior
+    for column, name in enumerate(corpus.modalities):
+        logits = inputs[name][rows] @ plain.models[f"{name}_kernel"] + plain.models[f"{name}_bias"]
+        posterior = scipy.special.log_softmax(logits / plain.models["temperature"][column], axis=-1)
+        fused += np.where(present[:, [column]], posterior, 0.0)
+    label = corpus.label.copy()
+    label[rows] = fused.argmax(-1)
+    for column, name in enumerate(corpus.modalities):
+        train = np.concatenate([fold.train, rows])
+        train = train[corpus.present[train, column]]
+        scaler = StandardScaler().fit(inputs[name][train])
+        model = KINDS["lda"][1](found.strength[name]).fit(scaler.transform(inputs[name][train]), label[train])
+        np.testing.assert_allclose(found.models[f"{name}_kernel"], model.coef_.T / scaler.scale_[:, None], rtol=1e-6)
+        assert not np.allclose(found.models[f"{name}_kernel"], plain.models[f"{name}_kernel"])
+
+
+def test_self_training_keeps_what_validation_prefers(corpus):
+    corpus, fold = third_unlabelled(corpus)
+    plain, inputs = fit(corpus, "lda", fold)
+    config = ClassicalConfig("lda", corpus.num_classes, self_training=True)
+    score = lambda result: classical._validation_uar(result, corpus.label[fold.val], corpus.num_classes)
+    found = fit_fold(config, corpus, inputs, fold)
+    assert score(found) >= score(plain)
+    labelled = fold._replace(unlabelled=fold.unlabelled[:0])
+    same = fit_fold(config, corpus, inputs, labelled)
+    expected = fit_fold(dataclasses.replace(config, self_training=False), corpus, inputs, labelled)
+    np.testing.assert_array_equal(same.test_logits, expected.test_logits)
+    assert (config.to_dict()["method"], KINDS.keys()) == ("classical_lda_self", {"lda", "logistic"})
 
 
 def test_two_classes_and_a_class_without_a_modality():

@@ -26,7 +26,8 @@ def test_tables_have_known_rows_and_those_of_few_labels_stay_in_theirs():
     assert set().union(*TABLES.values()) <= set(LABELS)
     of_labels = set(TABLES["labels"]) - set(TABLES["all"])
     assert of_labels == {
-        "zero_fill_self", "zero_fill_told_self", "mmin_unlabelled", "contrastive", "contrastive_told",
-        "contrastive_told_self", "contrastive_within_told", "contrastive_within_told_self", "cm_arr_labelled_only",
+        "late_fusion_lda_self", "zero_fill_self", "zero_fill_told_self", "mmin_unlabelled", "contrastive",
+        "contrastive_told", "contrastive_told_self", "contrastive_within_told", "contrastive_within_told_self",
+        "cm_arr_labelled_only",
         "cm_arr_early", "cm_arr_early_told", "cm_arr_early_told_self", "cm_arr_within_told", "cm_arr_within_told_self",
     }  # fmt: skip
