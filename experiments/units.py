@@ -221,8 +221,9 @@ def read_inspection(folder: Path, unit: Unit) -> dict[str, np.ndarray] | None:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as file:
-            return dict(file)
+        # Opened here, since np.load leaves a damaged file open that it opens itself.
+        with path.open("rb") as file, np.load(file) as arrays:
+            return dict(arrays)
     except Exception as error:  # a damaged zip file raises errors of many types
         raise ValueError(f"{path} is damaged ({error}); delete its folder and run again") from error
 
