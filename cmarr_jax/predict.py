@@ -83,9 +83,12 @@ class Predictor:
     embeddings: bool = False
 
     def __post_init__(self) -> None:
-        if not self.units or not 0 < self.coverage <= 1 or self.num_samples < 1:
-            found = f"{len(self.units)}, {self.coverage} and {self.num_samples}"
-            raise ArchiveError(f"units, a coverage above 0 and up to 1, and num_samples >= 1 are needed, found {found}")
+        if not self.units:
+            raise ArchiveError("there is no unit; give the folder of one fold and seed, ROW/FOLD_seedN")
+        if not 0 < self.coverage <= 1:
+            raise ArchiveError(f"coverage must be above 0 and at most 1, found {self.coverage}; write 0.9 for 90 %")
+        if self.num_samples < 1:
+            raise ArchiveError(f"the number of samples must be at least 1, found {self.num_samples}")
         for unit in self.units[1:]:
             _check_same(self.units[0], unit)
 
@@ -236,7 +239,8 @@ def load_unit(folder: Path) -> LoadedUnit:
         raise ArchiveError(f"{folder}: {text}")
     try:
         saved = load_run(folder)
-        with np.load(folder / OUTPUTS) as outputs:
+        # Opened here, since np.load leaves a damaged file open that it opens itself.
+        with (folder / OUTPUTS).open("rb") as file, np.load(file) as outputs:
             parts = [outputs[f"val_{name}"] for name in ("logits", "label", "present")]
             calibration = None if saved.config.task == REGRESSION_TASK else calibrate(*parts)
     except Exception as error:  # damaged bytes make Orbax, zipfile and numpy raise many types

@@ -81,7 +81,8 @@ def read_details(path: Path) -> Details:
       ArchiveError: if the file is missing, damaged or lacks a key.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since np.load leaves a damaged file open that it opens itself.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("utterance_id", *TEXT, *NUMBERS)}
             record = json.loads(str(file["record"]))
             names = file[EXTRA].tolist() if EXTRA in file else []

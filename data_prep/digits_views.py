@@ -5,13 +5,13 @@ bands of columns: left (24 numbers), middle (16) and right (24). scikit-learn's 
 are in the order of the writers, so ten equal ranges of rows are used as speakers.
 """
 
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 
 import numpy as np
-import tyro
 
-from cmarr_jax.data.archive import write_archive
 from cmarr_jax.data.corpus import Corpus
+from data_prep.convert import Flag, Out, run_command, write_new
 
 BANDS = {"left": slice(0, 3), "middle": slice(3, 5), "right": slice(5, 8)}
 NUM_STRETCHES = 10
@@ -38,15 +38,20 @@ def to_corpus() -> Corpus:
     )
 
 
-def main(archive: tyro.conf.Positional[Path]) -> None:
+def convert(out: Out, force: Flag = False) -> None:
     """Writes the digits as a feature archive.
 
     Args:
-      archive: The `.npz` to write.
+      out: The archive to write.
+      force: Replaces an archive that is there.
     """
-    write_archive(archive, to_corpus())
-    print(f"Written: {archive}")
+    write_new(out, to_corpus(), force=force)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    return run_command(convert, argv, prog="python -m data_prep.digits_views")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(main())

@@ -24,6 +24,15 @@ def new_name(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a table. Raises FileNotFoundError if the folder holds none."""
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no table: {CONFIG} is missing; give the folder that experiments.reproduce wrote"
+        )
+    return json.loads((folder / CONFIG).read_text())
+
+
 def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Makes the folder, or checks that it can be added to; writes `config.json`.
 

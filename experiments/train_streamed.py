@@ -56,7 +56,7 @@ class Arguments:
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Goes on from the newest checkpoint in the output folder; give the other options as before."""
     method: str = "cm_arr"
-    """One of the rows of the table, see experiments/presets.py."""
+    """One of the rows of the table, see experiments/rows.py."""
     modalities: tuple[str, ...] = ()
     """Which modalities, in which order; by default what the data set names."""
     seed: int = 0

@@ -26,7 +26,7 @@ from cmarr_jax.training.checkpoint import LAST_GOOD, OUTPUTS, RECORD, check_form
 from cmarr_jax.training.run import RunResult, history_by_stage
 from cmarr_jax.training.schedule import CONVERGED, DIVERGED, STATUS, used_stages
 from experiments.results import Row, rows_from_counts
-from experiments.results_folder import CONFIG
+from experiments.results_folder import read_config
 from experiments.skipped import skipped_record
 
 if TYPE_CHECKING:  # it takes scikit-learn along
@@ -221,8 +221,9 @@ def read_inspection(folder: Path, unit: Unit) -> dict[str, np.ndarray] | None:
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as file:
-            return dict(file)
+        # Opened here, since np.load leaves a damaged file open that it opens itself.
+        with path.open("rb") as file, np.load(file) as arrays:
+            return dict(arrays)
     except Exception as error:  # a damaged zip file raises errors of many types
         raise ValueError(f"{path} is damaged ({error}); delete its folder and run again") from error
 
@@ -231,9 +232,10 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
     """Yields the records of all units, in the order of the table's configuration: row, fold, seed.
 
     Raises:
+      FileNotFoundError: if the folder holds no table.
       ValueError: if a record cannot be read.
     """
-    config = json.loads((folder / CONFIG).read_text())
+    config = read_config(folder)
     order = [*config["methods"]], [fold["name"] for fold in config["folds"]]
     place = lambda names, name: names.index(name) if name in names else -1
     records = []

@@ -1,5 +1,6 @@
 """Compares decisions on validation: `python -m experiments.validation_scores RESULTS_FOLDER`. Reads no test score."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import tyro
 
 from cmarr_jax.metrics import ccc, uar
 from cmarr_jax.training.schedule import DIVERGED, STATUS
+from experiments.jax_setup import user_errors_as_messages
 from experiments.report.regression import is_regression
 from experiments.report.scores import Summary, stopping_text, summarize
 from experiments.units import read_records
@@ -49,7 +51,13 @@ def difference(scores: Scores, baseline: Scores) -> Summary:
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:
-    """Prints the mean of each row, how its runs ended, and its difference to the first one."""
+    """Compares the rows of a table on validation, for decisions; reads no test score.
+
+    Prints the mean of each row, how its runs ended, and its difference to the first one.
+
+    Args:
+      folder: What `python -m experiments.reproduce --out` wrote.
+    """
     scores, statuses = read_runs(folder)
     first, *others = scores
     regression = is_regression(folder)
@@ -67,5 +75,11 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
         print(f"{name} minus {first}: {mean:+.{digits}f}{points} ({over})")
 
 
+def run_command(argv: Sequence[str] | None = None) -> None:
+    """The command line; exit code 2 for what a user can mend."""
+    with user_errors_as_messages(FileNotFoundError, ValueError):
+        tyro.cli(main, args=argv, prog="python -m experiments.validation_scores")
+
+
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    run_command()

@@ -1,6 +1,7 @@
 """One fault of a user's files: how it is made, and what a command says to it."""
 
 import contextlib
+import csv
 import importlib
 import io
 from collections.abc import Callable
@@ -13,15 +14,19 @@ class Case(NamedTuple):
 
     Attributes:
       text: What is wrong.
-      command: Module of `data_prep`.
+      command: Module of the package.
       argv: Makes the files in a folder and returns the command line.
       says: Start of the line on stdout, for a case that goes on ({folder}: where the files are); empty: it stops.
+      package: Of the command.
+      column: Column of `p.csv` that holds the sentence, where a prediction goes on with the other utterances.
     """
 
     text: str
     command: str
     argv: Callable[[Path], list[str]]
     says: str = ""
+    package: str = "data_prep"
+    column: str = ""
 
 
 class Outcome(NamedTuple):
@@ -37,11 +42,17 @@ def run(case: Case, folder: Path) -> Outcome:
     """Runs a case in an empty folder."""
     argv = case.argv(folder)
     out, err = io.StringIO(), io.StringIO()
-    module = importlib.import_module(f"data_prep.{case.command}")
+    module = importlib.import_module(f"{case.package}.{case.command}")
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = module.main(argv)
     stdout, stderr = out.getvalue(), err.getvalue()
-    says = case.says.replace("{folder}", str(folder))
-    lines = [line for line in stdout.splitlines() if line.startswith(says)] if says else [stderr.strip()]
-    sentence = lines[0] if lines else ""
+    sentence = next(iter(_sentences(case, folder, stdout, stderr)), "")
     return Outcome(code, stdout, stderr, sentence.replace(f"{folder}/", "").replace(str(folder), "DIR"))
+
+
+def _sentences(case: Case, folder: Path, stdout: str, stderr: str) -> list[str]:
+    if case.column:
+        with (folder / "p.csv").open(newline="") as file:
+            return [row[case.column] for row in csv.DictReader(file) if row[case.column]]
+    says = case.says.replace("{folder}", str(folder))
+    return [line for line in stdout.splitlines() if line.startswith(says)] if says else [stderr.strip()]

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tiny import make_corpus, random_params, run_config
 
 from cmarr_jax.config import TrainConfig
 from cmarr_jax.data.batching import example_batch, plan_batches
@@ -20,6 +19,7 @@ from cmarr_jax.training.evaluation import evaluate
 from cmarr_jax.training.run import RunResult
 from cmarr_jax.training.schedule import Skipped
 from experiments.units import Unit, write_unit
+from tests.tiny import make_corpus, random_params, run_config
 
 MAX_FRAMES = 6
 NONE_SKIPPED = Skipped(np.int32(0), np.full(1, -1), np.int32(-1), np.int32(-1))

@@ -7,7 +7,7 @@ import pytest
 
 from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.folds import make_folds
-from data_prep import cmu_mosi_utterance, cremad_rater_votes, validate
+from data_prep import cmu_mosi_utterance, cremad_rater_votes, digits_views, validate
 
 NUM_VIDEOS = 12
 
@@ -49,6 +49,18 @@ def test_mosi(tmp_path, mosi):
     assert set(corpus.speaker[fold.test]) == {"v10", "v11"}
     assert set(corpus.speaker[fold.val]) == {"v04", "v09"}  # every fifth of v00 .. v09
     assert set(corpus.speaker[fold.train]) == {f"v{index:02d}" for index in range(10)} - {"v04", "v09"}
+
+
+def test_digits(tmp_path, capsys):
+    assert digits_views.main([str(tmp_path / "digits.npz")]) == 0
+    corpus = read_archive(tmp_path / "digits.npz")
+    assert (len(corpus), corpus.num_classes, corpus.widths) == (1797, 10, {"left": 24, "middle": 16, "right": 24})
+    capsys.readouterr()
+    for name, reason in {"digits.npz": "is there already", "none/digits.npz": "cannot be written"}.items():
+        assert digits_views.main([str(tmp_path / name)]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"{tmp_path / name}: {reason}")
+        assert said.count("\n") == 1
 
 
 def test_existing_archive_is_kept_without_force(tmp_path, mosi, capsys):
@@ -204,7 +216,7 @@ def test_validate_ends_with_one_sentence(tmp_path, mosi, capsys):
     assert capsys.readouterr().err == "13 folds need 13 speakers or more, found 12; ask for 12 folds\n"
 
 
-@pytest.mark.parametrize("command", [cremad_rater_votes, cmu_mosi_utterance, validate])
+@pytest.mark.parametrize("command", [cremad_rater_votes, cmu_mosi_utterance, digits_views, validate])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         run(command, "--help")

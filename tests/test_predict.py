@@ -179,7 +179,7 @@ def test_units_of_different_input_do_not_answer_together(made, tmp_path):
     edit(tmp_path / "unit", {"input": record["input"] | {"max_frames": 7}})
     with pytest.raises(ArchiveError, match="has other max_frames than"):
         Predictor.load(made[0], tmp_path / "unit")
-    with pytest.raises(ArchiveError, match="a coverage above 0 and up to 1"):
+    with pytest.raises(ArchiveError, match="coverage must be above 0 and at most 1, found 0"):
         Predictor.load(made[0], coverage=0)
 
 

@@ -7,11 +7,13 @@ from scipy import stats
 
 from experiments.comparison import Comparison
 from experiments.report import scores
+from experiments.report.__main__ import run_command as report_command
 from experiments.report.text import to_markdown
 from experiments.report.write import write_report
 from experiments.results import FILE, Row
 from experiments.statistics import Interval
 from experiments.units import read_rows
+from experiments.validation_scores import run_command as validation_command
 
 
 def test_summary_by_hand():
@@ -117,6 +119,16 @@ def test_a_folder_without_runs_has_no_table(tmp_path):
     write_table(tmp_path, units=())
     with pytest.raises(FileNotFoundError, match="holds no finished run; train some with"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize("command", [report_command, validation_command])
+def test_a_folder_that_holds_no_table_is_a_sentence(tmp_path, capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        command([str(tmp_path / "none")])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path}/none holds no table: config.json is missing; give the folder")
+    assert said.count("\n") == 1
 
 
 def test_runs_that_the_budget_stopped_are_told():

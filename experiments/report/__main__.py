@@ -1,9 +1,11 @@
 """`python -m experiments.report FOLDER`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
+from experiments.jax_setup import user_errors_as_messages
 from experiments.label_shares import share_folders
 from experiments.report.labels import write_label_report
 from experiments.report.write import write_report
@@ -20,5 +22,11 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
     print(write_label_report(folder) if several else write_report(folder))
 
 
+def run_command(argv: Sequence[str] | None = None) -> None:
+    """The command line; exit code 2 for what a user can mend."""
+    with user_errors_as_messages(FileNotFoundError, ValueError):
+        tyro.cli(main, args=argv, prog="python -m experiments.report")
+
+
 if __name__ == "__main__":
-    tyro.cli(main, prog="python -m experiments.report")
+    run_command()
