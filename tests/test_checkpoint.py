@@ -173,10 +173,13 @@ def test_parameters_of_another_run_are_recognised(copied, tmp_path):
     ("text", "sentence"),
     [
         ('{"config": {"meth', r"run.json is damaged \(.*\); delete its folder and train this run again"),
-        ("[1, 2]", "run.json is not the record of a trained model of cmarr_jax; give the folder of one"),
+        ("[" * 100_000, r"run.json is damaged \(.*\); delete its folder and train this run again"),
+        ("[1, 2]", r"run.json is damaged \(it holds no JSON object\); delete its folder"),
+        ('{"config": [1]}', "run.json is not the record of a trained model of cmarr_jax; give the folder of one"),
+        ('{"config": {"method": "zero_fill"}, "format": "x"}', r"run.json is damaged \(its format is 'x'\)"),
         ('{"epoch": 3}', "run.json is not the record of a trained model of cmarr_jax; give the folder of one"),
     ],
-    ids=["cut", "list", "foreign"],
+    ids=["cut", "deep", "list", "foreign_config", "format", "foreign"],
 )
 def test_a_damaged_or_foreign_record_is_an_error_that_names_it(copied, text, sentence):
     (copied / "run.json").write_text(text)
@@ -192,6 +195,13 @@ def test_a_run_of_a_newer_version_is_recognised(copied):
     with pytest.raises(
         ValueError, match=r"this version cannot read its configuration \(.*\); use the one that wrote it"
     ):
+        load_run(copied)
+
+
+def test_a_configuration_that_makes_no_network_is_named(copied):
+    config = json.loads((copied / "run.json").read_text())["config"]
+    edit(copied / "run.json", config=config | {"encoders": config["encoders"] | {"embedding": 8.5}})
+    with pytest.raises(ValueError, match=r"run\.json: its configuration makes no network \(.+\); use the version that"):
         load_run(copied)
 
 

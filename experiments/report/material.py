@@ -1,6 +1,5 @@
 """What figures are drawn from: the results of a table's folder, read once."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from experiments.comparison import Comparison, cell_intervals, compare, runs_with_outputs
 from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals
 from experiments.results import Row
-from experiments.results_folder import CONFIG
+from experiments.results_folder import read_config
 from experiments.units import Outputs, Unit, read_inspection, read_outputs, read_records, read_rows
 
 METHOD = "cm_arr"  # the row that others are compared with, if it is there
@@ -28,7 +27,7 @@ class Material:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        self.config: dict[str, Any] = read_config(folder)
         self.rows: list[Row] = read_rows(folder)
 
     @cached_property

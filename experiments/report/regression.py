@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from experiments.report.material import Material
 from experiments.report.scores import AVERAGE, Intervals, Summary, collect, run_notes, summarize, with_interval
 from experiments.report.text import headings, plain_table
 from experiments.results import FILE, VALUE_METRICS, write_rows
-from experiments.results_folder import CONFIG
+from experiments.results_folder import read_config
 
 VALUE_FILES = ("table.md", "table.csv", "table.tex", FILE)
 TITLES = {
@@ -30,7 +29,7 @@ Cells = Mapping[str, Mapping[str, Summary]]
 
 def is_regression(folder: Path) -> bool:
     """Whether the folder of a table is that of a regression."""
-    return json.loads((folder / CONFIG).read_text()).get("task") == "regression"
+    return read_config(folder).get("task") == "regression"
 
 
 def write_value_tables(material: Material) -> str:
