@@ -40,7 +40,7 @@ def model_card(unit: LoadedUnit) -> str:
     record = json.loads((unit.folder / RECORD).read_text())
     table = unit.folder.resolve().parent.parent
     known = (table / CONFIG).is_file()
-    told: dict[str, Any] = read_config(table) if known else {}
+    told: dict[str, Any] = read_config(table, ()) if known else {}
     name = record["name"]
     parts = {
         "Data": _data(unit, told),

@@ -8,7 +8,7 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,12 @@ _KINDS = {
 _ADVICE = "copy it again, or name a new folder with --out"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, needed: Iterable[str] = tuple(_KINDS)) -> dict[str, Any]:
     """The `config.json` of a table.
+
+    Args:
+      folder: Of the table.
+      needed: Keys that must be there; the others are checked where they are there.
 
     Raises:
       FileNotFoundError: if the folder has none.
@@ -40,11 +44,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     config = read_object(path, _ADVICE)
-    check_kinds(path, config, _KINDS, "", _ADVICE)
-    check_kinds(path, config["data"], {"sha256": str}, "data", _ADVICE)
-    for number, fold in enumerate(config["folds"]):
+    check_kinds(path, config, {key: kind for key, kind in _KINDS.items() if key in (*needed, *config)}, "", _ADVICE)
+    if "data" in config:
+        check_kinds(path, config["data"], {"sha256": str}, "data", _ADVICE)
+    for number, fold in enumerate(config.get("folds", [])):
         check_kinds(path, fold, {"name": str}, f"folds[{number}]", _ADVICE)
-    if not all(is_kind(seed, int) for seed in config["seeds"]):
+    if not all(is_kind(seed, int) for seed in config.get("seeds", [])):
         raise ValueError(f"{path} is damaged (seeds are {shown(config['seeds'])}, no whole numbers); {_ADVICE}")
     if not is_kind(config.get(SHARE, 1.0), float):
         raise ValueError(f"{path} is damaged ({SHARE} is {shown(config[SHARE])}, no number); {_ADVICE}")

@@ -236,7 +236,7 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
       FileNotFoundError: if the folder holds no table.
       ValueError: if its configuration or a record cannot be read, or a record is that of another run than its folder.
     """
-    config = read_config(folder)
+    config = read_config(folder, ("methods", "folds"))
     order = [*config["methods"]], [fold["name"] for fold in config["folds"]]
     place = lambda names, name: names.index(name) if name in names else -1
     records = []
