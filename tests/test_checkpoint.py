@@ -248,6 +248,11 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(prog
     assert (step, tree["x"][0], record) == (2, 2, {"position": 2})
     assert len(said) == 1
     assert said[0].startswith(f"{progress}/3 is damaged (")
+    about = (progress / "3/_CHECKPOINT_METADATA").read_text()
+    edit(progress / "3/_CHECKPOINT_METADATA", what={"is": "new"})
+    with pytest.raises(ValueError, match=r"ck: the metadata of a checkpoint is damaged \(.*\); delete the damaged one"):
+        load_progress(progress, PROGRESS, said.append)
+    (progress / "3/_CHECKPOINT_METADATA").write_text(about)
     shutil.rmtree(progress / "2")
     with pytest.raises(ValueError, match="no checkpoint can be read; start anew without --resume in another folder"):
         load_progress(progress, PROGRESS, said.append)

@@ -218,7 +218,7 @@ def load_progress(folder: Path, like: Any, log: Callable[[str], None] = print) -
     """
     steps: list[int] = []
     if folder.is_dir():
-        with _checkpointer(folder) as checkpointer:
+        with _readable_checkpointer(folder) as checkpointer:
             steps = sorted((checkpoint.step for checkpoint in checkpointer.checkpoints), reverse=True)
             for step in steps:
                 try:
@@ -228,6 +228,17 @@ def load_progress(folder: Path, like: Any, log: Callable[[str], None] = print) -
     if not steps:
         raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
     raise ValueError(f"{folder}: no checkpoint can be read; start anew without --resume in another folder")
+
+
+def _readable_checkpointer(folder: Path) -> Any:
+    """Raises ValueError if the metadata of any checkpoint is damaged: Orbax then reads and writes none."""
+    try:
+        return _checkpointer(folder)
+    except Exception as error:  # Orbax raises errors of many types
+        raise ValueError(
+            f"{folder}: the metadata of a checkpoint is damaged ({_first_line(error)}); delete the damaged one, most "
+            "likely the newest, which has the largest number, and go on from the one before"
+        ) from error
 
 
 def _load_step(checkpointer: Any, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
