@@ -241,6 +241,8 @@ def _changed(array: np.ndarray, places: random.Random) -> tuple[np.ndarray, str]
     if how == "dtype":
         kind = places.choice(("f2", "f4", "f8", ">f4", "i1", "i8", "u8", "?", "c8", "S4", "U3", "M8[s]", "V3"))
         return np.resize(np.zeros(1, kind) if array.dtype.kind in "SUM" else array, array.shape).astype(kind), how
+    if how in ("shape", "rows"):
+        array = np.atleast_1d(array)
     if how == "shape":
         shapes: Sequence[Any] = (array.ravel(), array[None], array[..., None], array.T, array[:0])
         return np.array(places.choice(shapes)), how
