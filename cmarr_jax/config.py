@@ -16,6 +16,7 @@ from cmarr_jax.types import Array
 
 ENCODER_KINDS = ("lstm", "conv", "vector")
 DTYPES = ("float32", "bfloat16")
+WIDEST_CONV = 1000  # every frame of a convolution is a step of its program: a damaged config would never be compiled
 CLASSIFICATION_TASK, REGRESSION_TASK = "classification", "regression"
 TASK_NAMES = (CLASSIFICATION_TASK, REGRESSION_TASK)
 
@@ -62,6 +63,8 @@ class EncoderConfig:
             raise ValueError(
                 f"conv_channels and conv_widths must be positive, found {self.conv_channels} and {self.conv_widths}"
             )
+        if max(self.conv_widths) > WIDEST_CONV:
+            raise ValueError(f"conv_widths must be at most {WIDEST_CONV} frames, found {self.conv_widths}")
         if self.frame_attention:
             check_heads(self.embedding, self.attention_heads)
 

@@ -1,7 +1,6 @@
 """What the classifier and the regressor share: parameters, training, saving."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,6 +12,7 @@ from cmarr_jax.config import CLASSIFICATION_TASK, REGRESSION_TASK, RunConfig, Tr
 from cmarr_jax.data.corpus import ArchiveError, Corpus
 from cmarr_jax.data.device import modality_configs
 from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.data.json_object import read_object
 from cmarr_jax.data.modalities import Modalities, Values, as_modalities
 from cmarr_jax.methods import make_method
 from cmarr_jax.predict import INPUT, InputRecord, LoadedUnit, Predictor, load_unit
@@ -106,12 +106,19 @@ class MissingModalityEstimator(BaseEstimator):
           cmarr_jax.data.corpus.ArchiveError: if the folder holds no saved estimator of this kind or is damaged.
         """
         unit = load_unit(Path(folder))
-        record = json.loads((Path(folder) / RECORD).read_text())
+        record = read_object(Path(folder) / RECORD, "copy it again")
         kind, found = KINDS[cls.task], KINDS[unit.config.task]
         if ESTIMATOR not in record:
             raise ArchiveError(f"{folder}: is a unit of a table, not a saved {kind}; read it with Predictor.load")
         if found != kind:
             raise ArchiveError(f"{folder}: is a saved {found}, not a {kind}; read it with the class of the {found}")
+        try:
+            return cls._restored(unit, record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ArchiveError(f"{folder}: is damaged ({ESTIMATOR}: {error}); copy it again or fit it again") from error
+
+    @classmethod
+    def _restored(cls, unit: LoadedUnit, record: dict[str, Any]) -> Self:
         own = record[ESTIMATOR]
         preset = own["parameters"]["preset"]
         if preset is not None:

@@ -10,7 +10,6 @@ Several units (folds, seeds) are an ensemble: their probabilities are averaged.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from cmarr_jax.calibration import Calibration, calibrate
 from cmarr_jax.config import REGRESSION_TASK, ModalityConfig, RunConfig
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.json_object import check_kinds, read_object, shown
 from cmarr_jax.data.normalizer import Normalizer, in_target_units, normalize
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method, Params
@@ -221,7 +221,7 @@ def load_unit(folder: Path) -> LoadedUnit:
       ArchiveError: if it holds none, was written before units said what their input is, or is damaged.
     """
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = read_object(folder / RECORD, "copy it again")
     except (OSError, ValueError) as error:
         text = f"holds no finished unit ({RECORD}: {error}); give the folder of one fold and seed, ROW/FOLD_seedN"
         raise ArchiveError(f"{folder}: {text}") from error
@@ -231,6 +231,8 @@ def load_unit(folder: Path) -> LoadedUnit:
         )
         raise ArchiveError(f"{folder}: {text}")
     found = record.get(INPUT) or {}
+    if not isinstance(found, dict):
+        raise ArchiveError(f"{folder}: is damaged ({INPUT} is {shown(found)}); copy it again or train it again")
     if found.get("version") != INPUT_VERSION:
         version = found.get("version", "none")
         text = (
@@ -239,6 +241,7 @@ def load_unit(folder: Path) -> LoadedUnit:
         raise ArchiveError(f"{folder}: {text}")
     try:
         saved = load_run(folder)
+        told = _input_record(folder / RECORD, found)
         # Opened here, since np.load leaves a damaged file open that it opens itself.
         with (folder / OUTPUTS).open("rb") as file, np.load(file) as outputs:
             parts = [outputs[f"val_{name}"] for name in ("logits", "label", "present")]
@@ -246,9 +249,19 @@ def load_unit(folder: Path) -> LoadedUnit:
     except Exception as error:  # damaged bytes make Orbax, zipfile and numpy raise many types
         reason = " ".join(str(error).split())[:160]
         raise ArchiveError(f"{folder}: is damaged ({reason}); copy it again or train it again") from error
-    told = InputRecord(tuple(found["class_names"]), found["max_frames"], found["extractors"])
     params, normalizer = jax.device_put((saved.params, saved.normalizer))
     return LoadedUnit(folder, saved.config, params, normalizer, told, calibration)
+
+
+def _input_record(path: Path, found: Mapping[str, Any]) -> InputRecord:
+    """What a record says of its input. Raises ValueError if it is damaged."""
+    advice = "copy it again"
+    check_kinds(path, found, {"class_names": list, "extractors": dict}, INPUT, advice)
+    if found.get("max_frames") is not None:
+        check_kinds(path, found, {"max_frames": int}, INPUT, advice)
+    if not all(isinstance(name, str) for name in found["class_names"]):
+        raise ValueError(f"{INPUT}.class_names are {shown(found['class_names'])}, not text")
+    return InputRecord(tuple(found["class_names"]), found.get("max_frames"), found["extractors"])
 
 
 def _check_same(first: LoadedUnit, other: LoadedUnit) -> None:

@@ -104,7 +104,9 @@ def _from_npz(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, np
 def _from_h5(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     h5py = need("h5py", "corpora")
     with _readable(file.path), h5py.File(file.path, "r") as arrays:
-        yield from _from_arrays(file, arrays, names)
+        from data_prep.hdf5_inside import Inside  # takes h5py along
+
+        yield from _from_arrays(file, Inside(arrays), names)
 
 
 def _from_arrays(file: FeatureFile, arrays: Any, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:

@@ -126,7 +126,13 @@ class _Cells:
 
     def file(self, column: str) -> Path | None:
         """Relative to the manifest; `~` is the home folder."""
-        return self.path.parent / Path(self.text(column)).expanduser() if self.text(column) else None
+        if not self.text(column):
+            return None
+        try:
+            return self.path.parent / Path(self.text(column)).expanduser()
+        except RuntimeError:
+            text = f"{self.text(column)!r}: there is no such home folder; write the whole path"
+            raise self.fault(column, text) from None
 
 
 def _utterance(cell: _Cells, columns: Sequence[str], labelled: bool) -> Utterance:

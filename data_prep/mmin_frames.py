@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from cmarr_jax.data.corpus import ArchiveError
+from data_prep.hdf5_inside import Inside, NotInFile
 from data_prep.unreadable import check_readable, hdf5_reason
 
 MISSING = "missing"
@@ -57,8 +58,8 @@ class Frames:
 
 
 @contextlib.contextmanager
-def open_features(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file for reading.
+def open_features(path: Path) -> Iterator[Inside]:
+    """An HDF5 file for reading; no other file is opened.
 
     Raises:
       ArchiveError: if it cannot be opened; the message says why.
@@ -69,7 +70,7 @@ def open_features(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise ArchiveError(f"{path}: {hdf5_reason(error)}") from error
     with file:
-        yield file
+        yield Inside(file)
 
 
 def read_entries(path: Path, names: Sequence[str]) -> Entries:
@@ -183,7 +184,7 @@ def _if_missing(path: Path) -> str:
     return "copy it there, or give the file by its option --audio, --video or --text"
 
 
-def _look(file: h5py.File, name: str) -> tuple[tuple[int, int], tuple[str, str] | None]:
+def _look(file: Inside, name: str) -> tuple[tuple[int, int], tuple[str, str] | None]:
     """Shape of an entry, and what is wrong with it."""
     try:
         if name not in file:
@@ -194,11 +195,13 @@ def _look(file: h5py.File, name: str) -> tuple[tuple[int, int], tuple[str, str] 
         if item.ndim != 2 or item.dtype.kind != "f":
             return (0, 0), ("of the wrong kind", f"{item.dtype} {list(item.shape)} instead of floats [frames, width]")
         return item.shape, ("without frames", f"shape {list(item.shape)}") if 0 in item.shape else None
+    except NotInFile as error:
+        return (0, 0), ("of values that are not in the file", f"it {error}")
     except Exception:  # damaged bytes make h5py raise many types
         return (0, 0), ("damaged", "")
 
 
-def _read(file: h5py.File, name: str, values: np.ndarray) -> tuple[str, str] | None:
+def _read(file: Inside, name: str, values: np.ndarray) -> tuple[str, str] | None:
     """Reads an entry into `values`; what is wrong with it."""
     try:
         file[name].read_direct(values)

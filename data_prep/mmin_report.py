@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep import known_counts
+from data_prep.hdf5_inside import Inside
 from data_prep.ids import Name, parse_name
 from data_prep.mmin_files import FileFold
 from data_prep.mmin_frames import Frames, open_features
@@ -120,9 +120,7 @@ def check_mean_std(path: Path, audio: Frames, folds: Sequence[FileFold], utteran
         yield f"is not needed, and cannot be compared: {str(error).removeprefix(f'{path}: ')}"
 
 
-def _compare_means(
-    file: h5py.File, audio: Frames, folds: Sequence[FileFold], utterances: Sequence[str]
-) -> Iterator[str]:
+def _compare_means(file: Inside, audio: Frames, folds: Sequence[FileFold], utterances: Sequence[str]) -> Iterator[str]:
     row = {name: index for index, name in enumerate(utterances)}
     worst, checked = 0.0, 0
     for fold in folds:

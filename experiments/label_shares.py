@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmarr_jax.training.checkpoint import to_json
-from experiments.results_folder import CONFIG, SHARE, check_same
+from experiments.results_folder import CONFIG, SHARE, check_same, read_config
 from experiments.table import Table
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -24,7 +24,7 @@ def share_name(share: float) -> str:
 def share_folders(root: Path) -> dict[float, Path]:
     """The folders of tables below `root` by their share, the smallest first; none if it holds no such tables."""
     paths = root.glob(f"{PREFIX}*/{CONFIG}")
-    found = {json.loads(path.read_text()).get(SHARE, 1.0): path.parent for path in paths}
+    found = {read_config(path.parent).get(SHARE, 1.0): path.parent for path in paths}
     return dict(sorted(found.items()))
 
 
@@ -46,7 +46,7 @@ def check_root(root: Path, config: dict[str, Any]) -> None:
             f"{root} is not empty and holds no tables of --table labels; name a new folder with --out, or delete it"
         )
     for folder in folders.values():
-        check_same(folder, _shared(json.loads((folder / CONFIG).read_text())), _shared(config))
+        check_same(folder, _shared(read_config(folder)), _shared(config))
 
 
 def _shared(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from cmarr_jax.predict import LoadedUnit
 from cmarr_jax.training.checkpoint import RECORD
 from experiments.comparison import METRICS, cell_intervals
 from experiments.results import Row, rows_from_counts
-from experiments.results_folder import CONFIG
+from experiments.results_folder import CONFIG, read_config
 from experiments.rows import ABOUT, LABELS
 from experiments.statistics import Interval
 
@@ -40,7 +40,7 @@ def model_card(unit: LoadedUnit) -> str:
     record = json.loads((unit.folder / RECORD).read_text())
     table = unit.folder.resolve().parent.parent
     known = (table / CONFIG).is_file()
-    told: dict[str, Any] = json.loads((table / CONFIG).read_text()) if known else {}
+    told: dict[str, Any] = read_config(table, ()) if known else {}
     name = record["name"]
     parts = {
         "Data": _data(unit, told),

@@ -8,15 +8,52 @@ import contextlib
 import datetime
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
 
+from cmarr_jax.data.json_object import check_kinds, is_kind, read_object, shown
 from cmarr_jax.training.checkpoint import to_json
 
 CONFIG, LOCKS, SHARE = "config.json", ".locks", "label_share"
+_KINDS = {
+    "data": dict,
+    "folds": list,
+    "preset": dict,
+    "versions": dict,
+    "tuned": dict,
+    "methods": dict,
+    "seeds": list,
+    "commit": str,
+}
+_ADVICE = "copy it again, or name a new folder with --out"
+
+
+def read_config(folder: Path, needed: Iterable[str] = tuple(_KINDS)) -> dict[str, Any]:
+    """The `config.json` of a table.
+
+    Args:
+      folder: Of the table.
+      needed: Keys that must be there; the others are checked where they are there.
+
+    Raises:
+      FileNotFoundError: if the folder has none.
+      ValueError: if it is damaged or that of something else.
+    """
+    path = folder / CONFIG
+    config = read_object(path, _ADVICE)
+    check_kinds(path, config, {key: kind for key, kind in _KINDS.items() if key in (*needed, *config)}, "", _ADVICE)
+    if "data" in config:
+        check_kinds(path, config["data"], {"sha256": str}, "data", _ADVICE)
+    for number, fold in enumerate(config.get("folds", [])):
+        check_kinds(path, fold, {"name": str}, f"folds[{number}]", _ADVICE)
+    if not all(is_kind(seed, int) for seed in config.get("seeds", [])):
+        raise ValueError(f"{path} is damaged (seeds are {shown(config['seeds'])}, no whole numbers); {_ADVICE}")
+    if not is_kind(config.get(SHARE, 1.0), float):
+        raise ValueError(f"{path} is damaged ({SHARE} is {shown(config[SHARE])}, no number); {_ADVICE}")
+    return config
 
 
 def new_name(name: str) -> Path:
@@ -53,7 +90,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     (folder / LOCKS).mkdir(exist_ok=True)
     with filelock.FileLock(folder / LOCKS / CONFIG):
         if (folder / CONFIG).is_file():
-            before = json.loads((folder / CONFIG).read_text())
+            before = read_config(folder)
             check_same(folder, before, json.loads(to_json(config)))
             config = before | {
                 "methods": before["methods"] | config["methods"],

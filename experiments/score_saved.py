@@ -1,7 +1,6 @@
 """Evaluates a saved run again: `python -m experiments.score_saved RUN_FOLDER`. See `--help`."""
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +22,7 @@ from experiments.datasets import SYNTHETIC_NAMES, load_archive, load_synthetic
 from experiments.jax_setup import keep_compiled_programs
 from experiments.presets import Preset
 from experiments.results import Row, ValueRow, rows_from_counts
+from experiments.results_folder import read_config
 from experiments.units import counts_by_speaker, outputs_of
 
 
@@ -41,7 +41,7 @@ class Arguments:
 def main(arguments: Arguments) -> bool:
     """Prints the scores; returns whether the counts are those that were saved."""
     saved = load_run(arguments.run)
-    table_config = json.loads((arguments.run.parent.parent / "config.json").read_text())
+    table_config = read_config(arguments.run.parent.parent)
     preset = Preset.from_dict(table_config["preset"])
     path = arguments.data or table_config["data"]["path"]
     source = load_synthetic(path, preset) if path in SYNTHETIC_NAMES else load_archive(Path(path))

@@ -10,6 +10,7 @@ from typing import Any
 import filelock
 import jax
 
+from cmarr_jax.data.json_object import read_object
 from cmarr_jax.training.checkpoint import LAST_GOOD, load_progress, save_progress, to_json
 from cmarr_jax.training.streamed_loop import Progress, on_host
 from experiments.results import append_lines, complete_lines
@@ -41,7 +42,7 @@ def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> Non
                 f"{folder}: this training diverged; start another one, for example with a lower rate, or delete "
                 f"{folder / LAST_GOOD} to go on from the newest checkpoint all the same"
             )
-        before = json.loads(path.read_text())
+        before = read_object(path, "copy it again, or start anew in another folder")
         changed = [name for name in record if before.get(name) != record[name]]
         if changed:
             raise ValueError(f"{path}: was another training ({', '.join(changed)} differ); give the options of then")

@@ -20,6 +20,7 @@ from cmarr_jax.config import RunConfig, check_choice
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
 from cmarr_jax.data.folds import Fold, FoldError, FoldSplit, make_folds, stack_folds
+from cmarr_jax.data.json_object import read_object
 from cmarr_jax.data.label_share import keep_labels
 from cmarr_jax.methods import hyperparameters_of
 from cmarr_jax.metrics import uar
@@ -142,9 +143,9 @@ def open_folder(folder: Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
     if path.is_file():
-        before = {SHARE: 1.0} | json.loads(path.read_text())
+        before = {SHARE: 1.0} | read_object(path, "copy it again, or name another folder with --out")
         for key, now in json.loads(to_json(settings)).items():
-            if difference := first_difference(before[key], now, key):
+            if difference := first_difference(before.get(key), now, key):
                 raise ValueError(
                     f"{folder} holds trials of another setting: {difference}; name another folder with --out"
                 )

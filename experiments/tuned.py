@@ -4,16 +4,17 @@
 """
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cmarr_jax.config import RunConfig
+from cmarr_jax.data.json_object import check_kinds, read_object
 from experiments.results_folder import SHARE
 from experiments.rows import TABLE_ROWS
 
 FILE = "tuned.json"
+_ADVICE = "copy it again, or tune again with experiments.tune"
 
 Choice = dict[str, Any]
 """`learning_rate`, `dropout`, `weights` of one fold."""
@@ -40,10 +41,14 @@ def read_tuned(
       share: Of the labels that the table uses.
 
     Raises:
-      ValueError: if the file is of other data or of another share of the labels, or lacks a row or a fold.
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file is damaged, of other data or of another share of the labels, or lacks a row or a fold.
     """
     path = path / FILE if path.is_dir() else path
-    stored = json.loads(path.read_text())
+    stored = read_object(path, _ADVICE)
+    check_kinds(path, stored, {"data": dict, "chosen": dict}, "", _ADVICE)
+    check_kinds(path, stored["data"], {"sha256": str}, "data", _ADVICE)
+    check_kinds(path, {SHARE: 1.0} | stored, {SHARE: float}, "", _ADVICE)
     if stored["data"]["sha256"] != digest:
         raise ValueError(
             f"{path} was tuned on other data (SHA-256 {stored['data']['sha256'][:16]}, here {digest[:16]}); tune again "
@@ -61,11 +66,22 @@ def read_tuned(
             raise ValueError(
                 f"{path} has no row {row}; add it: python -m experiments.tune --methods {row} --out {path.parent}"
             )
+        check_kinds(path, stored["chosen"], {source: dict}, "chosen", _ADVICE)
         chosen[row] = stored["chosen"][source]
         for fold in folds:
             if fold not in chosen[row]:
                 raise ValueError(f"{path} has no choice for fold {fold} of {source}; tune with the folds of the table")
+            _check_choice(path, chosen[row][fold], f"chosen.{source}.{fold}")
     return chosen
+
+
+def _check_choice(path: Path, choice: Any, where: str) -> None:
+    """Raises ValueError unless this is the choice of one fold, with numbers that can be trained with."""
+    check_kinds(path, choice, {"learning_rate": float, "dropout": float, "weights": dict}, where, _ADVICE)
+    check_kinds(path, choice["weights"], dict.fromkeys(choice["weights"], float), f"{where}.weights", _ADVICE)
+    if not (choice["learning_rate"] > 0 and 0 <= choice["dropout"] < 1):
+        text = f"learning_rate {choice['learning_rate']:g} and dropout {choice['dropout']:g}"
+        raise ValueError(f"{path} is damaged ({where} has {text}, where > 0 and [0, 1) are needed); {_ADVICE}")
 
 
 def tuned_config(row: str, config: RunConfig, choice: Mapping[str, Any]) -> RunConfig:

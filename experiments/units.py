@@ -6,7 +6,6 @@ utterance in every condition, with their ids. A run that diverged has `run.json`
 the last update; the Bayes ceiling has `run.json` only. A folder appears complete or not at all.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +17,7 @@ from cmarr_jax.config import REGRESSION_TASK, RunConfig
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.folds import FoldSplit
+from cmarr_jax.data.json_object import check_kinds, read_object, shown
 from cmarr_jax.data.names import as_file_name
 from cmarr_jax.methods import make_method
 from cmarr_jax.metrics import agreement_sums
@@ -34,6 +34,8 @@ if TYPE_CHECKING:  # it takes scikit-learn along
 
 PARTS = ("val", "test")
 MODELS, INSPECTION = "models.npz", "inspection.npz"
+_AGAIN = "delete its folder and run again"
+_NUM_SUMS = 7  # of `agreement_sums`
 
 
 class Unit(NamedTuple):
@@ -233,21 +235,22 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
 
     Raises:
       FileNotFoundError: if the folder holds no table.
-      ValueError: if a record cannot be read.
+      ValueError: if its configuration or a record cannot be read, or a record is that of another run than its folder.
     """
-    config = read_config(folder)
+    config = read_config(folder, ("methods", "folds"))
     order = [*config["methods"]], [fold["name"] for fold in config["folds"]]
     place = lambda names, name: names.index(name) if name in names else -1
     records = []
     for path in sorted(folder.glob(f"*/*/{RECORD}")):
         if path.parent.name.startswith("."):  # half-written: killed before it got its name, or being written
             continue
-        try:
-            records.append(json.loads(path.read_text()))
-            Unit(records[-1]["name"], records[-1]["fold"], records[-1]["seed"])
-            check_format(path, records[-1])
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no record of a run ({error}); delete its folder and run again") from error
+        record = read_object(path, _AGAIN)
+        check_format(path, record)
+        check_kinds(path, record, {"name": str, "fold": str, "seed": int}, "", _AGAIN)
+        unit = Unit(record["name"], record["fold"], record["seed"])
+        if folder / unit.path != path.parent:
+            raise ValueError(f"{path} is the record of {shown(str(unit.path))}, which is another run; {_AGAIN}")
+        records.append(record)
     key = lambda record: (place(order[0], record["name"]), place(order[1], record["fold"]), record["seed"])
     yield from sorted(records, key=key)
 
@@ -256,11 +259,30 @@ def read_rows(folder: Path) -> list[Row]:
     """The rows of a table's folder, from the records of its units. Raises ValueError if one cannot be read."""
     rows = []
     for record in read_records(folder):
-        counts = np.asarray(record["test_counts"])
-        rows += rows_from_counts(
-            record["name"], record["fold"], record["seed"], record["modalities"], counts, record["status"]
-        )
+        unit = Unit(record["name"], record["fold"], record["seed"])
+        path = folder / unit.path / RECORD
+        check_kinds(path, record, {"modalities": list, "status": str}, "", _AGAIN)
+        rows += rows_from_counts(*unit, record["modalities"], _counts(path, record), record["status"])
     return rows
+
+
+def _counts(path: Path, record: dict[str, Any]) -> np.ndarray:
+    """Confusion counts `[P, K, K]` or sums `[P, 7]` of a record, for P patterns. Raises ValueError if they are none."""
+    modalities = record["modalities"]
+    names = {name for name in modalities if isinstance(name, str) and name}
+    if len(modalities) < 2 or len(names) < len(modalities):
+        raise ValueError(f"{path} is damaged (modalities are {shown(modalities)}); {_AGAIN}")
+    try:
+        counts = np.asarray(record.get("test_counts"))
+    except ValueError:  # rows of several lengths
+        counts = np.zeros(0)
+    num = 2 ** len(modalities) - 1
+    shapes = [(num, *counts.shape[1:2] * 2), (num, _NUM_SUMS)]
+    is_good = counts.dtype.kind in "if" and counts.size > 0 and counts.shape in shapes and np.isfinite(counts).all()
+    if not is_good or (counts.ndim == 3 and (counts < 0).any()):
+        text = f"test_counts of the {num} conditions are {shown(record.get('test_counts'))}"
+        raise ValueError(f"{path} is damaged ({text}); {_AGAIN}")
+    return counts
 
 
 def _header(unit: Unit, modalities: Any, status: str, counts: Any) -> dict[str, Any]:

@@ -231,7 +231,8 @@ def test_shares_of_two_devices_add_up(variant):
 @pytest.mark.parametrize(
     ("variant", "change", "text"),
     [
-        ("mmin", {"num_blocks": 0}, "num_blocks must be at least 1, found 0"),
+        ("mmin", {"num_blocks": 0}, "num_blocks must be 1 to 100, found 0"),
+        ("mmin", {"num_blocks": 10**9}, "num_blocks must be 1 to 100, found 1000000000"),
         ("cif_mmin", {"widths": ()}, r"widths must be positive and at least one, found \(\)"),
         ("cif_mmin", {"min_temperature": 1.0}, "0 < min_temperature < max_temperature is needed, found 1.0, 1.0"),
         ("dicmor", {"flow_layers": 3}, "flow_layers must be even"),

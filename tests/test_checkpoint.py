@@ -173,10 +173,13 @@ def test_parameters_of_another_run_are_recognised(copied, tmp_path):
     ("text", "sentence"),
     [
         ('{"config": {"meth', r"run.json is damaged \(.*\); delete its folder and train this run again"),
-        ("[1, 2]", "run.json is not the record of a trained model of cmarr_jax; give the folder of one"),
+        ("[" * 100_000, r"run.json is damaged \(.*\); delete its folder and train this run again"),
+        ("[1, 2]", r"run.json is damaged \(it holds no JSON object\); delete its folder"),
+        ('{"config": [1]}', "run.json is not the record of a trained model of cmarr_jax; give the folder of one"),
+        ('{"config": {"method": "zero_fill"}, "format": "x"}', r"run.json is damaged \(its format is 'x'\)"),
         ('{"epoch": 3}', "run.json is not the record of a trained model of cmarr_jax; give the folder of one"),
     ],
-    ids=["cut", "list", "foreign"],
+    ids=["cut", "deep", "list", "foreign_config", "format", "foreign"],
 )
 def test_a_damaged_or_foreign_record_is_an_error_that_names_it(copied, text, sentence):
     (copied / "run.json").write_text(text)
@@ -192,6 +195,13 @@ def test_a_run_of_a_newer_version_is_recognised(copied):
     with pytest.raises(
         ValueError, match=r"this version cannot read its configuration \(.*\); use the one that wrote it"
     ):
+        load_run(copied)
+
+
+def test_a_configuration_that_makes_no_network_is_named(copied):
+    config = json.loads((copied / "run.json").read_text())["config"]
+    edit(copied / "run.json", config=config | {"encoders": config["encoders"] | {"embedding": 8.5}})
+    with pytest.raises(ValueError, match=r"run\.json: its configuration makes no network \(.+\); use the version that"):
         load_run(copied)
 
 
@@ -238,6 +248,11 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(prog
     assert (step, tree["x"][0], record) == (2, 2, {"position": 2})
     assert len(said) == 1
     assert said[0].startswith(f"{progress}/3 is damaged (")
+    about = (progress / "3/_CHECKPOINT_METADATA").read_text()
+    edit(progress / "3/_CHECKPOINT_METADATA", what={"is": "new"})
+    with pytest.raises(ValueError, match=r"ck: the metadata of a checkpoint is damaged \(.*\); delete the damaged one"):
+        load_progress(progress, PROGRESS, said.append)
+    (progress / "3/_CHECKPOINT_METADATA").write_text(about)
     shutil.rmtree(progress / "2")
     with pytest.raises(ValueError, match="no checkpoint can be read; start anew without --resume in another folder"):
         load_progress(progress, PROGRESS, said.append)

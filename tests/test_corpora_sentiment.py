@@ -140,6 +140,15 @@ def test_a_mask_that_does_not_fit(tmp_path, capsys):
     assert "note: part 'valid': text_bert (3, 6) does not fit text (3, 6, 5) and is not used" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", ["1", np.nan, 2.0, -1.0])
+def test_a_mask_of_other_values_is_not_used(tmp_path, capsys, value):
+    mask = np.ones((3, 3, 6)) if value != "1" else np.full((3, 3, 6), "1")
+    mask[0, 1, 0] = value
+    assert run(tmp_path, spoilt(tmp_path, lambda data: data["valid"].update(text_bert=mask))) == 0
+    assert features(tmp_path, "text")["v2$_$0"].shape == (4, 5)
+    assert "is not used" in capsys.readouterr().out
+
+
 def laughs():
     value = "ha"
     for _ in range(40):
@@ -169,6 +178,14 @@ SPOILT = {
     "text frames": (lambda data: data["test"].update(audio=np.full((3, 6, 3), "a")), "key 'audio' is no array"),
     "emotions": (lambda data: data["test"].update(regression_labels=np.ones((3, 6))), "has 6 numbers an utterance"),
     "nan score": (lambda data: data["test"].update(regression_labels=[1, 2, np.nan]), "something that is no number"),
+    "a number of 400 digits": (
+        lambda data: data["test"].update(regression_labels=[1, 2, 10**400]),
+        "something that is no number",
+    ),
+    "a complex score": (
+        lambda data: data["test"].update(regression_labels=np.ones(3, "c8")),
+        "something that is no number",
+    ),
     "a length": (lambda data: data["valid"].update(audio_lengths=[1, 2, 7]), "holds a length outside 0 to 6"),
     "id twice": (lambda data: data["valid"].update(id=["a$_$1", "b$_$1", "a$_$1"]), "utterance 'a$_$1' is there twice"),
     "slash": (lambda data: data["valid"].update(id=["a/1", "b", "c"]), "'a/1' cannot be the id of an utterance"),

@@ -142,6 +142,14 @@ def test_damaged_bytes_give_an_archive_error_or_the_same_corpus(tmp_path, compre
     assert errors > 200
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u8", ">i8", "i2"])
+def test_lengths_of_any_integer_type_are_read(tmp_path, dtype):
+    arrays = make_arrays()
+    expected = read_from(tmp_path, arrays)
+    found = read_from(tmp_path, arrays | {"audio_length": arrays["audio_length"].astype(dtype)})
+    assert_equal(found, expected)
+
+
 def test_a_swallowed_entry_does_not_pass(tmp_path):
     """A comment length that spans the next directory entry would make an optional key vanish."""
     corpus = read_from(tmp_path, make_arrays())

@@ -1,6 +1,7 @@
 """The classifier with scikit-learn's habits: on arrays, with missing modalities, saved, loaded, cloned."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -113,6 +114,11 @@ def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
         model.save(tmp_path / "model")
     with pytest.raises(ArchiveError, match="holds no finished unit"):
         MissingModalityClassifier.load(tmp_path)
+    record = json.loads((tmp_path / "model/run.json").read_text())
+    del record["estimator"]["parameters"]
+    (tmp_path / "model/run.json").write_text(json.dumps(record))
+    with pytest.raises(ArchiveError, match=r"model: is damaged \(estimator: 'parameters'\); copy it again or fit it"):
+        MissingModalityClassifier.load(tmp_path / "model")
 
 
 def test_scikit_learn_can_clone_search_and_validate_it():

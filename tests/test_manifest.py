@@ -261,6 +261,13 @@ def test_home_is_expanded(tmp_path, monkeypatch):
     assert read_manifest(tmp_path / "m.csv").utterances[0].media.audio == tmp_path / "a.wav"
 
 
+def test_a_home_that_is_not_there_is_named(tmp_path):
+    row = {"utterance_id": "u", "speaker": "s", "label": "l", "audio": "~no_such_user/a.wav"}
+    write_manifest(tmp_path / "m.csv", [row])
+    with pytest.raises(ArchiveError, match=r"row 2, column 'audio': '~no_such_user/a.wav': there is no such home"):
+        read_manifest(tmp_path / "m.csv")
+
+
 def test_a_table_of_many_columns_is_written_whole(tmp_path):
     write_manifest(tmp_path / "m.csv", [{"label": "l", "b": 1, "utterance_id": "u"}, {"a": "x,y", "speaker": "s"}])
     with open(tmp_path / "m.csv", newline="") as file:

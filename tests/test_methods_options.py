@@ -30,6 +30,7 @@ def initialise(**changes):
         ({"combination": "sum"}, "combination must be one of"),
         ({"fusion": "sum"}, "fusion must be one of"),
         ({"embedding": 1}, "embedding must be at least 2"),
+        ({"conv_widths": (3, 2**31)}, r"conv_widths must be at most 1000 frames, found \(3, 2147483648\)"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ({"dtype": "float16"}, "dtype must be one of float32, bfloat16; found 'float16'"),
         ({"modalities": MODALITIES[:1]}, "at least two modalities"),

@@ -117,6 +117,15 @@ def test_every_length_and_more_than_one_block_are_streamed(corpus, tmp_path):
             np.testing.assert_array_equal(features["x"], frames[ends[row] - length[row] : ends[row]])
 
 
+def test_an_entry_under_two_names_is_damage(tmp_path):
+    """A zip file names each entry twice: before its bytes and in the directory at the end."""
+    np.savez(tmp_path / "a.npz", utterance_id=np.array(["u"]), x=np.ones((1, 2)), y=np.ones((1, 2)))
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(content.replace(b"x.npy", b"z.npy", 1))
+    with pytest.raises(ArchiveError, match=r"a\.npz: key 'x': is truncated or damaged"):
+        list(read_utterances(tmp_path / "a.npz"))
+
+
 def spoil(**changes):
     return lambda arrays: {key: value for key, value in (arrays | changes).items() if value is not None}
 

@@ -111,7 +111,7 @@ def test_a_damaged_record_is_named(tmp_path):
     write_table(tmp_path)
     path = tmp_path / "a" / "f1_seed0" / "run.json"
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(ValueError, match=r"a/f1_seed0/run.json is no record of a run .*; delete its folder"):
+    with pytest.raises(ValueError, match=r"a/f1_seed0/run.json is damaged \(.*\); delete its folder"):
         read_rows(tmp_path)
 
 

@@ -76,18 +76,19 @@ class _Column:
         self.present = np.ones(num, bool) if present is None else present
         if self.present.dtype != np.bool_ or self.present.shape != (num,):
             raise fault(source, f"{name}_present", f"must be bool with one entry per utterance_id, {num}")
-        self.stream: IO[bytes] = archive.open(f"{name}.npy")
-        self.shape, self.dtype = self._header()
+        self.stream, self.shape, self.dtype = self._open(archive)
         rows = num if self.length is None else self._total(num)
         if self.shape[0] != rows:
             text = f"has {self.shape[0]} rows where {rows} are expected; write one row per utterance, or {name}_length"
             raise fault(source, name, text)
 
-    def _header(self) -> tuple[tuple[int, ...], np.dtype]:
+    def _open(self, archive: zipfile.ZipFile) -> tuple[IO[bytes], tuple[int, ...], np.dtype]:
+        """The entry behind its header, and the shape and dtype that the header says."""
         try:
-            version = np.lib.format.read_magic(self.stream)
+            stream = archive.open(f"{self.name}.npy")
+            version = np.lib.format.read_magic(stream)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, by_columns, dtype = read(self.stream)
+            shape, by_columns, dtype = read(stream)
         except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise many types
             raise self._damaged(error) from error
         if len(shape) != 2 or dtype.kind not in "fiu":
@@ -96,7 +97,7 @@ class _Column:
             )
         if by_columns and min(shape) > 1:
             raise fault(self.source, self.name, "is stored by columns; write it after numpy.ascontiguousarray")
-        return shape, dtype
+        return stream, shape, dtype
 
     def _total(self, num: int) -> int:
         length, key = self.length, f"{self.name}_length"

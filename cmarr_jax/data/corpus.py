@@ -159,7 +159,7 @@ def check_corpus(corpus: Corpus, source: str = "corpus") -> None:
 
 def frame_where(corpus: Corpus, name: str, where: np.ndarray) -> np.ndarray:
     """Repeats a value per utterance for each of its rows in the stored features of `name`."""
-    return np.repeat(where, corpus.length[name]) if name in corpus.length else where
+    return np.repeat(where, corpus.length[name].astype(np.int64)) if name in corpus.length else where
 
 
 def _check_rows(source: str, key: str, array: np.ndarray, corpus: Corpus) -> None:

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from cmarr_jax.types import Array
 
+MOST_BLOCKS = 100  # each is traced on its own: a damaged config would never be compiled
+
 
 class Autoencoder(nn.Module):
     """Fully connected autoencoder, `[B, W] -> latent [B, widths[-1]], output [B, W]`.
@@ -76,9 +78,9 @@ class Imagination(nn.Module):
 
 
 def check_blocks(widths: Sequence[int], num_blocks: int) -> tuple[int, ...]:
-    """The widths as a tuple. Raises ValueError if there is no block, no width, or one that is not positive."""
+    """The widths as a tuple. Raises ValueError if there is no block or too many, no width, or one not positive."""
     if not widths or min(widths) < 1:
         raise ValueError(f"widths must be positive and at least one, found {widths}")
-    if num_blocks < 1:
-        raise ValueError(f"num_blocks must be at least 1, found {num_blocks}")
+    if not 1 <= num_blocks <= MOST_BLOCKS:
+        raise ValueError(f"num_blocks must be 1 to {MOST_BLOCKS}, found {num_blocks}")
     return tuple(widths)

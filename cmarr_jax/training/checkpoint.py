@@ -17,6 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cmarr_jax.config import REGRESSION_TASK, RunConfig
 from cmarr_jax.data.batching import example_batch
+from cmarr_jax.data.json_object import is_kind, read_object, shown
 from cmarr_jax.data.normalizer import Normalizer, identity_normalizer
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Params
@@ -113,7 +114,8 @@ def load_run(folder: Path, name: str = PARAMS) -> SavedRun:
         raise FileNotFoundError(
             f"{folder} holds no finished run: {RECORD} is missing; give the folder of one fold and seed"
         )
-    config, record = _read_record(path)
+    config, record = read_record(path)
+    like = state_like(path, config)
     found = {key: record.pop(key, None) for key in OWN}
     if not (folder / name).is_dir():
         raise FileNotFoundError(
@@ -121,7 +123,7 @@ def load_run(folder: Path, name: str = PARAMS) -> SavedRun:
         )
     again = "delete this folder and repeat the command that trained it"
     try:
-        tree = ocp.load((folder / name).absolute(), abstract_state(config))
+        tree = ocp.load((folder / name).absolute(), like)
     except Exception as error:  # Orbax raises errors of many types
         raise ValueError(f"{folder / name} is damaged ({_first_line(error)}); {again}") from error
     if found["sha256"] is not None and digest(tree) != found["sha256"]:
@@ -129,13 +131,15 @@ def load_run(folder: Path, name: str = PARAMS) -> SavedRun:
     return SavedRun(config, tree["params"], tree["normalizer"], record)
 
 
-def _read_record(path: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """The configuration of a saved run and the rest of its record."""
-    try:
-        record = json.loads(path.read_text())
-    except ValueError as error:  # also bytes that are no text
-        raise ValueError(f"{path} is damaged ({error}); delete its folder and train this run again") from error
-    if not isinstance(record, dict) or "method" not in (record.get("config") or {}):
+def read_record(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """The configuration of a saved run and the rest of its record.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is damaged, of a newer version, or something else.
+    """
+    record = read_object(path, "delete its folder and train this run again")
+    if not isinstance(record.get("config"), dict) or "method" not in record["config"]:
         raise ValueError(f"{path} is not the record of a trained model of cmarr_jax; give the folder of one")
     check_format(path, record)
     try:
@@ -147,12 +151,26 @@ def _read_record(path: Path) -> tuple[RunConfig, dict[str, Any]]:
 
 
 def check_format(path: Path, record: Mapping[str, Any]) -> None:
-    """Raises ValueError if a record was written by a newer version than this one."""
+    """Raises ValueError if a record was written by a newer version than this one, or does not say by which."""
+    if not is_kind(record.get("format") or 0, int):
+        raise ValueError(f"{path} is damaged (its format is {shown(record['format'])}); copy or train it again")
     if (record.get("format") or 0) > FORMAT:
         raise ValueError(
-            f"{path} was written by a newer version of cmarr_jax (format {record['format']}, this one reads {FORMAT}); "
+            f"{path} was written by a newer version of cmarr_jax (format {shown(record['format'])}, this one reads "
+            f"{FORMAT}); "
             "install that version"
         )
+
+
+def state_like(path: Path, config: RunConfig) -> dict[str, Any]:
+    """`abstract_state` of a configuration that was read from `path`. Raises ValueError if it makes no network."""
+    try:
+        return abstract_state(config)
+    except Exception as error:  # a value of a wrong type or size makes JAX and Flax raise many types
+        raise ValueError(
+            f"{path}: its configuration makes no network ({_first_line(error)}); use the version that wrote it, or "
+            "train this run again"
+        ) from error
 
 
 def digest(tree: Any) -> str:
@@ -200,7 +218,7 @@ def load_progress(folder: Path, like: Any, log: Callable[[str], None] = print) -
     """
     steps: list[int] = []
     if folder.is_dir():
-        with _checkpointer(folder) as checkpointer:
+        with _readable_checkpointer(folder) as checkpointer:
             steps = sorted((checkpoint.step for checkpoint in checkpointer.checkpoints), reverse=True)
             for step in steps:
                 try:
@@ -210,6 +228,17 @@ def load_progress(folder: Path, like: Any, log: Callable[[str], None] = print) -
     if not steps:
         raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
     raise ValueError(f"{folder}: no checkpoint can be read; start anew without --resume in another folder")
+
+
+def _readable_checkpointer(folder: Path) -> Any:
+    """Raises ValueError if the metadata of any checkpoint is damaged: Orbax then reads and writes none."""
+    try:
+        return _checkpointer(folder)
+    except Exception as error:  # Orbax raises errors of many types
+        raise ValueError(
+            f"{folder}: the metadata of a checkpoint is damaged ({_first_line(error)}); delete the damaged one, most "
+            "likely the newest, which has the largest number, and go on from the one before"
+        ) from error
 
 
 def _load_step(checkpointer: Any, step: int, like: Any) -> tuple[Any, dict[str, Any]]:

@@ -17,6 +17,7 @@ import numpy as np
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.corpora.common import find_files, note
 from data_prep.corpora.sentiment import MODALITIES, Segment
+from data_prep.hdf5_inside import Inside
 from data_prep.text_files import read_text
 
 # What a file holds, by its name; the first that fits. CMU_MOSI_COVAREP.csd, CMU_MOSEI_VisualFacet42.csd, ...
@@ -90,7 +91,7 @@ class _Sequences:
         self.path, self._role = path, role
         try:
             self._file = h5py.File(path, "r")
-            (root,) = self._file.values()
+            (root,) = Inside(self._file).values()
             self._data = root["data"]
             self._data.keys()
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -105,7 +106,7 @@ class _Sequences:
             return np.zeros((0, 1), np.float32), np.zeros((0, 2))
         try:
             values, times = (self._data[video][key][()] for key in ("features", "intervals"))
-        except (OSError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise ArchiveError(f"{self.path}: video {video!r} cannot be read; download the file again") from error
         is_right_kind = values.dtype.kind in ("SO" if self._role == "words" else "fiu") and times.dtype.kind in "fiu"
         if not is_right_kind or values.ndim != 2 or values.shape[1] == 0 or times.shape != (len(values), 2):

@@ -14,6 +14,8 @@ Without lengths, frames of zeros at both ends are cut off. (MMSA's `unaligned_39
 CH-SIMS, another corpus: its counts differ.)
 """
 
+import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -110,7 +112,7 @@ class _Part:
             if value.size != self.size:
                 self.fail(key, f"has {value.size // max(self.size, 1)} numbers an utterance; one score is needed")
             value = value.ravel()
-        if not all(isinstance(item, (int, float, np.number)) and np.isfinite(item) for item in value):
+        if not all(_is_number(item) for item in value):
             self.fail(key, "holds something that is no number")
         return np.asarray(value, np.float64)
 
@@ -118,7 +120,8 @@ class _Part:
         """Real lengths, `[N]`, if the file gives them."""
         key = f"{KEYS[name]}_lengths"
         if name == "text" and isinstance(mask := self.data.get("text_bert"), np.ndarray):
-            if mask.ndim == 3 and mask.shape[1] == 3 and mask.shape[::2] == array.shape[:2]:
+            fits = mask.ndim == 3 and mask.shape[1] == 3 and mask.shape[::2] == array.shape[:2]
+            if fits and mask.dtype.kind in "biuf" and np.isin(mask[:, 1], (0, 1)).all():
                 return mask[:, 1].sum(1).astype(np.int64)
             print(f"note: part {self.part!r}: text_bert {mask.shape} does not fit text {array.shape} and is not used")
         if key not in self.data:
@@ -127,6 +130,13 @@ class _Part:
         if (length < 0).any() or (length > array.shape[1]).any():
             self.fail(key, f"holds a length outside 0 to {array.shape[1]}")
         return length
+
+
+def _is_number(item: Any) -> bool:
+    """Whether this is a finite number that fits into a float."""
+    if isinstance(item, int):
+        return abs(item) <= sys.float_info.max
+    return isinstance(item, (float, np.integer, np.floating)) and math.isfinite(item)
 
 
 def _without_padding(frames: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ or another value, was given. Not part of `make test`.
 
 import collections
 import dataclasses
+import functools
 import random
 import shutil
 import sys
@@ -24,6 +25,7 @@ sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 import jax  # noqa: E402
 from test_checkpoint import RECORD, make_run  # noqa: E402
 
+from cmarr_jax.config import RunConfig  # noqa: E402
 from cmarr_jax.training.checkpoint import digest, load_progress, load_run, save_progress, save_run  # noqa: E402
 from cmarr_jax.training.state_file import load_state, save_state  # noqa: E402
 
@@ -40,18 +42,23 @@ class Arguments:
     """Of the places."""
 
 
-def make(folder: Path) -> dict[str, Callable[[Path], Any]]:
-    """Writes one of each kind into a subfolder, and says how it is loaded."""
+@functools.cache
+def example() -> tuple[RunConfig, Any, Any, dict[str, Any]]:
+    """Configuration, parameters and normaliser of a small run, and the tree of a state."""
     config, params, normalizer = make_run("zero_fill")
-    tree = {"params": jax.device_get(params), "key": jax.random.key(0)}
-    save_run(folder / "run", config, params, normalizer, RECORD)
-    save_state(folder / "state" / "state.npz", tree)
-    save_progress(folder / "progress", 1, tree, {"position": 1})
-    return {
-        "run": lambda at: digest(load_run(at)[1:3]),  # a digit of the record can change unseen
-        "state": lambda at: digest(load_state(at / "state.npz", tree)),
-        "progress": lambda at: digest(load_progress(at, tree, lambda text: None)[1]),
-    }
+    return config, params, normalizer, {"params": jax.device_get(params), "key": jax.random.key(0)}
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {  # each writes into a subfolder of its name
+    "run": lambda folder: save_run(folder / "run", *example()[:3], RECORD),
+    "state": lambda folder: save_state(folder / "state" / "state.npz", example()[3]),
+    "progress": lambda folder: save_progress(folder / "progress", 1, example()[3], {"position": 1}),
+}
+READERS: dict[str, Callable[[Path], Any]] = {
+    "run": lambda at: digest(load_run(at)[1:3]),  # a digit of the record can change unseen
+    "state": lambda at: digest(load_state(at / "state.npz", example()[3])),
+    "progress": lambda at: digest(load_progress(at, example()[3], lambda text: None)[1]),
+}
 
 
 def damage(folder: Path, places: random.Random) -> str:
@@ -71,10 +78,11 @@ def damage(folder: Path, places: random.Random) -> str:
 def main(arguments: Arguments) -> bool:
     """Runs the campaign; returns whether nothing was taken for what it is not."""
     arguments.folder.mkdir(parents=True)
-    load = make(arguments.folder.absolute())
+    for write in WRITERS.values():
+        write(arguments.folder.absolute())
     places, wrong = random.Random(arguments.seed), 0
     copy = arguments.folder.absolute() / "copy"
-    for kind, read in load.items():
+    for kind, read in READERS.items():
         expected, counts = read(arguments.folder / kind), collections.Counter[str]()
         for _ in range(arguments.tries):
             shutil.rmtree(copy, ignore_errors=True)
