@@ -7,7 +7,6 @@ would mix numbers that were made in different ways.
 import contextlib
 import datetime
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import filelock
 
 from cmarr_jax.training.checkpoint import to_json
+from cmarr_jax.training.disk import is_unused, write_text
 
 CONFIG, LOCKS, SHARE = "config.json", ".locks", "label_share"
 
@@ -38,7 +38,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
       FileExistsError: if the folder holds something else than a table.
       ValueError: if the table there was made in another way, with the difference.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
+    if not (folder / CONFIG).is_file() and not is_unused(folder):
         raise FileExistsError(f"{folder} is not empty and holds no table; name a new folder with --out, or delete it")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOCKS).mkdir(exist_ok=True)
@@ -51,9 +51,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
                 "tuned": before["tuned"] | config["tuned"],
                 "seeds": sorted({*before["seeds"], *config["seeds"]}),
             }
-        partial = folder / f".{CONFIG}.{os.getpid()}"
-        partial.write_text(to_json(config, indent=1) + "\n")
-        partial.rename(folder / CONFIG)
+        write_text(folder / CONFIG, to_json(config, indent=1) + "\n")
     return config
 
 
