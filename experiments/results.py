@@ -95,9 +95,9 @@ def rows_from_counts(
     ]
 
 
-def write_rows(folder: Path, rows: Iterable[Row | ValueRow]) -> None:
-    """Writes the results file of a folder anew."""
-    (folder / FILE).write_text("".join(to_json(row._asdict()) + "\n" for row in rows))
+def rows_text(rows: Iterable[Row | ValueRow]) -> str:
+    """What the results file holds."""
+    return "".join(to_json(row._asdict()) + "\n" for row in rows)
 
 
 def append_lines(path: Path, values: Iterable[dict]) -> None:

@@ -7,7 +7,6 @@ would mix numbers that were made in different ways.
 import contextlib
 import datetime
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import filelock
 
 from cmarr_jax.data.json_object import check_kinds, is_kind, read_object, shown
 from cmarr_jax.training.checkpoint import to_json
+from cmarr_jax.training.disk import is_unused, write_text
 
 CONFIG, LOCKS, SHARE = "config.json", ".locks", "label_share"
 _KINDS = {
@@ -43,6 +43,10 @@ def read_config(folder: Path, needed: Iterable[str] = tuple(_KINDS)) -> dict[str
       ValueError: if it is damaged or that of something else.
     """
     path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no table: {CONFIG} is missing; give the folder that experiments.reproduce wrote"
+        )
     config = read_object(path, _ADVICE)
     check_kinds(path, config, {key: kind for key, kind in _KINDS.items() if key in (*needed, *config)}, "", _ADVICE)
     if "data" in config:
@@ -61,15 +65,6 @@ def new_name(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a table. Raises FileNotFoundError if the folder holds none."""
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no table: {CONFIG} is missing; give the folder that experiments.reproduce wrote"
-        )
-    return json.loads((folder / CONFIG).read_text())
-
-
 def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Makes the folder, or checks that it can be added to; writes `config.json`.
 
@@ -84,7 +79,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
       FileExistsError: if the folder holds something else than a table.
       ValueError: if the table there was made in another way, with the difference.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / CONFIG).is_file())):
+    if not (folder / CONFIG).is_file() and not is_unused(folder):
         raise FileExistsError(f"{folder} is not empty and holds no table; name a new folder with --out, or delete it")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LOCKS).mkdir(exist_ok=True)
@@ -97,9 +92,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
                 "tuned": before["tuned"] | config["tuned"],
                 "seeds": sorted({*before["seeds"], *config["seeds"]}),
             }
-        partial = folder / f".{CONFIG}.{os.getpid()}"
-        partial.write_text(to_json(config, indent=1) + "\n")
-        partial.rename(folder / CONFIG)
+        write_text(folder / CONFIG, to_json(config, indent=1) + "\n")
     return config
 
 

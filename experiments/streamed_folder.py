@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import jax
 
 from cmarr_jax.data.json_object import read_object
 from cmarr_jax.training.checkpoint import LAST_GOOD, load_progress, save_progress, to_json
+from cmarr_jax.training.disk import is_unused, write_text
 from cmarr_jax.training.streamed_loop import Progress, on_host
 from experiments.results import append_lines, complete_lines
 
@@ -47,10 +47,9 @@ def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> Non
         if changed:
             raise ValueError(f"{path}: was another training ({', '.join(changed)} differ); give the options of then")
     elif jax.process_index() == 0:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not is_unused(folder):
             raise FileExistsError(f"{folder} is not empty; name a new folder with --out, or give --resume")
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(to_json(record, indent=1) + "\n")
+        write_text(path, to_json(record, indent=1) + "\n")
 
 
 @contextlib.contextmanager
@@ -103,6 +102,4 @@ def keep_lines(folder: Path, number: int) -> None:
     if not path.exists():
         return
     lines = [line for line in complete_lines(path) if json.loads(line)["step"] <= number]
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(f"{line}\n" for line in lines))
-    os.replace(partial, path)
+    write_text(path, "".join(f"{line}\n" for line in lines))

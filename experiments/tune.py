@@ -4,15 +4,13 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optuna
 import tyro
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 from rich.progress import Progress
 
@@ -25,21 +23,24 @@ from cmarr_jax.data.label_share import keep_labels
 from cmarr_jax.methods import hyperparameters_of
 from cmarr_jax.metrics import uar
 from cmarr_jax.training.checkpoint import to_json
+from cmarr_jax.training.disk import delete_partial, is_unused, write_text
 from cmarr_jax.training.run import RunResult
 from cmarr_jax.training.schedule import DIVERGED, STATUS
-from cmarr_jax.training.sweep import stack_runs
+from cmarr_jax.training.sweep import Runs, stack_runs
 from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory
 from experiments.compile_rows import compile_method
 from experiments.datasets import SYNTHETIC_NAME, load_data
 from experiments.jax_setup import StartOptions, set_up_jax, user_errors_as_messages
 from experiments.presets import Changes, Preset
 from experiments.provenance import commit, versions
+from experiments.results import append_lines
 from experiments.results_folder import SHARE, first_difference
 from experiments.rows import TABLE_ROWS, TABLES
 from experiments.search_space import as_parameters, suggest
+from experiments.trials import TRIALS, Line, Lines, read_lines, write_tuned
 from experiments.tuned import FILE, Choice, tuned_config
 
-SETTINGS, JOURNAL, TRIALS = "tune.json", "trials.log", "trials.jsonl"
+SETTINGS = "tune.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Arguments:
 
     Over all folds every speaker is also a test speaker, so a choice is made for each fold by itself: by the UAR of its
     validation part, the missing-modality conditions pooled, at the epoch that the run chose. Trials never score a test
-    utterance. The first trial is the preset. Then: `python -m experiments.reproduce --tuned OUT`.
+    utterance. The first trial is the preset. Each ended trial is kept: after a stop, the same command goes on, and
+    chooses what it would have chosen without. Then: `python -m experiments.reproduce --tuned OUT`.
     """
 
     out: Path
@@ -84,8 +86,9 @@ class Search:
       config: With the preset's numbers.
       splits: The folds, with their names.
       folds: The folds, stacked, without test rows.
-      studies: Optuna's study of each fold.
+      studies: Optuna's study of each fold, in memory.
       trials: Of each fold, in all.
+      at_once: Trials of a fold that are asked for together.
     """
 
     row: str
@@ -94,10 +97,30 @@ class Search:
     folds: Fold
     studies: list[optuna.Study]
     trials: int
+    at_once: int
+
+    @property
+    def most_runs(self) -> int:
+        """Of a round, in all folds."""
+        return len(self.studies) * min(self.at_once, self.trials)
 
     def waiting(self) -> list[int]:
         """Per fold, how many trials are left."""
-        return [self.trials - len(_ended(study)) for study in self.studies]
+        return [self.trials - sum(trial.state.is_finished() for trial in study.trials) for study in self.studies]
+
+
+class Asked(NamedTuple):
+    """A trial of a round.
+
+    Attributes:
+      number: Of the fold.
+      trial: Of the study.
+      choice: What it tries.
+    """
+
+    number: int
+    trial: optuna.Trial
+    choice: Choice
 
 
 def main(arguments: Arguments) -> None:
@@ -125,6 +148,7 @@ def main(arguments: Arguments) -> None:
         "data": {"name": source.name, "sha256": source.digest},
         "preset": preset.to_dict(),
         SHARE: arguments.label_share,
+        "at_once": arguments.at_once,
         "folds": [fold.name for fold in splits],
         "versions": versions(),
         "commit": commit(),
@@ -132,7 +156,7 @@ def main(arguments: Arguments) -> None:
     open_folder(arguments.out, settings)
     data, folds = to_device(source.corpus, max_frames=preset.max_frames), without_test(stack_folds(splits))
     for name, config in configs.items():
-        search = make_search(arguments.out, name, config, splits, folds, arguments.trials)
+        search = make_search(name, config, splits, folds, arguments)
         run_search(search, data, preset, arguments, console)
         write_tuned(arguments.out, settings)
     console.print(f"Written: {arguments.out}/{FILE}, {TRIALS}", soft_wrap=True)
@@ -149,9 +173,10 @@ def open_folder(folder: Path, settings: dict[str, Any]) -> None:
                 raise ValueError(
                     f"{folder} holds trials of another setting: {difference}; name another folder with --out"
                 )
-    elif any(folder.iterdir()):
+    elif not is_unused(folder):
         raise ValueError(f"{folder} is not empty and holds no trials; name another folder with --out")
-    path.write_text(to_json(settings, indent=1) + "\n")
+    delete_partial(folder)
+    write_text(path, to_json(settings, indent=1) + "\n")
 
 
 def without_test(folds: Fold) -> Fold:
@@ -161,95 +186,93 @@ def without_test(folds: Fold) -> Fold:
     )
 
 
-def make_search(folder: Path, row: str, config: RunConfig, splits: list[FoldSplit], folds: Fold, trials: int) -> Search:
-    """The studies of a row, with the trials that the folder holds."""
+def make_search(row: str, config: RunConfig, splits: list[FoldSplit], folds: Fold, arguments: Arguments) -> Search:
+    """The studies of a row, at their beginning."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     studies = []
-    for number, split in enumerate(splits):
+    for number in range(len(splits)):
         sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=6, multivariate=True, constant_liar=True)
-        name = f"{row}/{split.name}"
-        study = optuna.create_study(
-            storage=storage, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
-        )
-        if not study.trials:
-            study.enqueue_trial(as_parameters(row, choice_of(config)))
-        for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):  # of a command that was stopped
-            study.enqueue_trial(trial.params)
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        study.enqueue_trial(as_parameters(row, choice_of(config)))
         studies.append(study)
-    return Search(row, config, splits, folds, studies, trials)
+    return Search(row, config, splits, folds, studies, arguments.trials, arguments.at_once)
 
 
 def run_search(search: Search, data: DeviceCorpus, preset: Preset, arguments: Arguments, console: Console) -> None:
-    """Runs the trials that are left, as many of each fold at once as wanted, each round as one sweep."""
+    """Runs the search in rounds: asks for some trials of each fold, trains them as one sweep, tells their scores.
+
+    A search begins at its first round, also where the folder holds ended trials: their scores are read, not trained
+    again. So the sampler always draws the same numbers, and a search that was stopped ends as one that was not.
+    """
     sweep: CompiledSweep | None = None
     memory = arguments.memory * GIB if arguments.memory else available_memory(jax.local_devices()[0])
     with Progress(console=console) as progress:
         task = progress.add_task(search.row, total=sum(search.waiting()))
         while any(waiting := search.waiting()):
-            asked: list[tuple[int, optuna.Trial, RunConfig]] = []
-            for number, (study, left) in enumerate(zip(search.studies, waiting, strict=True)):
-                for _ in range(min(left, arguments.at_once)):
-                    trial = study.ask()
-                    choice = suggest(trial, search.row, search.config.learning_rate)
-                    asked.append((number, trial, tuned_config(search.row, search.config, choice)))
-            hypers = [hyperparameters_of(config) for *_, config in asked]
-            runs = stack_runs(search.folds, [number for number, *_ in asked], [0] * len(asked), hypers)
-            if sweep is None:
+            asked = ask(search, waiting)
+            left = [one for one in asked if known_score(search, one, read_lines(arguments.out)) is None]
+            progress.advance(task, len(asked) - len(left))
+            if left and sweep is None:
+                shape = runs_of(search, [asked[0]] * search.most_runs)  # of a whole round, whatever is left of this one
                 sweep = compile_method(
-                    search.config, data, search.folds, runs, memory, preset.cpu_compile, progress.print
+                    search.config, data, search.folds, shape, memory, preset.cpu_compile, progress.print
                 )
-            for numbers, result in sweep.run(data, runs):
-                for row, place in enumerate(numbers):
-                    fold, trial, _ = asked[place]
-                    tell(search.studies[fold], trial, jax.tree.map(lambda x, row=row: x[row], result))
-                progress.advance(task, len(numbers))
+            for places, result in sweep.run(data, runs_of(search, left)) if left and sweep else ():
+                rows = [jax.tree.map(lambda x, row=row: x[row], result) for row in range(len(places))]
+                lines = [to_line(search, left[place], one) for place, one in zip(places, rows, strict=True)]
+                append_lines(arguments.out / TRIALS, lines)
+                progress.advance(task, len(places))
+            known = read_lines(arguments.out)
+            for one in asked:  # in their order, whichever ended first
+                search.studies[one.number].tell(one.trial, known_score(search, one, known))
     best = [study.best_value for study in search.studies]
-    first = [_ended(study)[0].value for study in search.studies]
+    first = [study.trials[0].value for study in search.studies]
     gain = 100 * float(np.mean(best) - np.mean([value or 0.0 for value in first]))
     console.print(f"{search.row}: best validation UAR {100 * np.mean(best):.2f} %, {gain:+.2f} points over the preset")
 
 
-def tell(study: optuna.Study, trial: optuna.Trial, result: RunResult) -> None:
-    """Reports the validation score of a run; a run that diverged has the worst."""
+def ask(search: Search, waiting: list[int]) -> list[Asked]:
+    """The trials of the next round."""
+    asked = []
+    for number, (study, left) in enumerate(zip(search.studies, waiting, strict=True)):
+        for _ in range(min(left, search.at_once)):
+            trial = study.ask()
+            asked.append(Asked(number, trial, suggest(trial, search.row, search.config.learning_rate)))
+    return asked
+
+
+def runs_of(search: Search, asked: list[Asked]) -> Runs:
+    """The arguments of the runs of some trials."""
+    configs = [tuned_config(search.row, search.config, one.choice) for one in asked]
+    hypers = [hyperparameters_of(config) for config in configs]
+    return stack_runs(search.folds, [one.number for one in asked], [0] * len(asked), hypers)
+
+
+def known_score(search: Search, asked: Asked, lines: Lines) -> float | None:
+    """The score of a trial that has ended; None if it has not, or if other parameters were tried then."""
+    line = lines.get((search.row, search.splits[asked.number].name, asked.trial.number), {})
+    same = all(line.get(name) == value for name, value in asked.trial.params.items())
+    return line["val_uar"] if line and same else None
+
+
+def to_line(search: Search, asked: Asked, result: RunResult) -> Line:
+    """What is kept of a trial: its validation score above all; a run that diverged has the worst."""
     diverged = result.status == DIVERGED
-    score = 0.0 if diverged else float(uar(result.val_counts[:-1].sum(0)))
-    trial.set_user_attr("status", STATUS[int(result.status)])
-    trial.set_user_attr("epochs", int(result.num_epochs))
-    study.tell(trial, score)
+    return {
+        "row": search.row,
+        "fold": search.splits[asked.number].name,
+        "trial": asked.trial.number,
+        "val_uar": 0.0 if diverged else float(uar(result.val_counts[:-1].sum(0))),
+        **asked.trial.params,
+        "status": STATUS[int(result.status)],
+        "epochs": int(result.num_epochs),
+    }
 
 
 def choice_of(config: RunConfig) -> Choice:
     """What a configuration has of a choice."""
     hyper = hyperparameters_of(config)
     return {"learning_rate": hyper.learning_rate, "dropout": hyper.dropout, "weights": dict(hyper.weights)}
-
-
-def write_tuned(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes the best choice of each row and fold, and all trials as lines, from the studies of the folder."""
-    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
-    chosen: dict[str, dict[str, Choice]] = {}
-    lines = []
-    for name in sorted(optuna.get_all_study_names(storage)):
-        row, fold = name.split("/", 1)
-        study = optuna.load_study(study_name=name, storage=storage)
-        for trial in _ended(study):
-            lines.append({"row": row, "fold": fold, "trial": trial.number, "val_uar": trial.value} | trial.params
-                         | trial.user_attrs)  # fmt: skip
-        if not _ended(study):
-            continue
-        params = dict(study.best_params)
-        choice = {key: params.pop(key) for key in ("learning_rate", "dropout")}
-        chosen.setdefault(row, {})[fold] = {
-            **choice, "weights": params, "val_uar": study.best_value, "trials": len(_ended(study))
-        }  # fmt: skip
-    (folder / TRIALS).write_text("".join(to_json(line) + "\n" for line in lines))
-    (folder / FILE).write_text(to_json({**settings, "command": sys.argv, "chosen": chosen}, indent=1) + "\n")
-
-
-def _ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
 
 
 def run_command() -> None:

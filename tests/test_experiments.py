@@ -25,6 +25,7 @@ from experiments.datasets import load_data
 from experiments.presets import PRESETS, SMOKE, Changes, Preset
 from experiments.report.__main__ import main as report_command
 from experiments.results import FILE
+from experiments.results_folder import open_folder
 from experiments.units import Unit, read_outputs, read_rows, write_counts
 
 ROOT = Path(__file__).parent.parent
@@ -182,6 +183,14 @@ def test_faults_are_told_before_anything_is_trained(archive, tmp_path):
         with pytest.raises(error, match=text):
             reproduce.main(arguments(**out))
     assert not (tmp_path / "unused").exists()
+
+
+def test_a_command_that_was_killed_before_its_configuration_can_be_given_again(tmp_path):
+    (tmp_path / ".locks").mkdir()
+    (tmp_path / ".config.json.12.partial").write_text('{"meth')
+    config = {"methods": {}, "tuned": {}, "seeds": [0]}
+    assert open_folder(tmp_path, config) == config
+    assert json.loads((tmp_path / "config.json").read_text()) == config
 
 
 def test_the_command_line_tells_a_fault_in_one_sentence(tmp_path):

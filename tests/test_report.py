@@ -1,5 +1,7 @@
 """The report: statistics by hand, warnings, and tables from the folders of the runs."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from results_by_hand import COUNTS, SCORES, rows_of, write_table
@@ -98,6 +100,34 @@ def test_tables_are_made_from_the_units_alone(tmp_path):
         (tmp_path / name).unlink()
     write_report(tmp_path)
     assert {name: (tmp_path / name).read_text() for name in made} == made
+
+
+def test_a_report_that_stops_in_a_file_leaves_whole_files(tmp_path, monkeypatch):
+    """Writing stops in the midst of each file in turn, as when the process is killed there."""
+    write_table(tmp_path)
+    write_report(tmp_path)
+    whole, write = read_files(tmp_path), Path.write_text
+    assert len(whole) > 6
+    for stop in range(1, len(whole) + 1):
+        calls = iter(range(1, stop + 1))
+
+        def stopped(path, text, calls=calls, stop=stop):
+            write(path, text[: len(text) // 2])
+            if next(calls) == stop:
+                raise InterruptedError
+            return write(path, text)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_text", stopped)
+            with pytest.raises(InterruptedError):
+                write_report(tmp_path)
+        assert read_files(tmp_path) == whole
+
+
+def read_files(folder):
+    """The files of a report, with their contents."""
+    paths = [*folder.glob("*.*"), *folder.glob("figures/*")]
+    return {path.name: path.read_bytes() for path in paths if path.is_file() and path.name != "config.json"}
 
 
 def test_a_folder_without_its_name_is_no_run(tmp_path):

@@ -78,6 +78,30 @@ def test_the_search_goes_on_where_it_was(archive, tuned, tmp_path):
         tune.main(arguments(archive, copy, changes=dataclasses.replace(tune.Changes(), learning_rate=0.01)))
 
 
+@pytest.mark.parametrize("ended", [1, 9])
+def test_a_search_that_was_killed_chooses_as_one_that_was_not(archive, tuned, tmp_path, ended):
+    """Killed after some of its twelve trials, in the midst of a line, with a file half-written."""
+    lines = (tuned / "trials.jsonl").read_text().splitlines(keepends=True)
+    rounds = sorted(lines, key=lambda line: json.loads(line)["trial"] // 2)  # as they were kept: two of each fold
+    out = tmp_path / "killed"
+    out.mkdir()
+    (out / "tune.json").write_text((tuned / "tune.json").read_text())
+    (out / "trials.jsonl").write_text("".join(rounds[:ended]) + rounds[ended][:30])
+    (out / ".tuned.json.12.partial").write_text('{"da')
+    tune.main(arguments(archive, out, trials=3))
+    assert {path.name for path in out.iterdir()} == {"tune.json", "trials.jsonl", "tuned.json"}
+    for path in out.iterdir():
+        assert path.read_text() == (tuned / path.name).read_text()
+
+
+def test_a_search_that_was_killed_before_its_settings_can_be_given_again(tmp_path):
+    (tmp_path / ".tune.json.12.partial").write_text('{"da')
+    tune.open_folder(tmp_path, {"at_once": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["tune.json"]
+    with pytest.raises(ValueError, match="another setting: at_once was 2 and is 4 now; name another folder"):
+        tune.open_folder(tmp_path, {"at_once": 4})
+
+
 def test_a_trial_never_reads_a_test_utterance():
     setup = make_setup("zero_fill", make_corpus(sequences=()))
     folds = tune.without_test(setup.folds)

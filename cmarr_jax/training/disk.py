@@ -5,7 +5,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PARTIAL = ".partial"
@@ -68,6 +68,30 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
             raise
         partial.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, which is at any moment absent, the old one or the new one, whole."""
+    with whole_file(path) as partial:
+        partial.write_text(text)
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Writes text files of a folder, each as `write_text`, and deletes what killed processes left of such files.
+
+    Args:
+      folder: Of all of them.
+      texts: By their paths in the folder.
+    """
+    for parent in {(folder / name).parent for name in texts}:
+        delete_partial(parent)
+    for name, text in texts.items():
+        write_text(folder / name, text)
+
+
+def is_unused(folder: Path) -> bool:
+    """Whether a folder is absent or empty. Hidden files do not count: locks, and what killed processes had begun."""
+    return not folder.exists() or (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir()))
 
 
 @contextlib.contextmanager

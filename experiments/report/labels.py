@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cmarr_jax.training.disk import write_texts
 from experiments.report.drawing import Figure, for_file
 from experiments.report.html_parts import contents, document, figure_section, html_table, inline
 from experiments.report.label_curves import LabelCurves
@@ -41,13 +42,13 @@ def write_label_report(root: Path) -> str:
     title, notes = label_headings(curves)
     figures = [label_figure(curves, condition) for condition in curves.conditions]
     markdown = to_markdown(curves, title, notes)
-    (root / "labels.csv").write_text(to_csv(curves))
-    (root / "labels.md").write_text(markdown)
-    (root / "labels.tex").write_text(to_latex(curves, title))
-    (root / "report.html").write_text(to_html(curves, title, notes, figures))
-    (root / "figures").mkdir(exist_ok=True)
-    for figure in figures:
-        (root / "figures" / f"{figure.name}.svg").write_text(for_file(figure.svg))
+    write_texts(root, {
+        "labels.csv": to_csv(curves),
+        "labels.md": markdown,
+        "labels.tex": to_latex(curves, title),
+        "report.html": to_html(curves, title, notes, figures),
+        **{f"figures/{figure.name}.svg": for_file(figure.svg) for figure in figures},
+    })  # fmt: skip
     return markdown
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cmarr_jax.training.disk import write_texts
 from experiments.comparison import Comparison
 from experiments.report.latex import escape, latex_table
 from experiments.report.material import Material
 from experiments.report.scores import AVERAGE, Intervals, Summary, collect, run_notes, summarize, with_interval
 from experiments.report.text import headings, plain_table
-from experiments.results import FILE, VALUE_METRICS, write_rows
+from experiments.results import FILE, VALUE_METRICS, rows_text
 from experiments.results_folder import read_config
 
 VALUE_FILES = ("table.md", "table.csv", "table.tex", FILE)
@@ -37,10 +38,12 @@ def write_value_tables(material: Material) -> str:
     title, notes = headings(material.config)
     cells = {metric: _cells(material, metric) for metric in VALUE_METRICS}
     markdown = _markdown(material, title, [*notes, LEFT_OUT], cells)
-    write_rows(material.folder, material.rows)
-    (material.folder / "table.csv").write_text(_csv(cells))
-    (material.folder / "table.md").write_text(markdown)
-    (material.folder / "table.tex").write_text(_latex(material, title, cells))
+    write_texts(material.folder, {
+        FILE: rows_text(material.rows),
+        "table.csv": _csv(cells),
+        "table.md": markdown,
+        "table.tex": _latex(material, title, cells),
+    })  # fmt: skip
     return markdown
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cmarr_jax.training.disk import write_texts
 from experiments.report.drawing import for_file
 from experiments.report.latex import to_latex
 from experiments.report.material import Material
@@ -10,7 +11,7 @@ from experiments.report.published import published_rows
 from experiments.report.regression import VALUE_FILES, is_regression, write_value_tables
 from experiments.report.scores import AVERAGE, to_csv
 from experiments.report.text import headings, to_markdown
-from experiments.results import FILE, write_rows
+from experiments.results import FILE, rows_text
 
 OUTPUT_FILES = ("report.html", "table.md", "table.csv", "table.tex", FILE, "figures")
 
@@ -40,14 +41,14 @@ def write_report(folder: Path) -> str:
     published = published_rows(material.config["data"]["name"], len(rows[0].counts), conditions)
     figures = make_figures(material)
     markdown = to_markdown(rows, title, notes, material.comparisons, published, rates=_rates(figures))
-    write_rows(folder, rows)
-    (folder / "table.csv").write_text(to_csv(rows, material.intervals))
-    (folder / "table.md").write_text(markdown)
-    (folder / "table.tex").write_text(to_latex(rows, title, material.intervals, material.comparisons, published))
-    (folder / "report.html").write_text(to_html(material, figures))
-    (folder / "figures").mkdir(exist_ok=True)
-    for figure in figures:
-        (folder / "figures" / f"{figure.name}.svg").write_text(for_file(figure.svg))
+    write_texts(folder, {
+        FILE: rows_text(rows),
+        "table.csv": to_csv(rows, material.intervals),
+        "table.md": markdown,
+        "table.tex": to_latex(rows, title, material.intervals, material.comparisons, published),
+        "report.html": to_html(material, figures),
+        **{f"figures/{figure.name}.svg": for_file(figure.svg) for figure in figures},
+    })  # fmt: skip
     return markdown
 
 
