@@ -14,7 +14,8 @@ import pytest
 from tiny import make_corpus
 
 from cmarr_jax.data.archive import write_archive
-from experiments import reproduce
+from experiments import reproduce, row_differences
+from experiments.comparison import compare
 from experiments.presets import Changes
 from experiments.report.drawing import DARK, LIGHT, NAMES
 from experiments.report.latex import escape, to_latex
@@ -228,3 +229,17 @@ def test_latex_compiles(folder, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+
+
+def test_any_row_can_be_compared_with_the_others(folder, capsys):
+    row, *others = ROWS
+    row_differences.main(folder, row)
+    lines = capsys.readouterr().out.splitlines()
+    expected = compare(folder, Material(folder).rows, row)
+    assert len(lines) == len(expected) == 2 * len(others)
+    for line, found in zip(lines, expected, strict=True):
+        assert line.startswith(f"{found.metric.upper()}, {row} minus {found.baseline}: ")
+        assert f"{100 * found.difference.mean:+.2f} points" in line
+        assert line.endswith(f"p {found.p:.3f}")
+    with pytest.raises(ValueError, match="has no outputs of row nobody; it has those of"):
+        row_differences.main(folder, "nobody")

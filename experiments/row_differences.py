@@ -1,0 +1,40 @@
+"""One row against all others of a table: `python -m experiments.row_differences RESULTS_FOLDER ROW`.
+
+The report compares the row `cm_arr`; this compares any. Of a table with shares of the labels, give the folder of one
+share.
+"""
+
+from pathlib import Path
+
+import tyro
+
+from experiments.comparison import compare
+from experiments.jax_setup import user_errors_as_messages
+from experiments.report.material import Material
+from experiments.report.regression import is_regression
+
+
+def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str]) -> None:
+    """Prints a row minus each other one, average of the missing-modality conditions, with 95 % intervals.
+
+    Intervals are a bootstrap over speakers, p a permutation test over speakers, corrected after Holm.
+
+    Args:
+      folder: What `python -m experiments.reproduce --out` wrote.
+      row: Such as `zero_fill`.
+    """
+    material = Material(folder)
+    names = list(material.runs)
+    if row not in names:
+        raise ValueError(f"{folder} has no outputs of row {row}; it has those of {', '.join(names) or 'none'}")
+    factor, digits, points = (1, 3, "") if is_regression(folder) else (100, 2, " points")
+    for found in compare(folder, material.rows, row):
+        mean, low, high = (f"{factor * value:+.{digits}f}" for value in found.difference)
+        print(
+            f"{found.metric.upper()}, {row} minus {found.baseline}: {mean}{points} ({low} to {high}), p {found.p:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    with user_errors_as_messages(ValueError, FileNotFoundError):
+        tyro.cli(main)
