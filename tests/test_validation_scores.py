@@ -15,11 +15,11 @@ STATUS = {"a": "converged", "b": "stopped by the budget"}
 def write_runs(folder):
     """Of four utterances a class so many are right, in both conditions; complete data does not count."""
     (folder / "config.json").write_text(json.dumps({"methods": {"a": {}, "b": {}}, "folds": []}))
-    ceiling = folder / "bayes_war" / "f1"
+    ceiling = folder / "bayes_war" / "f1_seed0"
     ceiling.mkdir(parents=True)
     (ceiling / "run.json").write_text(json.dumps({"name": "bayes_war", "fold": "f1", "seed": 0, "status": "exact"}))
     for (name, fold), right in RIGHT.items():
-        run = folder / name / fold
+        run = folder / name / f"{fold}_seed0"
         run.mkdir(parents=True)
         one = [[right, 4 - right], [4 - right, right]]
         counts = [one, one, [[0, 9], [9, 0]]]

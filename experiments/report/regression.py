@@ -30,7 +30,7 @@ Cells = Mapping[str, Mapping[str, Summary]]
 
 def is_regression(folder: Path) -> bool:
     """Whether the folder of a table is that of a regression."""
-    return read_config(folder).get("task") == "regression"
+    return read_config(folder, ()).get("task") == "regression"
 
 
 def write_value_tables(material: Material) -> str:
