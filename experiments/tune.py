@@ -210,7 +210,8 @@ def run_search(search: Search, data: DeviceCorpus, preset: Preset, arguments: Ar
         task = progress.add_task(search.row, total=sum(search.waiting()))
         while any(waiting := search.waiting()):
             asked = ask(search, waiting)
-            left = [one for one in asked if known_score(search, one, read_lines(arguments.out)) is None]
+            ended = read_lines(arguments.out)
+            left = [one for one in asked if known_score(search, one, ended) is None]
             progress.advance(task, len(asked) - len(left))
             if left and sweep is None:
                 shape = runs_of(search, [asked[0]] * search.most_runs)  # of a whole round, whatever is left of this one
