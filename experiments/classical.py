@@ -56,8 +56,10 @@ class ClassicalConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dict for JSON."""
-        name = f"classical_{self.kind}{'_self' * self.self_training}"
-        return {"method": name, "strengths": list(KINDS[self.kind][0])}
+        found = {"method": f"classical_{self.kind}", "strengths": list(KINDS[self.kind][0])}
+        if not self.self_training:
+            return found
+        return found | {"method": f"classical_{self.kind}_self", "thresholds": list(THRESHOLDS), "rounds": ROUNDS}
 
 
 class ClassicalResult(NamedTuple):
@@ -109,15 +111,17 @@ def fit_fold(
     if not counts.all():
         missing = ", ".join(np.array(corpus.class_names)[counts == 0])
         raise ValueError(f"fold {fold.name} has no training utterance of class {missing}; classical models need one")
-    fitted, params = _fit_rows(config, corpus, corpus.label, fold.train, inputs, fold)
+    fitted = _fit_rows(config, corpus, corpus.label, fold.train, inputs, fold)
     if not config.self_training or not len(fold.unlabelled):
         return fitted
     found = [fitted]  # the first is kept if none is better
     for threshold in THRESHOLDS:
-        now, now_params = fitted, params
+        now, before = fitted, corpus.label
         for _ in range(ROUNDS):
-            label, rows = _pseudo_labelled(corpus, inputs, fold, now, now_params, threshold)
-            now, now_params = _fit_rows(config, corpus, label, rows, inputs, fold)
+            label, rows = _pseudo_labelled(corpus, inputs, fold, now.models, threshold)
+            if np.array_equal(label, before):  # the same models would come out
+                break
+            now, before = _fit_rows(config, corpus, label, rows, inputs, fold), label
         found.append(now)
     return max(found, key=lambda result: _validation_uar(result, corpus.label[fold.val], config.num_classes))
 
@@ -129,8 +133,8 @@ def _fit_rows(
     train: np.ndarray,
     inputs: dict[str, np.ndarray],
     fold: FoldSplit,
-) -> tuple[ClassicalResult, dict[str, jnp.ndarray]]:
-    """All modalities fitted to these labels `[N]` of these rows; and the prior and the temperatures of the fusion."""
+) -> ClassicalResult:
+    """All modalities fitted to these labels `[N]` of these rows, and the temperatures of the fusion."""
     counts = np.bincount(corpus.label[fold.train], minlength=config.num_classes)
     strength: dict[str, Any] = {}
     models: dict[str, np.ndarray] = {}
@@ -147,7 +151,7 @@ def _fit_rows(
         _by_condition(params, _logits(models, inputs, rows), corpus.present[rows]) for rows in (fold.val, fold.test)
     ]
     models |= {"temperature": np.exp(params["log_temperature"]), "log_prior": np.asarray(params["log_prior"])}
-    return ClassicalResult(strength, models, *outputs), params
+    return ClassicalResult(strength, models, *outputs)
 
 
 def _logits(models: dict[str, np.ndarray], inputs: dict[str, np.ndarray], rows: np.ndarray) -> jnp.ndarray:
@@ -160,13 +164,15 @@ def _pseudo_labelled(
     corpus: Corpus,
     inputs: dict[str, np.ndarray],
     fold: FoldSplit,
-    fitted: ClassicalResult,
-    params: dict[str, jnp.ndarray],
+    models: dict[str, np.ndarray],
     threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels `[N]`, with the classes that the fused models are sure of, and the training rows that have one now."""
     rows = fold.unlabelled
-    fused = _by_condition(params, _logits(fitted.models, inputs, rows), corpus.present[rows])[-1]
+    params = {
+        "log_prior": jnp.asarray(models["log_prior"]), "log_temperature": jnp.log(jnp.asarray(models["temperature"]))
+    }  # fmt: skip
+    fused = _by_condition(params, _logits(models, inputs, rows), corpus.present[rows])[-1]
     guess = np.asarray(jax.nn.softmax(fused, axis=-1))
     sure = guess.max(-1) > threshold
     label = corpus.label.copy()
