@@ -21,7 +21,7 @@ from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.methods import self_training
 from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, contrast_group, each_pattern, supervised_loss
-from cmarr_jax.methods.zero_fill import NetworkOptions, ZeroFill
+from cmarr_jax.methods.zero_fill import NetworkOptions, ZeroFill, encode, predict
 from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch
 
@@ -79,16 +79,6 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         patterns=options.patterns,
         unlabelled=True,
     )
-
-
-def encode(model: "Contrastive", params: Params, batch: Batch) -> Array:
-    """As `Method.encode`."""
-    return bind(model, params)(batch, method="encode")
-
-
-def predict(model: "Contrastive", params: Params, embedding: Array, available: Array) -> Array:
-    """As `Method.predict`."""
-    return bind(model, params)(embedding, available, method="predict")
 
 
 class Contrastive(ZeroFill):

@@ -6,6 +6,7 @@ Marks C, L, D: docs/decisions.md.
 """
 
 import dataclasses
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -54,8 +55,6 @@ class Options(NetworkOptions):
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
     """The baseline: complete data first, then a new availability pattern per utterance and reading."""
     model = ZeroFill(encoders, num_classes, options)
-    encode = lambda params, batch: bind(model, params)(batch, method="encode")
-    predict = lambda params, embedding, available: bind(model, params)(embedding, available, method="predict")
     weights, off = self_training.weights_of(options.pseudo_labels, num_classes)
 
     def loss(
@@ -63,7 +62,11 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
     ) -> tuple[Array, dict[str, Array]]:
         apply, (encode_key, classify_key) = bind(model, params), jax.random.split(key)
         embedding = apply(batch, dropout=hyper.dropout, rngs={"dropout": encode_key}, method="encode")
-        guess = self_training.guessed(encode, predict, params, batch) if options.pseudo_labels else None
+        guess = (
+            self_training.guessed(partial(encode, model), partial(predict, model), params, batch)
+            if options.pseudo_labels
+            else None
+        )
         (embedding, guess), batch, available = each_pattern((embedding, guess), batch, available)
         logits = apply(embedding, available, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="predict")
         name, value = supervised_loss(logits, batch, axis_name)
@@ -79,14 +82,24 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
             Stage("complete", train.complete_epochs, hide=False, weights=off),
             Stage("missing", train.missing_epochs, hide=options.hide, decay=train.decay),
         ),
-        encode=encode,
-        predict=predict,
+        encode=partial(encode, model),
+        predict=partial(predict, model),
         diagnose=lambda params, embedding, where: {},
         weights=weights,
         optimizer=adam(train),
         patterns=options.patterns,
         unlabelled=options.pseudo_labels,
     )
+
+
+def encode(model: "ZeroFill", params: Params, batch: Batch) -> Array:
+    """As `Method.encode`, `[B, M, D]`."""
+    return bind(model, params)(batch, method="encode")
+
+
+def predict(model: "ZeroFill", params: Params, embedding: Array, available: Array) -> Array:
+    """As `Method.predict`, logits `[B, K]`."""
+    return bind(model, params)(embedding, available, method="predict")
 
 
 class ZeroFill(nn.Module):
