@@ -60,8 +60,8 @@ class Preset(presets.Preset):
     ) -> RunConfig:
         """The configuration of one row that is trained here. Raises ValueError with the known names."""
         check_choice("method", row, TABLE_ROWS)
-        _, method, options, weights = TABLE_ROWS[row]
-        return self.config(method, modalities, num_classes, options, weights, task)
+        changed = TABLE_ROWS[row]
+        return self.config(changed.method, modalities, num_classes, changed.options, changed.weights, task)
 
     def row_config(
         self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int, task: str = CLASSIFICATION_TASK

@@ -5,115 +5,194 @@ from typing import Any, NamedTuple
 
 
 class TableRow(NamedTuple):
-    """A row of the table: a method of the library with some options and loss weights changed."""
+    """A row of the table: a method of the library with some options and loss weights changed.
+
+    Attributes:
+      label: In the tables.
+      method: Of the library.
+      about: For readers of a page who know none of the methods.
+      options: That are changed.
+      weights: That are changed.
+    """
 
     label: str
     method: str
+    about: str
+    options: Mapping[str, Any] = {}
+    weights: Mapping[str, float] = {}
+
+    def with_tricks(self, *names: str) -> "TableRow":
+        """The same method with some of `TRICKS`, after whose names the rows are called."""
+        row = self
+        for name in names:
+            trick = TRICKS[name]
+            row = TableRow(
+                f"{row.label}, {trick.label}",
+                row.method,
+                f"{row.about}; {trick.about}",
+                {**row.options, **trick.options},
+                {**row.weights, **trick.weights},
+            )
+        return row
+
+
+class Trick(NamedTuple):
+    """What several methods can do beside what is their own."""
+
+    label: str
+    about: str
     options: Mapping[str, Any] = {}
     weights: Mapping[str, float] = {}
 
 
-_TOLD = {"availability_bits": True, "patterns": 2, "late_logits": True}
-_EARLY = {"alignment": 1.0, "late_alignment": 0.1}  # chosen on validation parts: experiments/NOTES.md
+TRICKS = {
+    "told": Trick(
+        "told what is missing, two patterns a step, late logits",
+        "it is told what is missing, sees each utterance with two patterns in a step and adds the logits of each "
+        "modality",
+        options={"availability_bits": True, "patterns": 2, "late_logits": True},
+    ),
+    "self": Trick(
+        "self-training",
+        "it labels the unlabelled utterances itself: the class that it is sure of with all modalities is the label "
+        "that it is trained to give with some (as FixMatch, Sohn 2020)",
+        options={"pseudo_labels": True},
+    ),
+    "within": Trick(
+        "within speakers",
+        "the alignment compares an utterance with those of its speaker only",
+        options={"within_speaker": True},
+    ),
+    "early": Trick(
+        "strong alignment first",
+        "it aligns ten times as strongly in stage 1 as in stage 2",
+        weights={"alignment": 1.0, "late_alignment": 0.1},  # chosen on validation parts: experiments/NOTES.md
+    ),
+    "late": Trick(
+        "alignment goes on",
+        "the alignment goes on in fine-tuning, with a tenth of its weight",
+        weights={"late_alignment": 0.1},
+    ),
+}
+_ZERO_FILL = TableRow(
+    "Zero-fill",
+    "zero_fill",
+    "the embedding of a missing modality is zeros; in training, modalities are hidden at random",
+)
+_CONTRASTIVE = TableRow(
+    "Contrastive pre-training, then fine-tuning",
+    "contrastive",
+    "encoders that are first trained, on unlabelled utterances too, to draw the modalities of one utterance together "
+    "(by cosine, as CLIP, Radford 2021), then zero-fill from there on the labelled ones",
+)
+_CM_ARR = TableRow(
+    "CM-ARR",
+    "cm_arr",
+    "each modality of an utterance is a Gaussian; Gaussians of one utterance are aligned (2-Wasserstein distance), "
+    "flows recover missing ones, and points of one class are drawn together; unlabelled utterances, if any, take part "
+    "in alignment and recovery",
+)
+_MMIN = TableRow(
+    "MMIN",
+    "mmin",
+    "missing modality imagination network: cascaded residual autoencoders imagine the missing embedding (Zhao 2021)",
+)
+
+
+def _cm_arr(label: str, about: str, **changed: Any) -> TableRow:
+    return TableRow(f"CM-ARR, {label}", "cm_arr", f"CM-ARR {about}", **changed)
+
 
 TABLE_ROWS = {
-    "zero_fill": TableRow("Zero-fill", "zero_fill"),
-    "cm_arr": TableRow("CM-ARR", "cm_arr"),
-    "cm_arr_no_alignment": TableRow("CM-ARR, no alignment", "cm_arr", weights={"alignment": 0.0}),
-    "cm_arr_no_flow": TableRow("CM-ARR, no flow (zeros)", "cm_arr", options={"recovery": "zeros"}),
-    "cm_arr_no_refinement": TableRow("CM-ARR, no refinement", "cm_arr", weights={"refinement": 0.0}),
-    "cm_arr_clean_target": TableRow("CM-ARR, target without dropout", "cm_arr", options={"clean_target": True}),
+    "zero_fill": _ZERO_FILL,
+    "zero_fill_told": _ZERO_FILL.with_tricks("told"),
+    "zero_fill_self": _ZERO_FILL.with_tricks("self"),
+    "zero_fill_told_self": _ZERO_FILL.with_tricks("told", "self"),
+    "contrastive": _CONTRASTIVE,
+    "contrastive_told": _CONTRASTIVE.with_tricks("late", "told"),
+    "contrastive_told_self": _CONTRASTIVE.with_tricks("late", "told", "self"),
+    "contrastive_within_told": _CONTRASTIVE.with_tricks("late", "within", "told"),
+    "contrastive_within_told_self": _CONTRASTIVE.with_tricks("late", "within", "told", "self"),
+    "late_fusion": TableRow(
+        "Late fusion",
+        "late_fusion",
+        "a network for each modality; their log-posteriors are added, less the log class shares for every modality "
+        "but one",
+    ),
+    "dedicated": TableRow(
+        "A model for each condition",
+        "dedicated",
+        "a network for each condition, trained on the modalities of that condition only",
+    ),
+    "impute_mean": TableRow(
+        "Imputation by the mean",
+        "imputation",
+        "the embedding of a missing modality is its mean over the training utterances",
+    ),
+    "impute_ridge": TableRow(
+        "Imputation by ridge regression",
+        "imputation",
+        "the embedding of a missing modality is predicted from the available ones by ridge regression",
+        options={"guess": "ridge"},
+    ),
+    "mmin": _MMIN,
+    "mmin_unlabelled": TableRow(
+        "MMIN, imagination of unlabelled too",
+        "mmin",
+        "MMIN whose imagination is trained on unlabelled utterances too; its teacher knows the labelled ones only",
+        options={"unlabelled": True},
+    ),
+    "cif_mmin": TableRow("CIF-MMIN", "cif_mmin", "MMIN with features that the modalities share (Liu 2024)"),
+    "dicmor": TableRow(
+        "DiCMoR-like",
+        "dicmor",
+        "after DiCMoR (Wang 2023): flows take each modality to a common Gaussian, and the missing one back",
+    ),
+    "cm_arr": _CM_ARR,
     "cm_arr_cross_entropy": TableRow(
         "CM-ARR's network, cross-entropy alone",
         "cm_arr",
+        "the network of CM-ARR and as many passes, without its other losses",
         weights=dict.fromkeys(("alignment", "nll", "squared_error", "refinement"), 0.0),
     ),
-    "cm_arr_told": TableRow(
-        "CM-ARR, told what is missing, two patterns a step, late logits",
-        "cm_arr",
-        options=_TOLD,
+    "cm_arr_told": _CM_ARR.with_tricks("told"),
+    "cm_arr_early": _CM_ARR.with_tricks("early"),
+    "cm_arr_early_told": _CM_ARR.with_tricks("early", "told"),
+    "cm_arr_early_told_self": _CM_ARR.with_tricks("early", "told", "self"),
+    "cm_arr_within_told": _CM_ARR.with_tricks("early", "within", "told"),
+    "cm_arr_within_told_self": _CM_ARR.with_tricks("early", "within", "told", "self"),
+    "cm_arr_labelled_only": _cm_arr(
+        "labelled utterances only",
+        "that leaves the unlabelled utterances out of training",
+        options={"unlabelled": False},
     ),
-    "cm_arr_labelled_only": TableRow("CM-ARR, labelled utterances only", "cm_arr", options={"unlabelled": False}),
-    "cm_arr_early": TableRow("CM-ARR, strong alignment first", "cm_arr", weights=_EARLY),
-    "cm_arr_early_told": TableRow(
-        "CM-ARR, strong alignment first, told what is missing, two patterns a step, late logits",
-        "cm_arr",
-        options=_TOLD,
-        weights=_EARLY,
+    "cm_arr_no_alignment": _cm_arr("no alignment", "without its alignment", weights={"alignment": 0.0}),
+    "cm_arr_cosine": _cm_arr(
+        "points aligned by cosine", "that aligns points by their cosine", options={"alignment": "cosine"}
     ),
-    "cm_arr_early_told_self": TableRow(
-        "CM-ARR, strong alignment first, told what is missing, two patterns a step, late logits, self-training",
-        "cm_arr",
-        options={**_TOLD, "pseudo_labels": True},
-        weights=_EARLY,
+    "cm_arr_kl": _cm_arr(
+        "symmetric KL",
+        "that aligns by the symmetric Kullback-Leibler divergence",
+        options={"alignment": "symmetric_kl"},
     ),
-    "cm_arr_within_told": TableRow(
-        "CM-ARR, strong alignment first, within speakers, told what is missing, two patterns a step, late logits",
-        "cm_arr",
-        options={**_TOLD, "within_speaker": True},
-        weights=_EARLY,
+    "cm_arr_mean_only": _cm_arr(
+        "distance of means", "that aligns by the distance of the means", options={"alignment": "squared_mean"}
     ),
-    "cm_arr_within_told_self": TableRow(
-        "CM-ARR, strong alignment first, within speakers, told what is missing, two patterns a step, late logits, "
-        "self-training",
-        "cm_arr",
-        options={**_TOLD, "within_speaker": True, "pseudo_labels": True},
-        weights=_EARLY,
+    "cm_arr_no_flow": _cm_arr("no flow (zeros)", "whose missing points are zeros", options={"recovery": "zeros"}),
+    "cm_arr_autoencoder": _cm_arr(
+        "autoencoder", "with an autoencoder in place of its flows", options={"recovery": "autoencoder"}
     ),
-    "cm_arr_cosine": TableRow("CM-ARR, points aligned by cosine", "cm_arr", options={"alignment": "cosine"}),
-    "cm_arr_kl": TableRow("CM-ARR, symmetric KL", "cm_arr", options={"alignment": "symmetric_kl"}),
-    "cm_arr_mean_only": TableRow("CM-ARR, distance of means", "cm_arr", options={"alignment": "squared_mean"}),
-    "cm_arr_autoencoder": TableRow("CM-ARR, autoencoder", "cm_arr", options={"recovery": "autoencoder"}),
-    "cm_arr_unsupervised": TableRow(
-        "CM-ARR, unsupervised refinement", "cm_arr", options={"refinement": "unsupervised"}
+    "cm_arr_no_refinement": _cm_arr("no refinement", "without its refinement", weights={"refinement": 0.0}),
+    "cm_arr_unsupervised": _cm_arr(
+        "unsupervised refinement",
+        "whose refinement draws the points of one utterance together, not of one class",
+        options={"refinement": "unsupervised"},
     ),
-    "zero_fill_told": TableRow(
-        "Zero-fill, told what is missing, two patterns a step, late logits",
-        "zero_fill",
-        options=_TOLD,
+    "cm_arr_clean_target": _cm_arr(
+        "target without dropout",
+        "whose target of the reconstruction is encoded without dropout",
+        options={"clean_target": True},
     ),
-    "zero_fill_self": TableRow("Zero-fill, self-training", "zero_fill", options={"pseudo_labels": True}),
-    "zero_fill_told_self": TableRow(
-        "Zero-fill, told what is missing, two patterns a step, late logits, self-training",
-        "zero_fill",
-        options={**_TOLD, "pseudo_labels": True},
-    ),
-    "contrastive": TableRow("Contrastive pre-training, then fine-tuning", "contrastive"),
-    "contrastive_told": TableRow(
-        "Contrastive pre-training, then fine-tuning, told what is missing, two patterns a step, late logits",
-        "contrastive",
-        options=_TOLD,
-        weights={"late_alignment": 0.1},
-    ),
-    "contrastive_told_self": TableRow(
-        "Contrastive pre-training, then fine-tuning, told what is missing, two patterns a step, late logits, "
-        "self-training",
-        "contrastive",
-        options={**_TOLD, "pseudo_labels": True},
-        weights={"late_alignment": 0.1},
-    ),
-    "contrastive_within_told": TableRow(
-        "Contrastive pre-training within speakers, then fine-tuning, told what is missing, two patterns a step, late "
-        "logits",
-        "contrastive",
-        options={**_TOLD, "within_speaker": True},
-        weights={"late_alignment": 0.1},
-    ),
-    "contrastive_within_told_self": TableRow(
-        "Contrastive pre-training within speakers, then fine-tuning, told what is missing, two patterns a step, late "
-        "logits, self-training",
-        "contrastive",
-        options={**_TOLD, "within_speaker": True, "pseudo_labels": True},
-        weights={"late_alignment": 0.1},
-    ),
-    "late_fusion": TableRow("Late fusion", "late_fusion"),
-    "dedicated": TableRow("A model for each condition", "dedicated"),
-    "impute_mean": TableRow("Imputation by the mean", "imputation"),
-    "impute_ridge": TableRow("Imputation by ridge regression", "imputation", options={"guess": "ridge"}),
-    "mmin": TableRow("MMIN", "mmin"),
-    "mmin_unlabelled": TableRow("MMIN, imagination of unlabelled too", "mmin", options={"unlabelled": True}),
-    "cif_mmin": TableRow("CIF-MMIN", "cif_mmin"),
-    "dicmor": TableRow("DiCMoR-like", "dicmor"),
 }
 CLASSICAL_ROWS = {  # label, kind, self-training; fitted by scikit-learn (`experiments.classical`)
     "late_fusion_lda": ("Late fusion of shrinkage LDAs", "lda", False),
@@ -123,70 +202,11 @@ CLASSICAL_ROWS = {  # label, kind, self-training; fitted by scikit-learn (`exper
 LABELS = {name: row.label for name, row in TABLE_ROWS.items()} | {
     name: label for name, (label, *_) in CLASSICAL_ROWS.items()
 }
-ABOUT = {  # for readers of a page who know none of the methods
-    "zero_fill": "the embedding of a missing modality is zeros; in training, modalities are hidden at random",
-    "zero_fill_told": "zero-fill that is told what is missing, sees each utterance with two patterns in a step and "
-    "adds the logits of each modality by itself",
-    "zero_fill_self": "zero-fill that labels the unlabelled utterances itself: the class that it is sure of with all "
-    "modalities is the label it is trained to give with some (as FixMatch, Sohn 2020)",
-    "zero_fill_told_self": "zero-fill that is told what is missing, sees each utterance with two patterns in a step, "
-    "adds the logits of each modality by itself, and labels the unlabelled utterances itself",
-    "contrastive": "encoders that are first trained, on unlabelled utterances too, to draw the modalities of one "
-    "utterance together (by cosine, as CLIP, Radford 2021), then zero-fill from there on the labelled ones",
-    "contrastive_told": "contrastive pre-training whose alignment goes on with a tenth of its weight, told what is "
-    "missing, with two patterns of an utterance in a step and logits of each modality by itself",
-    "contrastive_told_self": "contrastive pre-training whose alignment goes on with a tenth of its weight, told what "
-    "is missing, with two patterns of an utterance in a step and logits of each modality by itself, that labels the "
-    "unlabelled utterances itself in the second stage",
-    "contrastive_within_told": "contrastive pre-training that compares an utterance with those of its speaker only, "
-    "whose alignment goes on with a tenth of its weight, told what is missing, with two patterns of an utterance in a "
-    "step and logits of each modality by itself",
-    "contrastive_within_told_self": "contrastive pre-training that compares an utterance with those of its speaker "
-    "only, whose alignment goes on with a tenth of its weight, told what is missing, with two patterns of an utterance "
-    "in a step and logits of each modality by itself, that labels the unlabelled utterances itself in the second stage",
-    "dedicated": "a network for each condition, trained on the modalities of that condition only",
-    "late_fusion": "a network for each modality; their log-posteriors are added, less the log class shares for every "
-    "modality but one",
+ABOUT = {name: row.about for name, row in TABLE_ROWS.items()} | {
     "late_fusion_lda": "late fusion of a shrinkage LDA of scikit-learn for each modality",
     "late_fusion_lda_self": "late fusion of shrinkage LDAs that label the unlabelled utterances themselves: the class "
     "that all modalities together are sure of is the label when each is fitted again",
     "late_fusion_logistic": "late fusion of a logistic regression of scikit-learn for each modality",
-    "impute_mean": "the embedding of a missing modality is its mean over the training utterances",
-    "impute_ridge": "the embedding of a missing modality is predicted from the available ones by ridge regression",
-    "mmin": "missing modality imagination network: cascaded residual autoencoders imagine the missing embedding (Zhao "
-    "2021)",
-    "mmin_unlabelled": "MMIN whose imagination is trained on unlabelled utterances too; its teacher knows the labelled "
-    "ones only",
-    "cif_mmin": "MMIN with features that the modalities share (Liu 2024)",
-    "dicmor": "after DiCMoR (Wang 2023): flows take each modality to a common Gaussian, and the missing one back",
-    "cm_arr": "each modality of an utterance is a Gaussian; Gaussians of one utterance are aligned (2-Wasserstein "
-    "distance), flows recover missing ones, and points of one class are drawn together; unlabelled utterances, if any, "
-    "take part in alignment and recovery",
-    "cm_arr_cross_entropy": "the network of CM-ARR and as many passes, without its other losses",
-    "cm_arr_told": "CM-ARR that is told what is missing, sees each utterance with two patterns in a step and adds the "
-    "logits of each modality by itself",
-    "cm_arr_early": "CM-ARR that aligns ten times as strongly in stage 1 as in stage 2",
-    "cm_arr_early_told": "CM-ARR that aligns ten times as strongly in stage 1 as in stage 2, is told what is missing, "
-    "sees each utterance with two patterns in a step and adds the logits of each modality by itself",
-    "cm_arr_early_told_self": "CM-ARR that aligns ten times as strongly in stage 1 as in stage 2, is told what is "
-    "missing, sees each utterance with two patterns in a step, adds the logits of each modality by itself, and labels "
-    "the unlabelled utterances itself",
-    "cm_arr_within_told": "CM-ARR that compares an utterance with those of its speaker only, aligns ten times as "
-    "strongly in stage 1 as in stage 2, is told what is missing, sees each utterance with two patterns in a step and "
-    "adds the logits of each modality by itself",
-    "cm_arr_within_told_self": "CM-ARR that compares an utterance with those of its speaker only, aligns ten times as "
-    "strongly in stage 1 as in stage 2, is told what is missing, sees each utterance with two patterns in a step, adds "
-    "the logits of each modality by itself, and labels the unlabelled utterances itself",
-    "cm_arr_labelled_only": "CM-ARR that leaves the unlabelled utterances out of training",
-    "cm_arr_no_alignment": "CM-ARR without its alignment",
-    "cm_arr_cosine": "CM-ARR that aligns points by their cosine",
-    "cm_arr_kl": "CM-ARR that aligns by the symmetric Kullback-Leibler divergence",
-    "cm_arr_mean_only": "CM-ARR that aligns by the distance of the means",
-    "cm_arr_no_flow": "CM-ARR whose missing points are zeros",
-    "cm_arr_autoencoder": "CM-ARR with an autoencoder in place of its flows",
-    "cm_arr_no_refinement": "CM-ARR without its refinement",
-    "cm_arr_unsupervised": "CM-ARR whose refinement draws the points of one utterance together, not of one class",
-    "cm_arr_clean_target": "CM-ARR whose target of the reconstruction is encoded without dropout",
     "bayes": "what a classifier reaches that knows the formula the data were drawn from; no method is better on "
     "average, but on a finite test set one can be, by chance",
     "late_fusion_exact": "each modality judged exactly, then combined as if they were independent given the class; a "

@@ -24,11 +24,11 @@ FACTOR_OF = {"late_alignment": "alignment"}  # where a row changes the weight, i
 
 def searched_weights(row: str) -> dict[str, tuple[float, float]]:
     """The loss weights that are searched for a row; not those that the row itself changes."""
-    _, method, options, changed = TABLE_ROWS[row]
-    known = dict(WEIGHTS.get(method, {}))
+    of_row = TABLE_ROWS[row]
+    known = dict(WEIGHTS.get(of_row.method, {}))
     for option, weights in WEIGHTS_OF_OPTIONS.items():
-        known |= weights if options.get(option) else {}
-    return {name: bounds for name, bounds in known.items() if not {name, FACTOR_OF.get(name)} & changed.keys()}
+        known |= weights if of_row.options.get(option) else {}
+    return {name: bounds for name, bounds in known.items() if not {name, FACTOR_OF.get(name)} & of_row.weights.keys()}
 
 
 def suggest(trial: optuna.Trial, row: str, learning_rate: float) -> dict[str, Any]:

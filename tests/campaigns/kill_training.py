@@ -1,6 +1,6 @@
 """Kills a training at random moments, in its steps and while it saves, goes on each time, and compares in the end.
 
-    chrt --idle 0 python tests/campaigns/kill_training.py FOLDER [--kills 20] [--seed 0]
+    python tests/campaigns/kill_training.py FOLDER [--kills 20] [--seed 0]
 
 Trains three runs of the smallest network undisturbed, then again with SIGKILL (which no program can answer): as often
 in the midst of training as while a state or a model is half-written. Exit code 0 if parameters, history, scores and
@@ -10,13 +10,13 @@ logits of all runs are the same, bit by bit. Not part of `make test`.
 import dataclasses
 import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import killing
 import tyro
+from killing import Moment
 
 TESTS = Path(__file__).parent.parent
 RUNS = 3
@@ -30,7 +30,7 @@ class Arguments:
     """New."""
     kills: int = 20
     """How often it is killed while it trains, and how often while it saves."""
-    epochs: int = 6000
+    epochs: int = 20_000
     """Of each run: so many that the training outlives the kills."""
     seed: int = 0
     """Of the moments."""
@@ -43,6 +43,7 @@ def train(folder: Path, epochs: int) -> None:
     import tiny
 
     from cmarr_jax.config import TrainConfig
+    from cmarr_jax.methods import make_method
     from cmarr_jax.training import slots
     from cmarr_jax.training.checkpoint import save_run
     from cmarr_jax.training.disk import delete_partial
@@ -53,10 +54,14 @@ def train(folder: Path, epochs: int) -> None:
 
     slots.STRETCH = 0.02  # seconds; a state is saved after each stretch
     setup = tiny.make_setup("zero_fill", tiny.make_corpus(sequences=(), absent=0.2))
-    run = make_run(setup.method, TrainConfig(complete_epochs=1, missing_epochs=epochs, batch_size=12))
+    schedule = TrainConfig(complete_epochs=1, missing_epochs=epochs, batch_size=12)
+    config = dataclasses.replace(setup.config, train=schedule)
+    run = make_run(make_method(config), schedule)
     folder.mkdir(exist_ok=True)
     delete_partial(folder)
     left = [number for number in range(RUNS) if not (folder / str(number)).exists()]
+    if not left:
+        return
     runs = stack_runs(setup.folds, left, left, [setup.hyper] * len(left))
     path = lambda place: folder / f".{left[place]}.state.npz"
     kept = slots.Kept(lambda place, like: load_newest_state(path(place), like, print),
@@ -66,16 +71,7 @@ def train(folder: Path, epochs: int) -> None:
             one = jax.tree.map(lambda x, row=row: x[row], result)
             arrays = {"outputs.npz": {"val": one.val_logits, "test": one.test_logits}}
             record = {"history": one.history, "test_counts": one.test_counts, "best_epoch": one.best_epoch}
-            save_run(folder / str(left[place]), setup.config, one.params, one.normalizer, record, arrays)
-
-
-def start(folder: Path, epochs: int) -> subprocess.Popen[bytes]:
-    env = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    return subprocess.Popen([sys.executable, __file__, "--train", str(folder), str(epochs)], env=env)
+            save_run(folder / str(left[place]), config, one.params, one.normalizer, record, arrays)
 
 
 def states(folder: Path) -> dict[str, int]:
@@ -83,22 +79,19 @@ def states(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob(".*.state.npz")}
 
 
-def kill_once(folder: Path, arguments: Arguments, moments: random.Random, *, saving: bool) -> str:
-    """Starts the training, kills it once it has saved something new, and says when that was."""
-    before, begin = states(folder), time.monotonic()
-    process = start(folder, arguments.epochs)
-    while process.poll() is None and states(folder) == before:
-        time.sleep(0.01)
-    time.sleep(moments.uniform(0, 0.5))
-    while saving and process.poll() is None and not list(folder.glob(".*.partial")):
-        pass
-    how = "killed" if process.poll() is None else "had ended before"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    partial = len(list(folder.glob(".*.partial")))
-    finished = sum(path.name.isdigit() for path in folder.iterdir())
-    where = "saving" if saving else "training"
-    return f"{where}: {how} after {time.monotonic() - begin:.1f} s, {finished} runs finished, {partial} half-written"
+def make_moment(folder: Path, moments: random.Random, *, saving: bool) -> Moment:
+    """Up to half a second after something new was saved; when saving, as soon as a file is then half-written."""
+    before, delay = states(folder), moments.uniform(0, 0.5)
+    if not saving:
+        return Moment(lambda: states(folder) != before, delay)
+    since: list[float] = []
+
+    def half_written_later() -> bool:
+        if not since and states(folder) != before:
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() > since[0] + delay and bool(killing.partial_files(folder))
+
+    return Moment(half_written_later, 0, pause=0)
 
 
 def same(whole: Path, killed: Path) -> bool:
@@ -110,17 +103,25 @@ def same(whole: Path, killed: Path) -> bool:
 def main(arguments: Arguments) -> bool:
     """Runs the campaign; returns whether all runs are the same."""
     whole, killed = (arguments.folder.absolute() / name for name in ("whole", "killed"))
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
-    if start(whole, arguments.epochs).wait() != 0:
-        raise SystemExit("the undisturbed training failed")
-    print(f"undisturbed: {RUNS} runs in {time.monotonic() - begin:.1f} s", flush=True)
+    arguments.folder.mkdir(parents=True)
+    os.environ |= {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(whole.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    command = lambda folder: (__file__, "--train", folder, arguments.epochs)
+    print(f"undisturbed: {RUNS} runs in {killing.run(*command(whole)):.1f} s", flush=True)
     killed.mkdir()
-    moments = random.Random(arguments.seed)
-    for number in range(1, 2 * arguments.kills + 1):
-        print(f"{number}: {kill_once(killed, arguments, moments, saving=number % 2 == 0)}", flush=True)
-    if start(killed, arguments.epochs).wait() != 0:
-        raise SystemExit("the training failed in the folder of the killed ones")
+    moments, hits = random.Random(arguments.seed), 0
+    while hits < 2 * arguments.kills:
+        saving = hits % 2 == 1
+        end = killing.kill(killed, command(killed), make_moment(killed, moments, saving=saving))
+        finished = sum(path.name.isdigit() for path in killed.iterdir())
+        if not end.hit and finished == RUNS:
+            raise SystemExit(f"all runs were finished after {hits} kills; give more --epochs")
+        hits += end.hit
+        print(f"{hits}: {'saving' if saving else 'training'}: {end}; {finished} runs finished", flush=True)
+    killing.run(*command(killed))
     equal = same(whole, killed)
     print("the same runs, bit by bit" if equal else "the runs DIFFER")
     return equal
