@@ -73,10 +73,17 @@ def _data(unit: LoadedUnit, told: dict[str, Any]) -> str:
 def _protocol(unit: LoadedUnit, record: dict[str, Any], told: dict[str, Any]) -> str:
     sizes: dict[str, Any] = next((fold for fold in told.get("folds", []) if fold["name"] == record["fold"]), {})
     counted = ", ".join(f"{part} {sizes[part]}" for part in ("train", "val", "test") if part in sizes)
+    chosen = (
+        "Learning rate, dropout and loss weights were, too"
+        if record["name"] in told.get("tuned", {})
+        else (
+            "Learning rate, dropout and loss weights are the preset's" if told else "How it was tuned is not known here"
+        )
+    )
     return "\n".join(
         [
-            f"* One of {len(told.get('folds', [])) or 'several'} folds; utterances: {counted or 'unknown'}. Epochs and "
-            "hyperparameters were chosen on validation; the test part was scored once",
+            f"* One of {len(told.get('folds', [])) or 'several'} folds; utterances: {counted or 'unknown'}. The epoch "
+            f"was chosen on validation. {chosen}. The test part was scored once",
             f"* Training: {record['status']}; best epoch {record['best_epoch']}",
             f"* Commit `{told.get('commit', 'unknown')}`, JAX {told.get('versions', {}).get('jax', 'unknown')}",
         ]

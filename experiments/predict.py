@@ -112,7 +112,7 @@ def write_predictions(predictor: Predictor, items: Iterable[Item], out: Path) ->
     if faults == total:
         raise ArchiveError(f"{out}: no utterance was answered; {first}")
     if faults:
-        print(f"{faults} utterances could not be answered, see the column error; {first}", file=sys.stderr)
+        print(f"Not answered: {faults} of {total}, see the column error; the first, {first}", file=sys.stderr)
 
 
 def _blocks(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -55,10 +55,10 @@ class Arguments:
     """Classes; or the archive's `target`: the table then has the concordance correlation (CCC) and mean absolute error
     (MAE), and no figures. Methods that know classes only are left out."""
     table: Literal["main", "conditions", "ablations", "rates", "all", "labels"] = "main"
-    """Which rows to train: CM-ARR and three baselines (`main`, also for `rates`), all methods (`conditions`), the
-    ablations of CM-ARR, or all of them. Whatever is trained, all tables that it allows are written. `labels` trains the
-    rows that use unlabelled utterances and their baselines with several shares of the labels, each in a folder of its
-    own, such as `labels_010` for 10 %."""
+    """Which rows to train: CM-ARR and three baselines (`main`, also for `rates`), all methods for labelled
+    utterances (`conditions`), the ablations of CM-ARR, or both (`all`). Whatever is trained, all tables that it allows
+    are written. `labels` trains the rows that use unlabelled utterances and their baselines with several shares of the
+    labels, each in a folder of its own, such as `labels_010` for 10 %."""
     label_share: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 1.0
     """Share of the training and validation labels that is used, above 0 and at most 1; each seed has a subset of its
     own. The other training utterances are unlabelled."""

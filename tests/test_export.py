@@ -149,6 +149,12 @@ def test_the_card_has_the_intervals_of_the_table(corpus, tmp_path):
     assert np.isfinite(found.low)
     for text in ("`toy`, 48 utterances, SHA-256 `abc`", "One of 3 folds; utterances: train 30, val 8, test 8", "`c0`"):
         assert text in card
+    untuned, tuned = "dropout and loss weights are the preset's", "dropout and loss weights were, too"
+    assert untuned in card
+    assert tuned not in card
+    (tmp_path / "config.json").write_text(json.dumps(told | {"methods": {"zero_fill": {}}, "tuned": {"zero_fill": {}}}))
+    assert tuned in (card := model_card(load_unit(units[0])))
+    assert untuned not in card
 
 
 def test_parameters_are_read_as_safetensors_reads_them(folder):

@@ -72,7 +72,7 @@ def test_speakers_and_labels_are_not_needed(made, tmp_path, capsys):
     assert found["new"]["modalities"] == "text+start"
     assert found["none"]["error"].startswith("no modality is there")
     assert found["dots"]["note"] == "text: the transcript holds no word; start: the transcript holds no word"
-    assert "2 utterances could not be answered" in capsys.readouterr().err
+    assert "Not answered: 2 of " in capsys.readouterr().err
 
 
 def test_a_file_that_lacks_an_utterance_is_a_note(made, tmp_path):
