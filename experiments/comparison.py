@@ -13,6 +13,13 @@ from experiments.units import Unit, counts_by_speaker, has_outputs, read_outputs
 
 METRICS: dict[str, Metric] = {"war": war, "uar": uar}
 VALUE_METRICS: dict[str, Metric] = {"ccc": ccc, "mae": mae}  # of a regression
+LEVEL = 0.05  # of corrected p values
+BETTER, WORSE, UNCORRECTED, NOT_SHOWN = VERDICTS = (
+    "better",
+    "worse",
+    "not after correction",  # the interval leaves out zero, but among so many comparisons that happens by chance
+    "no difference shown",
+)
 
 
 class Comparison(NamedTuple):
@@ -31,6 +38,16 @@ class Comparison(NamedTuple):
     metric: str
     difference: Interval
     p: float
+
+    @property
+    def verdict(self) -> str:
+        """One of `VERDICTS`."""
+        if not self.difference.excludes_zero:
+            return NOT_SHOWN
+        if not self.p < LEVEL:
+            return UNCORRECTED
+        larger_is_better = self.metric != "mae"
+        return BETTER if (self.difference.mean > 0) == larger_is_better else WORSE
 
 
 def metrics_of(rows: Sequence[Row | ValueRow]) -> dict[str, Metric]:

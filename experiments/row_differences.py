@@ -31,7 +31,8 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str]) -> 
     for found in compare(folder, material.rows, row):
         mean, low, high = (f"{factor * value:+.{digits}f}" for value in found.difference)
         print(
-            f"{found.metric.upper()}, {row} minus {found.baseline}: {mean}{points} ({low} to {high}), p {found.p:.3f}"
+            f"{found.metric.upper()}, {row} minus {found.baseline}: {mean}{points} ({low} to {high}), p {found.p:.3f}: "
+            f"{found.verdict}"
         )
 
 

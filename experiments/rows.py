@@ -47,9 +47,9 @@ class Trick(NamedTuple):
 
 TRICKS = {
     "told": Trick(
-        "told what is missing, two patterns a step, late logits",
-        "it is told what is missing, sees each utterance with two patterns in a step and adds the logits of each "
-        "modality",
+        "three tricks",
+        "three tricks: it is told what is missing, sees each utterance twice in a step, with other modalities hidden, "
+        "and adds logits that each modality gives by itself",
         options={"availability_bits": True, "patterns": 2, "late_logits": True},
     ),
     "self": Trick(
@@ -88,9 +88,9 @@ _CONTRASTIVE = TableRow(
 _CM_ARR = TableRow(
     "CM-ARR",
     "cm_arr",
-    "each modality of an utterance is a Gaussian; Gaussians of one utterance are aligned (2-Wasserstein distance), "
-    "flows recover missing ones, and points of one class are drawn together; unlabelled utterances, if any, take part "
-    "in alignment and recovery",
+    "each modality of an utterance is a Gaussian; those of one utterance are drawn together (alignment, 2-Wasserstein "
+    "distance), flows make missing ones from the others (reconstruction), and points of one class are drawn together "
+    "(refinement); unlabelled utterances, if any, take part in the first two",
 )
 _MMIN = TableRow(
     "MMIN",
@@ -116,8 +116,7 @@ TABLE_ROWS = {
     "late_fusion": TableRow(
         "Late fusion",
         "late_fusion",
-        "a network for each modality; their log-posteriors are added, less the log class shares for every modality "
-        "but one",
+        "a network for each modality; their log-posteriors are added, and the class shares are counted once",
     ),
     "dedicated": TableRow(
         "A model for each condition",
@@ -152,7 +151,7 @@ TABLE_ROWS = {
     "cm_arr_cross_entropy": TableRow(
         "CM-ARR's network, cross-entropy alone",
         "cm_arr",
-        "the network of CM-ARR and as many passes, without its other losses",
+        "the network of CM-ARR, with as many passes over the data as CM-ARR, without its other losses",
         weights=dict.fromkeys(("alignment", "nll", "squared_error", "refinement"), 0.0),
     ),
     "cm_arr_told": _CM_ARR.with_tricks("told"),

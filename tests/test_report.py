@@ -64,10 +64,30 @@ def test_unfinished_runs_are_left_out():
 def test_differences_are_told_with_their_intervals():
     one = Comparison("cm_arr", "zero_fill", "war", Interval(0.015, 0.002, 0.03), 0.04)
     other = Comparison("cm_arr", "mmin", "uar", Interval(-0.01, -0.02, 0.001), 0.3)
-    text = to_markdown(rows_of(SCORES), "T", [], [one, other])
+    third = Comparison("cm_arr", "dicmor", "uar", Interval(-0.01, -0.02, -0.001), 0.05)
+    text = to_markdown(rows_of(SCORES), "T", [], [one, other, third])
     assert "## CM-ARR minus each other row, average of the 2 missing-modality conditions, points" in text
-    assert "| Zero-fill | WAR | +1.50 (+0.20 to +3.00) | 0.040 |  |" in text
+    assert "| Zero-fill | WAR | +1.50 (+0.20 to +3.00) | 0.040 | better |" in text
     assert "| MMIN | UAR | -1.00 (-2.00 to +0.10) | 0.300 | no difference shown |" in text
+    assert "| DiCMoR-like | UAR | -1.00 (-2.00 to -0.10) | 0.050 | not after correction |" in text
+
+
+@pytest.mark.parametrize(
+    ("metric", "interval", "p", "verdict"),
+    [
+        ("uar", Interval(0.01, 0.001, 0.02), 0.049, "better"),
+        ("uar", Interval(-0.01, -0.02, -0.001), 0.049, "worse"),
+        ("uar", Interval(0.01, 0.001, 0.02), 0.05, "not after correction"),
+        ("uar", Interval(0.01, -0.001, 0.02), 0.01, "no difference shown"),
+        ("ccc", Interval(0.01, 0.001, 0.02), 0.01, "better"),
+        ("mae", Interval(0.01, 0.001, 0.02), 0.01, "worse"),
+        ("mae", Interval(-0.01, -0.02, -0.001), 0.01, "better"),
+        ("uar", Interval(0.01, float("nan"), float("nan")), 0.01, "no difference shown"),
+        ("uar", Interval(0.01, 0.001, 0.02), float("nan"), "not after correction"),
+    ],
+)
+def test_what_is_said_of_a_difference(metric, interval, p, verdict):
+    assert Comparison("cm_arr", "mmin", metric, interval, p).verdict == verdict
 
 
 def test_pooled_scores_by_hand():

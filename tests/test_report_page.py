@@ -133,8 +133,8 @@ def test_the_page_has_the_numbers_of_the_table(folder):
 def test_the_page_explains_what_it_compares(folder):
     text = (folder / "report.html").read_text()
     terms = re.findall(r"<dt>(.*?)</dt><dd>(.*?)\.</dd>", text)
-    assert [term for term, _ in terms][:5] == ["Task", "Conditions", "UAR", "WAR", "Fold"]
-    assert [term for term, _ in terms][5:] == [html.escape(LABELS[row]) for row in ROWS]
+    assert [term for term, _ in terms][:6] == ["Task", "Conditions", "UAR", "WAR", "Converged", "Fold"]
+    assert [term for term, _ in terms][6:] == [html.escape(LABELS[row]) for row in ROWS]
     assert "not trained on that speaker" in dict(terms)["Fold"]
     order = [name for name in re.findall(r"<section id='([a-z-]+)'", text) if not name.startswith("conditions")]
     assert order[:4] == ["words", "differences", "table-uar", "table-war"]
@@ -240,6 +240,6 @@ def test_any_row_can_be_compared_with_the_others(folder, capsys):
     for line, found in zip(lines, expected, strict=True):
         assert line.startswith(f"{found.metric.upper()}, {row} minus {found.baseline}: ")
         assert f"{100 * found.difference.mean:+.2f} points" in line
-        assert line.endswith(f"p {found.p:.3f}")
+        assert line.endswith(f"p {found.p:.3f}: {found.verdict}")
     with pytest.raises(ValueError, match="has no outputs of row nobody; it has those of"):
         row_differences.main(folder, "nobody")

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from experiments.comparison import BETTER, LEVEL, NOT_SHOWN, WORSE
 from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canvas, legend_below, to_svg
 from experiments.report.material import Material
 from experiments.report.rates import RATES, scores_by_rate
@@ -16,9 +17,19 @@ from experiments.units import counts_by_speaker
 MOST_ROWS = 8  # that are told apart by colour and marker
 
 
-def chosen_rows(material: Material) -> list[str]:
-    """At most `MOST_ROWS` rows with outputs for a figure with a colour each: the main row and the first others."""
-    return sorted(material.runs, key=lambda name: name != material.main)[:MOST_ROWS]
+def chosen_rows(material: Material, most: int = MOST_ROWS) -> list[str]:
+    """At most so many rows with outputs for a figure with a colour each: the main row and those of the highest UAR."""
+    scores = collect(of_metric(material.rows, "uar"), "uar")
+    order = lambda name: (name != material.main, -np.nan_to_num(summarize(scores[name][AVERAGE]).mean))
+    return sorted(material.runs, key=order)[:most]
+
+
+def chosen_text(material: Material, names: Sequence[str]) -> str:
+    """Which rows a figure has, where it has not all of them."""
+    if len(names) == len(material.runs):
+        return ""
+    others = counted(len(names) - 1, "other method")
+    return f" Drawn are {material.label(names[0])} and the {others} with the highest UAR: more cannot be told apart."
 
 
 def hide_rest(axes: np.ndarray, used: int) -> None:
@@ -89,32 +100,37 @@ def differences_figure(material: Material) -> Figure | None:
         for axis, metric in zip(axes[0], ("uar", "war"), strict=True):
             for one in (one for one in material.comparisons if one.metric == metric):
                 level, (mean, low, high) = baselines.index(one.baseline), [100 * x for x in one.difference]
-                shown = one.difference.excludes_zero
-                colour = MUTED if not shown else SERIES[0] if mean > 0 else SERIES[1]
+                colour = MUTED if one.verdict == NOT_SHOWN else SERIES[0] if mean > 0 else SERIES[1]
                 axis.plot([low, high], [level, level], color=colour, linewidth=2)
-                axis.plot(mean, level, MARKERS[1] if shown else MARKERS[0], color=colour,
-                          markerfacecolor=colour if shown else "none", markersize=6)  # fmt: skip
+                marker = MARKERS[0 if one.verdict == NOT_SHOWN else 1]
+                inside = colour if one.verdict in (BETTER, WORSE) else "none"
+                axis.plot(mean, level, marker, color=colour, markerfacecolor=inside, markersize=6)
                 numbers.append([
                     material.label(one.baseline), metric.upper(), f"{mean:+.2f}", f"{low:+.2f}", f"{high:+.2f}",
-                    f"{one.p:.3f}", "" if shown else "no difference shown",
+                    f"{one.p:.3f}", one.verdict,
                 ])  # fmt: skip
             axis.axvline(0, color=INK, linewidth=1)
             axis.set_title(metric.upper())
             axis.set_ylim(len(baselines) - 0.4, -0.6)
             axis.set_yticks(range(len(baselines)), [f"minus {material.label(name)}" for name in baselines])
             axis.tick_params(axis="y", length=0)
+            axis.xaxis.set_major_locator(MaxNLocator(5))
         figure.supxlabel(f"percentage points; to the right of zero {label} is better", fontsize=10, color=INK)
         svg = to_svg(figure, "differences")
-    num_shown = sum(one.difference.excludes_zero for one in material.comparisons)
+    num_shown = sum(one.verdict in (BETTER, WORSE) for one in material.comparisons)
     return Figure(
         "differences",
         f"{label} minus each other method",
         "Average of the missing-modality conditions; single conditions are not tested. Bar: 95 % interval of a "
-        "bootstrap over speakers. Filled square: the interval leaves out zero; hollow circle: it does not, so no "
-        "difference is shown, which does not show that there is none. The p values under Numbers are of a permutation "
-        "test over speakers, corrected after Holm for the number of methods, each metric by itself.",
+        f"bootstrap over {counted(material.num_speakers, 'speaker')}, with 2,000 draws; with few speakers it is rough. "
+        "Both methods decide on the same utterances, so judge by these differences, not by whether the intervals of "
+        f"two scores overlap. Filled square: {label} is better (blue) or worse (orange), p below {LEVEL:g}. Hollow "
+        "square: the interval leaves out zero, but p does not stay below that after the correction, as among many "
+        "comparisons such intervals come by chance. Hollow circle: no difference is shown, which does not show that "
+        "there is none. p, under Numbers: of a permutation test over speakers, corrected after Holm "
+        "for the number of methods, each metric by itself.",
         f"{label} minus {counted(len(baselines), 'other method')}, in UAR and WAR: {num_shown} of "
-        f"{len(material.comparisons)} intervals leave out zero.",
+        f"{len(material.comparisons)} differences are shown after correction.",
         svg,
         ["minus", "metric", "difference", "low", "high", "p", ""],
         numbers,
@@ -190,7 +206,7 @@ def learning_figure(material: Material) -> Figure | None:
     names = [
         name
         for name in dict.fromkeys(key for one in records for stage in one["history"].values() for key in stage)
-        if name != "score" and any(len(stage.get(name, ())) for one in records for stage in one["history"].values())
+        if name != "score" and _is_told(records, name)
     ]
     columns = 4
     rows = -(-len(names) // columns)
@@ -212,12 +228,21 @@ def learning_figure(material: Material) -> Figure | None:
         "Each line is a run. Vertical lines are where its last stage begins, from which on modalities are hidden, so "
         "values jump there: val uar (a share) is of complete data before, of the missing-modality conditions after. "
         "The dot is the epoch that validation chose, in the last stage. Losses are means over the steps of an epoch, "
-        "before their weights; temperature is that of the contrastive loss.",
+        "before their weights. nll: the flow's "
+        "negative log-likelihood, nats per dimension. What is no loss: grad norm, before clipping; temperature, of the "
+        "contrastive loss; log std, the mean log standard deviation of the embeddings; round trip error and log scale, "
+        "the largest of the flow on validation.",
         f"Learning curves of {len(names)} quantities over the epochs of {len(records)} runs. {_chosen_text(numbers)}",
         svg,
         ["quantity", "fold", "seed", "chosen epoch", "first", "at the chosen epoch", "last"],
         numbers,
     )
+
+
+def _is_told(records: Sequence[dict], name: str) -> bool:
+    """Whether any run has values of a quantity; of skipped updates, any but 0."""
+    values = [value for one in records for stage in one["history"].values() for value in stage.get(name, ())]
+    return any(values) if name == "skipped" else bool(values)
 
 
 def _draw_curve(axis: Axes, record: dict, name: str) -> list[list]:
@@ -244,7 +269,7 @@ def rates_figure(material: Material) -> Figure | None:
             scores = scores_by_rate(list(material.outputs(row).values()))
             for axis, metric in zip(axes[0], ("uar", "war"), strict=True):
                 axis.plot(RATES, 100 * scores[metric], color=SERIES[number], marker=MARKERS[number], markersize=4,
-                          linewidth=1.5, label=material.label(row))  # fmt: skip
+                          linewidth=1.5, label=material.label(row), zorder=3 - 0.1 * number)  # fmt: skip
                 numbers.append([material.label(row), metric.upper(), *(f"{100 * x:.2f}" for x in scores[metric])])
         for axis, metric in zip(axes[0], ("UAR", "WAR"), strict=True):
             axis.set_title(f"{metric}, per cent")
@@ -255,8 +280,9 @@ def rates_figure(material: Material) -> Figure | None:
     return Figure(
         "rates",
         "Scores against the missing rate",
-        "At rate r each modality of each utterance is missing with probability r, and at least one is there. Nothing "
-        "is trained again: the decisions of each condition count as often as it occurs.",
+        "At rate r each modality of each utterance is missing with probability r; the case that all are missing is "
+        "left out. Nothing is trained again: the decisions of each condition count as often as it occurs."
+        + chosen_text(material, names),
         f"UAR and WAR of {len(names)} methods at missing rates from 0 to 0.7. UAR, per cent, at both ends: {ends}.",
         svg,
         ["method", "metric", *(f"{rate:.1f}" for rate in RATES)],

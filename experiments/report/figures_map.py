@@ -45,9 +45,9 @@ def map_figure(material: Material) -> Figure | None:
     return Figure(
         "map",
         f"Map of the embeddings of {material.label(main)}",
-        f"t-SNE of {len(rows)} test utterances of one fold, a point for each modality of each. Where alignment works, "
-        f"modalities mix (right); where refinement works, classes gather (left). {found_text} Distances on such a map "
-        "mean little.",
+        f"t-SNE of {len(rows)} test utterances of one fold, a point for each modality of each. If modalities mix "
+        f"(right), alignment has worked; if classes gather (left), refinement has. {found_text} Distances on such a "
+        "map mean little.",
         f"Four scatter plots of embeddings before and after training, by class and by modality. {found_text}",
         svg,
         ["embeddings", "groups", "nearest neighbour of the same group", "by chance"],

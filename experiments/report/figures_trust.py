@@ -14,7 +14,7 @@ from experiments.report.confidence import (
     risk_by_coverage,
 )
 from experiments.report.drawing import INK, MARKERS, MUTED, PAPER, SERIES, Figure, canvas, to_svg
-from experiments.report.figures import chosen_rows
+from experiments.report.figures import MOST_ROWS, chosen_rows, chosen_text
 from experiments.report.material import Material
 
 COVERAGE = tuple(np.linspace(0.1, 1.0, 19).round(2).tolist())
@@ -40,7 +40,7 @@ def decisions_of(material: Material, row: str) -> tuple[np.ndarray, np.ndarray, 
 
 def reliability_figure(material: Material) -> Figure | None:
     """Reliability diagrams before and after temperature scaling, with the expected calibration error."""
-    names = chosen_rows(material)[:4]
+    names = chosen_rows(material, most=4)
     if not names:
         return None
     numbers = []
@@ -65,7 +65,7 @@ def reliability_figure(material: Material) -> Figure | None:
         "Decisions in the missing-modality conditions by confidence, the largest probability. On the diagonal, a "
         "confidence of 70 per cent is right in 70 per cent. Error: expected calibration error, per cent, before and "
         "after temperature scaling; the temperature of each run is fitted to its validation part. Groups of less "
-        "than 1 in 200 decisions are not drawn.",
+        "than 1 in 200 decisions are not drawn." + chosen_text(material, names),
         f"Expected calibration error, per cent, before and after temperature scaling: {'; '.join(errors)}.",
         svg,
         ["method", "scaling", "mean confidence", "share right", "decisions"],
@@ -117,7 +117,7 @@ def coverage_figure(material: Material) -> Figure | None:
         "coverage",
         "Risk against coverage",
         "If the least confident decisions are left to a person, what share of the others is wrong. Missing-modality "
-        "conditions, all folds and seeds together, after temperature scaling.",
+        "conditions, all folds and seeds together, after temperature scaling." + chosen_text(material, names),
         f"Per cent of wrong decisions if a tenth is kept, and if all are: {ends}.",
         svg,
         ["method", *(f"{share:.2f}" for share in COVERAGE)],
@@ -159,13 +159,14 @@ def spread_figure(material: Material) -> Figure | None:
         svg = to_svg(figure, "spread")
     median = {(name, decision): float(middle) for name, decision, _, _, middle, *_ in numbers}
     wider = [name for name in modalities if median.get((name, "wrong"), -np.inf) > median.get((name, "right"), np.inf)]
-    answer = f"Wrong decisions have the larger median in {len(wider)} of {len(modalities)} modalities."
+    answer = "No" if not wider else "Yes" if len(wider) == len(modalities) else "In a part"
+    answer += f": wrong decisions have the larger median in {len(wider)} of {len(modalities)} modalities."
     return Figure(
         "spread",
         f"Spread of the Gaussians of {material.label(main)}",
-        "Does a wide Gaussian mean a wrong decision? Mean natural log of the standard deviations of an utterance's "
-        f"embedding, for decisions from that modality alone. {answer} Dot: median; thick: quartiles; thin: 5 to 95 per "
-        "cent.",
+        f"Does a wide Gaussian mean a wrong decision? {answer} Drawn is the mean natural log of the standard "
+        "deviations of an utterance's embedding, for decisions from that modality alone. Dot: median; thick: "
+        "quartiles; thin: 5 to 95 per cent.",
         f"Spread of the Gaussians of right and of wrong decisions. {answer}",
         svg,
         ["modality", "decision", "5 %", "25 %", "median", "75 %", "95 %", "decisions"],
@@ -175,8 +176,8 @@ def spread_figure(material: Material) -> Figure | None:
 
 def reconstruction_figure(material: Material) -> Figure | None:
     """Squared error of recovered embeddings relative to predicting the mean."""
-    rows = [row for row in chosen_rows(material) if material.inspections(row)]
-    rows = [row for row in rows if "error" in material.inspections(row)[0][1]]
+    rows = [row for row in chosen_rows(material, len(material.runs)) if material.inspections(row)]
+    rows = [row for row in rows if "error" in material.inspections(row)[0][1]][:MOST_ROWS]
     if not rows:
         return None
     modalities = material.config["data"]["modalities"]
@@ -211,8 +212,9 @@ def reconstruction_figure(material: Material) -> Figure | None:
         "Error of the recovered embeddings",
         "Squared error between the recovered and the true embedding of a missing modality, divided by that of "
         "predicting the mean embedding of the test utterances. Below 1: something of the utterance was recovered; "
-        "above 1: worse than the mean. Mean over the runs. Methods that recover no embeddings are left out, and those "
-        "shown have embedding spaces of their own, so their errors do not compare.",
+        "above 1: worse than the mean. Mean over the runs. "
+        + ". ".join(below)
+        + ". Methods have embedding spaces of their own, so errors of two methods do not compare.",
         f"Relative error of recovered embeddings. {'; '.join(below)}.",
         svg,
         ["method", "case", "relative error", "standard deviation over runs"],

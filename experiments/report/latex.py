@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.comparison import Comparison
+from experiments.comparison import LEVEL, Comparison
 from experiments.report.published import Published
 from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals, collect, of_metric, summarize, with_interval
 from experiments.results import METRICS, Row
@@ -80,14 +80,16 @@ def _differences_table(title: str, comparisons: Sequence[Comparison]) -> str:
     lines = []
     for one in comparisons:
         mean, low, high = (100 * value for value in one.difference)
-        shown = "" if one.difference.excludes_zero else "no difference shown"
         around = "" if np.isnan(low) else f" & {low:+.2f} to {high:+.2f}"
         label = escape(LABELS.get(one.baseline, one.baseline))
-        lines.append(f"{label} & {one.metric.upper()} & {mean:+.2f}{around or ' &'} & {one.p:.3f} & {shown} " + r"\\")
+        lines.append(
+            f"{label} & {one.metric.upper()} & {mean:+.2f}{around or ' &'} & {one.p:.3f} & {one.verdict} " + r"\\"
+        )
     ours = escape(LABELS.get(comparisons[0].method, comparisons[0].method))
     caption = (
         f"{title}: {ours} minus each other row, average of the missing-modality conditions, points. Interval: 95\\,\\% "
-        "bootstrap over speakers. $p$: permutation test over speakers, corrected after Holm."
+        "bootstrap over speakers. $p$: permutation test over speakers, corrected after Holm. No difference shown: the "
+        f"interval has zero in it. Not after correction: it has not, but $p$ is at least {LEVEL:g}."
     )
     return latex_table(caption, "llrrrl", ["minus", "metric", "difference", "interval", "$p$", ""], lines)
 

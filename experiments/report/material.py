@@ -77,6 +77,15 @@ class Material:
         row = next(iter(self.runs), "")
         return len({s for fold, seeds in folds.items() for s in self.outputs(row)[fold][0].speaker} if folds else ())
 
+    def class_counts(self) -> list[int]:
+        """Test utterances of each class in all folds together, each as often as it is in a test part."""
+        first = {
+            (row.fold): row
+            for row in self.rows
+            if row.method == self.rows[0].method and row.condition == self.conditions[-1]
+        }
+        return np.sum([np.asarray(row.counts).sum(1) for row in first.values()], axis=0).tolist()
+
     def outputs(self, row: str, part: str = "test") -> Mapping[str, list[Outputs]]:
         """Outputs of each fold of a row, one per seed."""
         cache = self.__dict__.setdefault("_outputs", {})

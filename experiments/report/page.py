@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.comparison import BETTER, NOT_SHOWN, UNCORRECTED, WORSE
 from experiments.datasets import SYNTHETIC_NAMES
 from experiments.report.drawing import Figure
 from experiments.report.figures import (
@@ -88,10 +89,9 @@ def summary(material: Material) -> list[str]:
     config, rows = material.config, material.trained()
     folds, seeds = counted(len(config["folds"]), "fold"), counted(len(config["seeds"]), "seed")
     sentences = [_result(material)]
-    names = ", ".join(html.escape(material.label(name)) for name in rows)
     sentences.append(
         f"{counted(len(rows), 'method')} compared in {len(material.conditions) - 1} missing-modality conditions and on "
-        f"complete data: {names}."
+        f"complete data; {tuning_text(config)}."
     )
     speakers = f", tested on {counted(material.num_speakers, 'speaker')}" if material.num_speakers else ""
     sentences.append(
@@ -99,6 +99,31 @@ def summary(material: Material) -> list[str]:
         f"{seeds}; {speakers_apart(config)}."
     )
     return sentences
+
+
+def tuning_text(config: dict[str, Any]) -> str:
+    """How learning rate, dropout and loss weights were chosen."""
+    trials = {choice.get("trials") for row in config.get("tuned", {}).values() for choice in row.values()}
+    if not trials:
+        return "learning rate, dropout and loss weights are the preset's, not tuned"
+    each = (
+        f"the best of {trials.pop()} trials"
+        if len(trials) == 1 and None not in trials
+        else "the best of several trials"
+    )
+    return f"learning rate, dropout and loss weights of each network and fold: {each} on validation"
+
+
+def converged_text(config: dict[str, Any]) -> str:
+    """What it means that a run has converged."""
+    train = config["preset"].get("train", {})
+    epochs = "{complete_epochs} + {missing_epochs}".format_map({"complete_epochs": "?", "missing_epochs": "?"} | train)
+    if not train.get("patience"):
+        return f"networks were trained for a fixed number of epochs, {epochs}, which says nothing of convergence"
+    return (
+        f"the score on validation had not improved for {train['patience']} epochs when training ended, before the most "
+        f"that is allowed, {epochs} epochs; models of scikit-learn are fitted once"
+    )
 
 
 def speakers_apart(config: dict[str, Any]) -> str:
@@ -109,7 +134,7 @@ def speakers_apart(config: dict[str, Any]) -> str:
 
 
 def _result(material: Material) -> str:
-    """One sentence on the average UAR and on which differences are shown."""
+    """The average UAR, and which differences are shown in each metric."""
     if material.main is None:
         return "No finished run has kept its outputs, so nothing can be compared."
     scores = collect(of_metric(material.rows, "uar"), "uar")
@@ -118,24 +143,37 @@ def _result(material: Material) -> str:
     around = "" if np.isnan(low) else f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
     label = html.escape(material.label(material.main))
     score = f"<strong>{label} has a mean UAR of {100 * found.mean:.2f} %{around}</strong>"
-    text = f"{score} over the missing-modality conditions"
-    groups: dict[str, list[str]] = {"better than": [], "worse than": [], "no difference shown to": []}
-    for one in (one for one in material.comparisons if one.metric == "uar"):
-        mean, low, high = one.difference
-        key = (
-            "no difference shown to"
-            if not one.difference.excludes_zero
-            else "better than"
-            if mean > 0
-            else "worse than"
-        )
-        around = "" if np.isnan(low) else f", {100 * low:+.2f} to {100 * high:+.2f}"
-        groups[key].append(f"{html.escape(material.label(one.baseline))} ({100 * mean:+.2f}{around})")
-    told = [f"{key} {', '.join(names)}" for key, names in groups.items() if names]
-    limits = " In brackets: points of difference, with the 95 % interval." if told else ""
-    if told and len(material.config["seeds"]) == 1:
-        limits += " With one seed, the variation between trainings is not in these intervals."
-    return text + (": " + "; ".join(told) if told else "") + "." + limits
+    told = [_differences_sentence(material, metric) for metric in PAGE_METRICS]
+    limits = ""
+    if any(told) and len(material.config["seeds"]) == 1:
+        limits = " With one seed, the variation between trainings is not in these intervals."
+    return f"{score} over the missing-modality conditions. {' '.join(told)}{limits}"
+
+
+def _differences_sentence(material: Material, metric: str) -> str:
+    """Which rows differ from the main one in a metric, after the correction and before it."""
+    comparisons = [one for one in material.comparisons if one.metric == metric]
+    if not comparisons:
+        return ""
+
+    def listed(verdict: str) -> str:
+        """`MMIN (+0.94 points, +0.65 to +1.22, p 0.045)` of all with this verdict."""
+        told = []
+        for one in (one for one in comparisons if one.verdict == verdict):
+            mean, low, high = (f"{100 * value:+.2f}" for value in one.difference)
+            around = "" if np.isnan(one.difference.low) else f", {low} to {high}"
+            told.append(f"{html.escape(material.label(one.baseline))} ({mean} points{around}, p {one.p:.3f})")
+        return ", ".join(told)
+
+    parts = [f"{word} than {names}" for word in (BETTER, WORSE) if (names := listed(word))]
+    if names := listed(UNCORRECTED):
+        parts.append(f"different only before the correction: {names}")
+    num_others = sum(one.verdict == NOT_SHOWN for one in comparisons)
+    if num_others:
+        all_of_them = "any other method" if num_others == len(comparisons) else f"the other {num_others}"
+        parts.append(f"no difference is shown from {all_of_them}")
+    corrected = f", corrected for {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
+    return f"{metric.upper()}{corrected}: {'; '.join(parts)}."
 
 
 def _contents(figures: Sequence[Figure]) -> list[tuple[str, str]]:
@@ -156,16 +194,18 @@ def _contents(figures: Sequence[Figure]) -> list[tuple[str, str]]:
 def words_section(material: Material) -> str:
     """Task, conditions, metrics and rows, for a reader who knows none of them."""
     modalities = material.config["data"]["modalities"]
-    classes = ", ".join(map(html.escape, material.class_names))
+    tested = material.class_counts()
+    classes = ", ".join(f"{html.escape(name)} {n}" for name, n in zip(material.class_names, tested, strict=True))
     letters = ", ".join(
         f"{html.escape(condition)}: {html.escape(name)}"
         for condition, name in zip(material.conditions, modalities, strict=False)
     )
     items = [
-        ("Task", f"which of {len(material.class_names)} classes ({classes}) an utterance has"),
+        ("Task", f"which of {len(material.class_names)} classes an utterance has ({classes})"),
         ("Conditions", f"named by what is available ({letters}); the last one, {material.conditions[-1]}, is complete"),
         ("UAR", "unweighted average recall: the mean of the recalls of the classes; per cent"),
         ("WAR", "weighted average recall: the share of right decisions; per cent"),
+        ("Converged", converged_text(material.config)),
         ("Fold", f"a partition into training, validation and test utterances; {speakers_apart(material.config)}"),
     ]  # fmt: skip
     rows = dict.fromkeys(row.method for row in material.rows)
@@ -228,15 +268,16 @@ def _how_section(material: Material) -> str:
             ", ".join(map(_sizes, config["folds"])),
         ),
         ("seeds", ", ".join(map(str, config["seeds"]))),
-        (
-            "tuned on validation",
-            ", ".join(map(material.label, config.get("tuned", {}))) or "nothing: values under Configuration",
-        ),
+        ("tuning", tuning_text(config)),
+        ("models of scikit-learn", "strength and temperature by validation, see Configuration"),
         *sorted(config["versions"].items()),
     ]
     made_here = config["data"]["name"] in SYNTHETIC_NAMES
     source = "data that the command makes itself" if made_here else f"the data in {html.escape(config['data']['path'])}"
-    command = " ".join(shlex.quote(word) for word in ["python", *config["command"][1:]])
+    words = ["python", *config["command"][1:]]
+    command = " ".join(map(shlex.quote, words))
+    out = shlex.quote(words[words.index("--out") + 1]) if "--out" in words[:-1] else "FOLDER"
+    folder = "" if out != "FOLDER" else "The second to last command prints the folder that it writes to. "
     settings = json.dumps(
         {"preset": config["preset"], "methods": config["methods"], "tuned": config.get("tuned", {})}, indent=1
     )
@@ -245,12 +286,11 @@ def _how_section(material: Material) -> str:
         f"{html.escape(config['commit'])}, with {source}; the first three commands make the environment, the "
         "last one makes this page again:</p><pre>python3 -m venv .venv\n. .venv/bin/activate\n"
         "pip install --constraint constraints.txt --editable '.[experiments]'\n"
-        f"{html.escape(command)}\npython -m experiments.report FOLDER</pre><p>The second to last command prints the "
-        "folder that it writes to. The epoch of a model is chosen on the validation part of its fold by the UAR of the "
-        "missing-modality conditions pooled; the test part is scored once. Behind each fold below: the numbers of "
-        "labelled training, validation and test utterances, and of unlabelled ones if there are any.</p>"
-        f"<div class='facts'>{html_table(['', ''], facts)}</div><details><summary>Configuration</summary>"
-        f"<pre>{html.escape(settings)}</pre></details></section>"
+        f"{html.escape(command)}\npython -m experiments.report {out}</pre><p>{folder}The epoch of a model is chosen on "
+        "the validation part of its fold by the UAR of the missing-modality conditions pooled; the test part is scored "
+        "once. Behind each fold below: the numbers of labelled training, validation and test utterances, and of "
+        f"unlabelled ones if there are any.</p><div class='facts'>{html_table(['', ''], facts)}</div>"
+        f"<details><summary>Configuration</summary><pre>{html.escape(settings)}</pre></details></section>"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cmarr_jax.training.disk import write_texts
-from experiments.comparison import Comparison
+from experiments.comparison import LEVEL, Comparison
 from experiments.report.latex import escape, latex_table
 from experiments.report.material import Material
 from experiments.report.scores import AVERAGE, Intervals, Summary, collect, run_notes, summarize, with_interval
@@ -77,7 +77,8 @@ def _differences(material: Material) -> list[str]:
     return [
         f"## {ours} minus each other row, average of the {conditions} missing-modality conditions",
         "In brackets: 95 % interval of a bootstrap over speakers. p: paired permutation test over speakers, corrected "
-        "after Holm for the number of rows. A smaller MAE is better.",
+        "after Holm for the number of rows. A smaller MAE is better. No difference shown: the interval has zero in it. "
+        f"Not after correction: it has not, but p is at least {LEVEL:g}.",
         plain_table(
             ["minus", "metric", "difference", "p", ""], [_difference(material, one) for one in material.comparisons]
         ),
@@ -87,8 +88,7 @@ def _differences(material: Material) -> list[str]:
 def _difference(material: Material, one: Comparison) -> list[str]:
     mean, low, high = one.difference
     around = "" if np.isnan(low) else f" ({low:+.3f} to {high:+.3f})"
-    shown = "" if one.difference.excludes_zero else "no difference shown"
-    return [material.label(one.baseline), one.metric.upper(), f"{mean:+.3f}{around}", f"{one.p:.3f}", shown]
+    return [material.label(one.baseline), one.metric.upper(), f"{mean:+.3f}{around}", f"{one.p:.3f}", one.verdict]
 
 
 def _text(found: Summary) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.comparison import Comparison
+from experiments.comparison import LEVEL, Comparison
 from experiments.datasets import SYNTHETIC_NAMES
 from experiments.report.drawing import Figure
 from experiments.report.published import CONDITIONS, Published
@@ -55,15 +55,15 @@ def differences_text(comparisons: Sequence[Comparison], num_conditions: int) -> 
     lines = [
         f"## {label} minus each other row, average of the {num_conditions} missing-modality conditions, points",
         "In brackets: 95 % interval of a bootstrap over speakers. p: paired permutation test over speakers, corrected "
-        "after Holm for the number of rows.",
+        "after Holm for the number of rows. No difference shown: the interval has zero in it. Not after correction: it "
+        f"has not, but p is at least {LEVEL:g}.",
     ]
     table = ["| minus | metric | difference | p | |", "|---|---|---|---|---|"]
     for one in comparisons:
         mean, low, high = (100 * value for value in one.difference)
-        shown = "" if one.difference.excludes_zero else "no difference shown"
         around = "" if np.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
         baseline = LABELS.get(one.baseline, one.baseline)
-        table.append(f"| {baseline} | {one.metric.upper()} | {mean:+.2f}{around} | {one.p:.3f} | {shown} |")
+        table.append(f"| {baseline} | {one.metric.upper()} | {mean:+.2f}{around} | {one.p:.3f} | {one.verdict} |")
     return "\n\n".join([*lines, "\n".join(table)])
 
 
@@ -85,8 +85,9 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
     synthetic = data["name"] in SYNTHETIC_NAMES
     if synthetic:
         notes.append(
-            "Synthetic data shaped like IEMOCAP, not a corpus. The ceiling is the Bayes oracle's score on the same "
-            "test utterances, by the optimal rule of each metric."
+            "Synthetic data, drawn once, with the speakers, sessions and class shares of IEMOCAP; not a corpus, and no "
+            "evidence on real emotion. The Bayes ceiling decides for the most probable class in WAR, and in UAR after "
+            "the probabilities were divided by the class shares; methods decide for their most probable class in both."
         )
     if config["smoke"]:
         notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
