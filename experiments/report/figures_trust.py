@@ -214,7 +214,8 @@ def reconstruction_figure(material: Material) -> Figure | None:
         "predicting the mean embedding of the test utterances. Below 1: something of the utterance was recovered; "
         "above 1: worse than the mean. Mean over the runs. "
         + ". ".join(below)
-        + ". Methods have embedding spaces of their own, so errors of two methods do not compare.",
+        + ". Methods that recover no embeddings, or say nothing of them, are left out. Each has its own "
+        "embedding space, so errors of two methods do not compare.",
         f"Relative error of recovered embeddings. {'; '.join(below)}.",
         svg,
         ["method", "case", "relative error", "standard deviation over runs"],
