@@ -48,9 +48,13 @@ def test_the_first_nan_is_named_with_its_place_and_its_batch():
         next(items)
 
 
-def test_without_a_fault_the_checks_change_no_bit():
+def test_without_a_fault_the_checks_change_nothing_but_rounding():
+    """Two programs: XLA may contract a product and a sum in one of them only, as JAX 0.12 does in Adam's mean."""
     checked, usual = runs(lambda params, *_: (params["w"], {}))
     for one, other in zip(
         jax.tree.leaves(checked._replace(key=0)), jax.tree.leaves(usual._replace(key=0)), strict=True
     ):
-        np.testing.assert_array_equal(one, other)
+        if np.issubdtype(np.asarray(one).dtype, np.floating):
+            np.testing.assert_array_max_ulp(np.asarray(one), np.asarray(other), maxulp=2)
+        else:
+            np.testing.assert_array_equal(one, other)

@@ -1,6 +1,6 @@
 """Checks inside of training steps (`checkify`): which operation gave the first nan, where it is, in which batch.
 
-The programs are slower then, and otherwise the same. `jax_debug_nans` does not serve: it refuses every nan that a
+The programs are slower then, and otherwise the same but for rounding. `jax_debug_nans` does not serve: it refuses every nan that a
 program returns, and the history of a run holds nan for the epochs that are not done yet.
 """
 
