@@ -1,7 +1,7 @@
 """Checks inside of training steps (`checkify`): which operation gave the first nan, where it is, in which batch.
 
-The programs are slower then, and otherwise the same but for rounding. `jax_debug_nans` does not serve: it refuses every nan that a
-program returns, and the history of a run holds nan for the epochs that are not done yet.
+The programs are slower then, and otherwise the same but for rounding. `jax_debug_nans` does not serve: it refuses every
+nan that a program returns, and the history of a run holds nan for the epochs that are not done yet.
 """
 
 from collections.abc import Callable
