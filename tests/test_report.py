@@ -10,7 +10,7 @@ from scipy import stats
 from experiments.comparison import Comparison
 from experiments.report import scores
 from experiments.report.__main__ import run_command as report_command
-from experiments.report.text import to_markdown
+from experiments.report.text import to_markdown, tuning_text
 from experiments.report.write import write_report
 from experiments.results import FILE, Row
 from experiments.statistics import Interval
@@ -70,6 +70,13 @@ def test_differences_are_told_with_their_intervals():
     assert "| Zero-fill | WAR | +1.50 (+0.20 to +3.00) | 0.040 | better |" in text
     assert "| MMIN | UAR | -1.00 (-2.00 to +0.10) | 0.300 | no difference shown |" in text
     assert "| DiCMoR-like | UAR | -1.00 (-2.00 to -0.10) | 0.050 | not after correction |" in text
+
+
+def test_it_is_said_how_much_was_tuned():
+    choices = lambda *trials: {"f1": {"trials": trials[0]}, "f2": {"trials": trials[-1]}}
+    assert tuning_text({"tuned": {}}).endswith("are the preset's, not tuned.")
+    assert "the best of 6 trials on" in tuning_text({"tuned": {"a": choices(6), "b": choices(6)}})
+    assert "the best of 4 to 6 trials on" in tuning_text({"tuned": {"a": choices(6), "b": choices(4, 6)}})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from experiments.report.scores import (
     summarize,
     with_interval,
 )
-from experiments.report.text import headings
+from experiments.report.text import headings, tuning_text
 from experiments.results import METRICS
 from experiments.rows import ABOUT
 
@@ -91,7 +91,7 @@ def summary(material: Material) -> list[str]:
     sentences = [_result(material)]
     sentences.append(
         f"{counted(len(rows), 'method')} compared in {len(material.conditions) - 1} missing-modality conditions and on "
-        f"complete data; {tuning_text(config)}."
+        "complete data."
     )
     speakers = f", tested on {counted(material.num_speakers, 'speaker')}" if material.num_speakers else ""
     sentences.append(
@@ -99,19 +99,6 @@ def summary(material: Material) -> list[str]:
         f"{seeds}; {speakers_apart(config)}."
     )
     return sentences
-
-
-def tuning_text(config: dict[str, Any]) -> str:
-    """How learning rate, dropout and loss weights were chosen."""
-    trials = {choice.get("trials") for row in config.get("tuned", {}).values() for choice in row.values()}
-    if not trials:
-        return "learning rate, dropout and loss weights are the preset's, not tuned"
-    each = (
-        f"the best of {trials.pop()} trials"
-        if len(trials) == 1 and None not in trials
-        else "the best of several trials"
-    )
-    return f"learning rate, dropout and loss weights of each network and fold: {each} on validation"
 
 
 def converged_text(config: dict[str, Any]) -> str:

@@ -95,6 +95,7 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
         f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}`; {counted(len(config['folds']), 'fold')}, "
         f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
     )
+    notes.append(tuning_text(config))
     title = f"CM-ARR on {'synthetic data' if synthetic else data['name']}"
     if (share := config.get(SHARE, 1.0)) < 1:
         title += f", {100 * share:g} % of the labels"
@@ -103,6 +104,17 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
             "a subset of its own. The other training utterances are unlabelled. The test part is whole."
         )
     return title, notes
+
+
+def tuning_text(config: dict[str, Any]) -> str:
+    """How learning rate, dropout and loss weights were chosen, a sentence."""
+    trials = sorted({choice.get("trials", 1) for row in config["tuned"].values() for choice in row.values()})
+    if not trials:
+        return "Learning rate, dropout and loss weights are the preset's, not tuned."
+    number = " to ".join(map(str, dict.fromkeys((trials[0], trials[-1]))))
+    return (
+        f"Learning rate, dropout and loss weights of each network and fold: the best of {number} trials on validation."
+    )
 
 
 def _table(cells: dict, text) -> str:
