@@ -18,6 +18,7 @@ from experiments import reproduce, row_differences
 from experiments.comparison import compare
 from experiments.presets import Changes
 from experiments.report.drawing import DARK, LIGHT, NAMES
+from experiments.report.figures import chosen_rows, chosen_text
 from experiments.report.latex import escape, to_latex
 from experiments.report.material import Material
 from experiments.report.page import make_figures, speakers_apart
@@ -172,6 +173,18 @@ def test_the_report_can_be_made_again_with_the_same_bytes(folder, tmp_path):
     write_report(copy)
     for name in ("report.html", "table.csv", "table.md", "table.tex", "results.jsonl", "figures/map.svg"):
         assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_figures_have_the_best_of_the_other_rows(folder):
+    material, (first, *others) = Material(folder), ("cm_arr", *(row for row in ROWS if row != "cm_arr"))
+    lines = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
+    cells = [line for line in lines if (line["condition"], line["metric"]) == ("average", "uar")]
+    mean = {line["method"]: float(line["mean"]) for line in cells}
+    best = max(others, key=mean.__getitem__)
+    assert chosen_rows(material, most=2) == [first, best]
+    assert set(chosen_rows(material)) == set(ROWS)
+    assert chosen_text(material, chosen_rows(material)) == ""
+    assert "and the 1 other method with the highest UAR" in chosen_text(material, [first, best])
 
 
 def test_inspections_hold_what_the_figures_show(folder):
