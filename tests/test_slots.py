@@ -169,6 +169,13 @@ def test_a_damaged_or_foreign_state_is_an_error_that_names_it(tmp_path):
             load_state(path, state)
 
 
+@pytest.mark.parametrize("about", ["[]", "3", "null", "{}", '{"format": "1"}', '{"format": []}', '{"format": true}'])
+def test_a_state_whose_format_cannot_be_read_is_damaged(tmp_path, about):
+    np.savez(tmp_path / "state.npz", np.zeros(3), about=np.array(about))
+    with pytest.raises(ValueError, match=r"state\.npz is damaged \(about is "):
+        load_state(tmp_path / "state.npz", {"x": np.zeros(3)})
+
+
 def test_the_state_before_a_damaged_one_is_used(tmp_path):
     path, like, said = tmp_path / ".run.state.npz", {"x": np.zeros(3)}, []
     find = lambda: load_newest_state(path, like, said.append)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cmarr_jax.data.json_object import is_kind, shown
 from cmarr_jax.training.disk import whole_file
 
 FORMAT = 1  # of the file; a later one may hold what this version does not know
@@ -50,6 +51,8 @@ def load_state(path: Path, like: Any) -> Any | None:
         with path.open("rb") as stream, np.load(stream) as file:
             about = json.loads(str(file[ABOUT])) if ABOUT in file.files else {"format": 0}
             stored = [file[f"arr_{number}"] for number in range(len(file.files) - 1)]
+        if not isinstance(about, dict) or not is_kind(about.get("format"), int):
+            raise ValueError(f"{ABOUT} is {shown(about)}")
     except Exception as error:  # a damaged zip file raises errors of many types
         raise ValueError(f"{path} is damaged ({error or type(error).__name__})") from error
     if about["format"] > FORMAT:
