@@ -167,6 +167,9 @@ class RunConfig:
 
     def __post_init__(self):
         check_choice("task", self.task, TASK_NAMES)
+        for name in ("options", "weights"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name} must be a dict, found {getattr(self, name)!r}")
         if self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, found {self.num_classes}")
         if not self.learning_rate > 0:

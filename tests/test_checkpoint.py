@@ -187,6 +187,14 @@ def test_a_damaged_or_foreign_record_is_an_error_that_names_it(copied, text, sen
         load_run(copied)
 
 
+@pytest.mark.parametrize("name", ["options", "weights"])
+def test_options_and_weights_that_are_no_dict_are_told(copied, name):
+    config = json.loads((copied / "run.json").read_text())["config"]
+    edit(copied / "run.json", config=config | {name: []})
+    with pytest.raises(ValueError, match=rf"cannot read its configuration \({name} must be a dict, found \[\]\)"):
+        load_run(copied)
+
+
 def test_a_run_of_a_newer_version_is_recognised(copied):
     edit(copied / "run.json", format=2, config={"method": "zero_fill", "what": "is new"})
     with pytest.raises(ValueError, match=r"newer version of cmarr_jax \(format 2, this one reads 1\); install that"):
