@@ -1,9 +1,11 @@
 """Eight CPU devices, strict shapes, no network: set before JAX starts. Runs and a data set that several files share."""
 
+import gc
 import importlib.metadata
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 # The programs are tiny, so nearly all of the time goes into compiling them. LLVM's optimisations and XLA's newer code
 # for fused loops are switched off, because both take longer to compile.
@@ -34,6 +36,19 @@ with warnings.catch_warnings():  # importing tfp, which distrax needs, touches d
 import tiny
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+MOST_MAPS = 30_000  # areas of memory; Linux allows a process 65,530 (vm.max_map_count)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_maps():
+    """Each compiled program holds areas of memory. Thousands of tests reach the limit, and LLVM then ends the process."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
