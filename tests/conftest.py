@@ -43,7 +43,7 @@ MOST_MAPS = 30_000  # areas of memory; Linux allows a process 65,530 (vm.max_map
 
 @pytest.fixture(scope="module", autouse=True)
 def few_maps():
-    """Each compiled program holds areas of memory. Thousands of tests reach the limit, and LLVM then ends the process."""
+    """Compiled programs hold areas of memory. Thousands of tests reach the limit, and LLVM then ends the process."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
