@@ -174,7 +174,8 @@ def test_read_and_written_again_is_the_same(tmp_path):
     write_manifest(tmp_path / "m.csv", rows)
     first = read_manifest(tmp_path / "m.csv")
     write_manifest(tmp_path / "n.csv", to_rows(first.utterances, tmp_path))
-    assert read_manifest(tmp_path / "n.csv") == first
+    # As text: ratings that are absent are nan, which from Python 3.13 on makes dataclasses unequal.
+    assert repr(read_manifest(tmp_path / "n.csv")) == repr(first)
     media = first.utterances[0].media
     assert (media.audio_start, media.audio_end, first.utterances[0].extra["room"]) == (0.25, 1 / 3, 'x, "y"\nz')
 
@@ -232,7 +233,7 @@ def test_parquet_is_read_as_csv_is(tmp_path):
     write_manifest(tmp_path / "m.csv", [{**row, "start": 0.5, "take": index} for index, row in enumerate(rows)])
     columns = {key: [row[key] for row in rows] for key in rows[0]} | {"start": [0.5] * 12, "take": list(range(12))}
     parquet.write_table(pyarrow.table(columns), tmp_path / "m.parquet")
-    assert read_manifest(tmp_path / "m.parquet") == read_manifest(tmp_path / "m.csv")
+    assert repr(read_manifest(tmp_path / "m.parquet")) == repr(read_manifest(tmp_path / "m.csv"))  # nan, as above
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(ArchiveError, match=r"bad\.parquet: is damaged or no Parquet file"):
         read_manifest(tmp_path / "bad.parquet")
