@@ -2,7 +2,7 @@
 
     python -m benchmarks.estimator [--utterances 2000] [--method cm_arr]
 
-Three vectors of 16 numbers per utterance, cut from the features of scikit-learn's `make_classification`; ten classes. The
+Three vectors of 16 numbers per utterance, cut from features of scikit-learn's `make_classification`; ten classes. The
 training is the default's: it ends when validation no longer improves. Nothing is read from a cache of compiled
 programs. Prints plain Markdown for RESULTS.md.
 """
