@@ -8,29 +8,16 @@ old report or none. Exit code 0 if after each kill every output file is as it wa
 and a last undisturbed call gives the new report and leaves nothing else. Not part of `make test`.
 """
 
-import dataclasses
 import random
 import shutil
 from pathlib import Path
 
 import killing
 import tyro
-from killing import Moment
+from killing import Arguments, Moment
 
 Report = dict[str, bytes]
 OUTPUTS = ("report.html", "table.md", "table.csv", "table.tex", "results.jsonl", "figures/*.svg")
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """See the head of the file."""
-
-    folder: tyro.conf.Positional[Path]
-    """New."""
-    kills: int = 20
-    """That must hit. One that comes after the end of the command does not count."""
-    seed: int = 0
-    """Of the moments."""
 
 
 def read_report(folder: Path) -> Report:

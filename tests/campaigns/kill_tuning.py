@@ -22,17 +22,11 @@ WRITTEN = ("tune.json", "trials.jsonl", "tuned.json")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
-    """See the head of the file."""
+class Arguments(killing.Arguments):
+    """Of this campaign."""
 
-    folder: tyro.conf.Positional[Path]
-    """New."""
-    kills: int = 20
-    """That must hit. One that comes after the end of the command does not count."""
     trials: int = 24
     """Of each row and fold: so many that the search outlives the kills."""
-    seed: int = 0
-    """Of the moments."""
 
 
 def count(folder: Path) -> int:

@@ -7,12 +7,12 @@ moment and while a file is half-written. Exit code 0 if after each kill every fi
 Trains nothing, so it takes seconds. Not part of `make test`.
 """
 
-import dataclasses
 import random
 from pathlib import Path
 
 import killing
 import tyro
+from killing import Arguments
 
 LINES = 20_000
 NAMES = [f"part{number}/table.csv" for number in range(5)]
@@ -23,18 +23,6 @@ folder, lines, *names = sys.argv[1:]
 for number in itertools.count():
     write_texts(pathlib.Path(folder), {name: f"{number:049}\\n" * int(lines) for name in names})
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """See the head of the file."""
-
-    folder: tyro.conf.Positional[Path]
-    """New."""
-    kills: int = 20
-    """How often it is killed."""
-    seed: int = 0
-    """Of the moments."""
 
 
 def is_whole(path: Path) -> bool:

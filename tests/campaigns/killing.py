@@ -1,6 +1,7 @@
 """Starts a command of the repository and kills it with SIGKILL, which no program can answer."""
 
 import contextlib
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -9,7 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import tyro
+
 ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Of a campaign; see the head of its file."""
+
+    folder: tyro.conf.Positional[Path]
+    """New."""
+    kills: int = 20
+    """That must hit. One that comes after the end of the command does not count."""
+    seed: int = 0
+    """Of the moments."""
 
 
 class Moment(NamedTuple):
