@@ -73,13 +73,10 @@ def _data(unit: LoadedUnit, told: dict[str, Any]) -> str:
 def _protocol(unit: LoadedUnit, record: dict[str, Any], told: dict[str, Any]) -> str:
     sizes: dict[str, Any] = next((fold for fold in told.get("folds", []) if fold["name"] == record["fold"]), {})
     counted = ", ".join(f"{part} {sizes[part]}" for part in ("train", "val", "test") if part in sizes)
-    chosen = (
-        "Learning rate, dropout and loss weights were, too"
-        if record["name"] in told.get("tuned", {})
-        else (
-            "Learning rate, dropout and loss weights are the preset's" if told else "How it was tuned is not known here"
-        )
-    )
+    chosen = "How it was tuned is not known here"
+    if told:
+        is_tuned = record["name"] in told.get("tuned", {})
+        chosen = "Learning rate, dropout and loss weights " + ("were, too" if is_tuned else "are the preset's")
     return "\n".join(
         [
             f"* One of {len(told.get('folds', [])) or 'several'} folds; utterances: {counted or 'unknown'}. The epoch "

@@ -22,7 +22,7 @@ class TableRow(NamedTuple):
     weights: Mapping[str, float] = {}
 
     def with_tricks(self, *names: str) -> "TableRow":
-        """The same method with some of `TRICKS`, after whose names the rows are called."""
+        """The same method with some of `TRICKS` added, by name."""
         row = self
         for name in names:
             trick = TRICKS[name]
@@ -37,7 +37,14 @@ class TableRow(NamedTuple):
 
 
 class Trick(NamedTuple):
-    """What several methods can do beside what is their own."""
+    """What several methods can do beside what is their own.
+
+    Attributes:
+      label: After that of the row.
+      about: After that of the row.
+      options: That are changed.
+      weights: That are changed.
+    """
 
     label: str
     about: str

@@ -47,7 +47,10 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-def draw(shapes: Sequence[tuple[int, int]], num_samples: int = 2000, seed: int = 0) -> Draws:
+NUM_DRAWS = 2000  # of speakers, for an interval
+
+
+def draw(shapes: Sequence[tuple[int, int]], num_samples: int = NUM_DRAWS, seed: int = 0) -> Draws:
     """Draws speakers with replacement, over all folds together; with a single fold its seeds, too.
 
     The speakers of several folds were judged by several models, so that training varies with them. With a single fold

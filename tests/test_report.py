@@ -74,9 +74,12 @@ def test_differences_are_told_with_their_intervals():
 
 def test_it_is_said_how_much_was_tuned():
     choices = lambda *trials: {"f1": {"trials": trials[0]}, "f2": {"trials": trials[-1]}}
-    assert tuning_text({"tuned": {}}).endswith("are the preset's, not tuned.")
-    assert "the best of 6 trials on" in tuning_text({"tuned": {"a": choices(6), "b": choices(6)}})
-    assert "the best of 4 to 6 trials on" in tuning_text({"tuned": {"a": choices(6), "b": choices(4, 6)}})
+    text = lambda tuned: tuning_text({"methods": {"a": {}, "mmin": {}, "late_fusion_lda": {}}, "tuned": tuned})
+    assert text({}).endswith("are the preset's, not tuned.")
+    assert "the best of 6 trials on" in text({"a": choices(6), "mmin": choices(6)})
+    assert "the best of 4 to 6 trials on" in text({"a": choices(6), "mmin": choices(4, 6)})
+    assert "Not tuned" not in text({"a": choices(6), "mmin": choices(6)})
+    assert text({"a": choices(6)}).endswith(" Not tuned, with the preset's values: MMIN.")
 
 
 @pytest.mark.parametrize(

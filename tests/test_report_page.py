@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny import make_corpus
 
-from cmarr_jax.data.archive import write_archive
+from cmarr_jax.data.archive import read_archive, write_archive
 from experiments import reproduce, row_differences
 from experiments.comparison import compare
 from experiments.presets import Changes
@@ -173,6 +173,15 @@ def test_the_report_can_be_made_again_with_the_same_bytes(folder, tmp_path):
     write_report(copy)
     for name in ("report.html", "table.csv", "table.md", "table.tex", "results.jsonl", "figures/map.svg"):
         assert (copy / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_class_counts_are_of_all_folds_that_any_row_has(folder):
+    material = Material(folder)
+    counts, first = material.class_counts(), material.rows[0]
+    label = read_archive(folder.parent / "toy & co.npz").label
+    assert counts == np.bincount(label, minlength=len(material.class_names)).tolist()
+    material.rows = [row for row in material.rows if (row.method, row.fold) != (first.method, first.fold)]
+    assert material.class_counts() == counts
 
 
 def test_figures_have_the_best_of_the_other_rows(folder):

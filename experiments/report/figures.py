@@ -12,6 +12,7 @@ from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canv
 from experiments.report.material import Material
 from experiments.report.rates import RATES, scores_by_rate
 from experiments.report.scores import AVERAGE, CEILINGS, Summary, collect, counted, of_metric, summarize, with_interval
+from experiments.statistics import NUM_DRAWS
 from experiments.units import counts_by_speaker
 
 MOST_ROWS = 8  # that are told apart by colour and marker
@@ -122,9 +123,9 @@ def differences_figure(material: Material) -> Figure | None:
         "differences",
         f"{label} minus each other method",
         "Average of the missing-modality conditions; single conditions are not tested. Bar: 95 % interval of a "
-        f"bootstrap over {counted(material.num_speakers, 'speaker')}, with 2,000 draws; with few speakers it is rough. "
-        "Both methods decide on the same utterances, so judge by these differences, not by whether the intervals of "
-        f"two scores overlap. Filled square: {label} is better (blue) or worse (orange), p below {LEVEL:g}. Hollow "
+        f"bootstrap over {counted(material.num_speakers, 'speaker')}, with {NUM_DRAWS:,} draws; with few speakers it "
+        "is rough. Both methods decide on the same utterances, so judge by these differences, not by whether intervals "
+        f"of two scores overlap. Filled square: {label} is better (blue) or worse (orange), p below {LEVEL:g}. Hollow "
         "square: the interval leaves out zero, but p does not stay below that after the correction, as among many "
         "comparisons such intervals come by chance. Hollow circle: no difference is shown, which does not show that "
         "there is none. p, under Numbers: of a permutation test over speakers, corrected after Holm "

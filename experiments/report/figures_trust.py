@@ -176,8 +176,8 @@ def spread_figure(material: Material) -> Figure | None:
 
 def reconstruction_figure(material: Material) -> Figure | None:
     """Squared error of recovered embeddings relative to predicting the mean."""
-    rows = [row for row in chosen_rows(material, len(material.runs)) if material.inspections(row)]
-    rows = [row for row in rows if "error" in material.inspections(row)[0][1]][:MOST_ROWS]
+    found = {row: material.inspections(row) for row in chosen_rows(material, len(material.runs))}
+    rows = [row for row, runs in found.items() if runs and "error" in runs[0][1]][:MOST_ROWS]
     if not rows:
         return None
     modalities = material.config["data"]["modalities"]
@@ -187,9 +187,7 @@ def reconstruction_figure(material: Material) -> Figure | None:
     with canvas(8.0, 1.0 + 0.3 * len(missing)) as (figure, axes):
         axis = axes[0, 0]
         for number, row in enumerate(rows):
-            relative = np.array(
-                [relative_errors(outputs, values, missing) for outputs, values in material.inspections(row)]
-            )
+            relative = np.array([relative_errors(outputs, values, missing) for outputs, values in found[row]])
             mean, std = np.nanmean(relative, axis=0), np.nanstd(relative, axis=0)
             level = np.arange(len(missing)) + 0.5 * (number + 0.5) / len(rows) - 0.25
             axis.plot(mean, level, MARKERS[number], color=SERIES[number], markersize=5, label=material.label(row))

@@ -78,13 +78,10 @@ class Material:
         return len({s for fold, seeds in folds.items() for s in self.outputs(row)[fold][0].speaker} if folds else ())
 
     def class_counts(self) -> list[int]:
-        """Test utterances of each class in all folds together, each as often as it is in a test part."""
-        first = {
-            (row.fold): row
-            for row in self.rows
-            if row.method == self.rows[0].method and row.condition == self.conditions[-1]
-        }
-        return np.sum([np.asarray(row.counts).sum(1) for row in first.values()], axis=0).tolist()
+        """Test utterances of each class, `[K]`, of the folds in which a run was scored."""
+        scored = [row for row in self.rows if row.condition == self.conditions[-1] and np.any(row.counts)]
+        by_fold = {row.fold: np.asarray(row.counts).sum(1) for row in scored}
+        return np.sum(list(by_fold.values()), axis=0).tolist()
 
     def outputs(self, row: str, part: str = "test") -> Mapping[str, list[Outputs]]:
         """Outputs of each fold of a row, one per seed."""

@@ -38,7 +38,7 @@ from experiments.report.scores import (
     summarize,
     with_interval,
 )
-from experiments.report.text import headings, tuning_text
+from experiments.report.text import headings
 from experiments.results import METRICS
 from experiments.rows import ABOUT
 
@@ -85,7 +85,7 @@ def to_html(material: Material, figures: Sequence[Figure]) -> str:
 
 
 def summary(material: Material) -> list[str]:
-    """The result first, then what was compared, then on what: three sentences, as HTML."""
+    """The result first, then what was compared, then on what: three paragraphs, as HTML."""
     config, rows = material.config, material.trained()
     folds, seeds = counted(len(config["folds"]), "fold"), counted(len(config["seeds"]), "seed")
     sentences = [_result(material)]
@@ -104,12 +104,11 @@ def summary(material: Material) -> list[str]:
 def converged_text(config: dict[str, Any]) -> str:
     """What it means that a run has converged."""
     train = config["preset"].get("train", {})
-    epochs = "{complete_epochs} + {missing_epochs}".format_map({"complete_epochs": "?", "missing_epochs": "?"} | train)
     if not train.get("patience"):
-        return f"networks were trained for a fixed number of epochs, {epochs}, which says nothing of convergence"
+        return "every stage had a fixed number of epochs, which says nothing of convergence"
     return (
-        f"the score on validation had not improved for {train['patience']} epochs when training ended, before the most "
-        f"that is allowed, {epochs} epochs; models of scikit-learn are fitted once"
+        f"in the last stage, the score on validation had not improved for {train['patience']} epochs before its most, "
+        f"{train['missing_epochs']} epochs, were reached; models of scikit-learn are fitted once and count as converged"
     )
 
 
@@ -182,13 +181,13 @@ def words_section(material: Material) -> str:
     """Task, conditions, metrics and rows, for a reader who knows none of them."""
     modalities = material.config["data"]["modalities"]
     tested = material.class_counts()
-    classes = ", ".join(f"{html.escape(name)} {n}" for name, n in zip(material.class_names, tested, strict=True))
+    classes = ", ".join(f"{n} {html.escape(name)}" for name, n in zip(material.class_names, tested, strict=True))
     letters = ", ".join(
         f"{html.escape(condition)}: {html.escape(name)}"
         for condition, name in zip(material.conditions, modalities, strict=False)
     )
     items = [
-        ("Task", f"which of {len(material.class_names)} classes an utterance has ({classes})"),
+        ("Task", f"which of {len(material.class_names)} classes an utterance has; tested: {classes}"),
         ("Conditions", f"named by what is available ({letters}); the last one, {material.conditions[-1]}, is complete"),
         ("UAR", "unweighted average recall: the mean of the recalls of the classes; per cent"),
         ("WAR", "weighted average recall: the share of right decisions; per cent"),
@@ -255,8 +254,6 @@ def _how_section(material: Material) -> str:
             ", ".join(map(_sizes, config["folds"])),
         ),
         ("seeds", ", ".join(map(str, config["seeds"]))),
-        ("tuning", tuning_text(config)),
-        ("models of scikit-learn", "strength and temperature by validation, see Configuration"),
         *sorted(config["versions"].items()),
     ]
     made_here = config["data"]["name"] in SYNTHETIC_NAMES
@@ -264,7 +261,7 @@ def _how_section(material: Material) -> str:
     words = ["python", *config["command"][1:]]
     command = " ".join(map(shlex.quote, words))
     out = shlex.quote(words[words.index("--out") + 1]) if "--out" in words[:-1] else "FOLDER"
-    folder = "" if out != "FOLDER" else "The second to last command prints the folder that it writes to. "
+    where = "" if out != "FOLDER" else "The second to last command prints the folder that it writes to. "
     settings = json.dumps(
         {"preset": config["preset"], "methods": config["methods"], "tuned": config.get("tuned", {})}, indent=1
     )
@@ -273,7 +270,7 @@ def _how_section(material: Material) -> str:
         f"{html.escape(config['commit'])}, with {source}; the first three commands make the environment, the "
         "last one makes this page again:</p><pre>python3 -m venv .venv\n. .venv/bin/activate\n"
         "pip install --constraint constraints.txt --editable '.[experiments]'\n"
-        f"{html.escape(command)}\npython -m experiments.report {out}</pre><p>{folder}The epoch of a model is chosen on "
+        f"{html.escape(command)}\npython -m experiments.report {out}</pre><p>{where}The epoch of a model is chosen on "
         "the validation part of its fold by the UAR of the missing-modality conditions pooled; the test part is scored "
         "once. Behind each fold below: the numbers of labelled training, validation and test utterances, and of "
         f"unlabelled ones if there are any.</p><div class='facts'>{html_table(['', ''], facts)}</div>"

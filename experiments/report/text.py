@@ -22,6 +22,7 @@ from experiments.report.scores import (
 )
 from experiments.results import METRICS, Row
 from experiments.results_folder import SHARE
+from experiments.rows import CLASSICAL_ROWS
 
 
 def to_markdown(
@@ -107,14 +108,18 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
 
 
 def tuning_text(config: dict[str, Any]) -> str:
-    """How learning rate, dropout and loss weights were chosen, a sentence."""
-    trials = sorted({choice.get("trials", 1) for row in config["tuned"].values() for choice in row.values()})
-    if not trials:
+    """How learning rate, dropout and loss weights of the networks were chosen, sentences."""
+    networks, tuned = [row for row in config["methods"] if row not in CLASSICAL_ROWS], config["tuned"]
+    if not tuned:
         return "Learning rate, dropout and loss weights are the preset's, not tuned."
+    trials = sorted({choice.get("trials", 1) for row in tuned.values() for choice in row.values()})
     number = " to ".join(map(str, dict.fromkeys((trials[0], trials[-1]))))
-    return (
-        f"Learning rate, dropout and loss weights of each network and fold: the best of {number} trials on validation."
+    text = (
+        f"Learning rate, dropout and loss weights of each fold: the best of {number} trials on validation, of the row "
+        "itself or of the method that it changes."
     )
+    others = ", ".join(LABELS.get(row, row) for row in networks if row not in tuned)
+    return text + (f" Not tuned, with the preset's values: {others}." if others else "")
 
 
 def _table(cells: dict, text) -> str:
