@@ -287,6 +287,7 @@ def test_a_diverged_run_is_no_result(tmp_path, capsys):
     assert all(cell["mean"] == "" and cell["n"] == "0" for cell in read_csv(out))
     assert {path.name for path in out.glob("zero_fill/*/*")} == {"run.json", "last_good"}  # no model of a chosen epoch
     assert "NaN" not in (out / FILE).read_text()
+    assert "no run has scores" in (out / "report.html").read_text()
     assert "4 diverged" in capsys.readouterr().out
     reproduce.main(arguments(data=str(tmp_path / "toy.npz"), methods=("zero_fill",), out=tmp_path / "good"))
     names = {path.name for path in (tmp_path / "good" / "zero_fill").iterdir()}

@@ -81,7 +81,7 @@ class Material:
         """Test utterances of each class, `[K]`, of the folds in which a run was scored."""
         scored = [row for row in self.rows if row.condition == self.conditions[-1] and np.any(row.counts)]
         by_fold = {row.fold: np.asarray(row.counts).sum(1) for row in scored}
-        return np.sum(list(by_fold.values()), axis=0).tolist()
+        return np.sum([np.zeros(len(self.class_names)), *by_fold.values()], axis=0).astype(int).tolist()
 
     def outputs(self, row: str, part: str = "test") -> Mapping[str, list[Outputs]]:
         """Outputs of each fold of a row, one per seed."""

@@ -180,14 +180,15 @@ def _contents(figures: Sequence[Figure]) -> list[tuple[str, str]]:
 def words_section(material: Material) -> str:
     """Task, conditions, metrics and rows, for a reader who knows none of them."""
     modalities = material.config["data"]["modalities"]
-    tested = material.class_counts()
-    classes = ", ".join(f"{n} {html.escape(name)}" for name, n in zip(material.class_names, tested, strict=True))
+    counts = material.class_counts()
+    classes = ", ".join(f"{n} {html.escape(name)}" for name, n in zip(material.class_names, counts, strict=True))
+    tested = f"tested: {classes}" if any(counts) else "no run has scores"
     letters = ", ".join(
         f"{html.escape(condition)}: {html.escape(name)}"
         for condition, name in zip(material.conditions, modalities, strict=False)
     )
     items = [
-        ("Task", f"which of {len(material.class_names)} classes an utterance has; tested: {classes}"),
+        ("Task", f"which of {len(material.class_names)} classes an utterance has; {tested}"),
         ("Conditions", f"named by what is available ({letters}); the last one, {material.conditions[-1]}, is complete"),
         ("UAR", "unweighted average recall: the mean of the recalls of the classes; per cent"),
         ("WAR", "weighted average recall: the share of right decisions; per cent"),
