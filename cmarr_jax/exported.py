@@ -7,9 +7,10 @@
 Features are not standardised; frames are `[B, T, D]`, vectors `[B, D]`. B and T are any.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,29 +31,38 @@ def load(folder: str | Path) -> Callable[..., dict[str, jax.Array]]:
 
     Raises:
       FileNotFoundError: if a file of the export is missing.
+      ValueError: if one is damaged.
     """
     folder = Path(folder)
-    config = json.loads((folder / CONFIG).read_text())
+    with _damage_named(folder / CONFIG):
+        config = json.loads((folder / CONFIG).read_text())
+        modalities = config["modalities"]
+        specs(config, {}), len(config["class_names"]), len(config["platforms"])  # what is read later
     params = {name: jnp.asarray(values) for name, values in read_safetensors(folder / PARAMS).items()}
-    call = jax.jit(_exported(folder, config, params).call)
+    with _damage_named(folder / MODEL):
+        call = jax.jit(_exported(folder, config, params).call)
 
     def model(
         features: Mapping[str, Any], length: Mapping[str, Any] | None = None, present: Mapping[str, Any] | None = None
     ) -> dict[str, jax.Array]:
-        return call(params, *_arguments(config["modalities"], features, length or {}, present or {}))
+        return call(params, *_arguments(modalities, features, length or {}, present or {}))
 
     return model
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a `.safetensors` file: 8 bytes of header length, a JSON header, the bytes of the arrays."""
-    data = path.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    arrays = {}
-    for name, entry in json.loads(data[8:start]).items():
-        if name != "__metadata__":
-            first, last = (start + offset for offset in entry["data_offsets"])
-            arrays[name] = np.frombuffer(data[first:last], FLOATS[entry["dtype"]]).reshape(entry["shape"])
+    """The arrays of a `.safetensors` file: 8 bytes of header length, a JSON header, the bytes of the arrays.
+
+    Raises:
+      ValueError: if the file is damaged.
+    """
+    data, arrays = path.read_bytes(), {}
+    with _damage_named(path):
+        start = 8 + int.from_bytes(data[:8], "little")
+        for name, entry in json.loads(data[8:start]).items():
+            if name != "__metadata__":
+                first, last = (start + offset for offset in entry["data_offsets"])
+                arrays[name] = np.frombuffer(data[first:last], FLOATS[entry["dtype"]]).reshape(entry["shape"])
     return arrays
 
 
@@ -71,6 +81,19 @@ def specs(config: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[Any, ..
     present = jax.ShapeDtypeStruct((size, len(modalities)), jnp.bool_)
     shapes = {name: jax.ShapeDtypeStruct(np.shape(values), values.dtype) for name, values in params.items()}
     return shapes, features, length, present
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turns what damaged content raises, of many types, into a ValueError that names the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {error}); copy the export again, or make it again"
+        ) from error
 
 
 def _arguments(modalities: Any, features: Mapping[str, Any], length: Mapping[str, Any], present: Mapping[str, Any]):

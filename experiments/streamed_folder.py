@@ -97,9 +97,23 @@ def write_line(folder: Path, line: dict[str, Any]) -> None:
 
 
 def keep_lines(folder: Path, number: int) -> None:
-    """Takes the lines of later steps, and a half line at the end, out of the metrics; written beside, then renamed."""
+    """Takes the lines of later steps, and a half line at the end, out of the metrics; written beside, then renamed.
+
+    Raises:
+      ValueError: for a line that holds no step; the file stays as it is.
+    """
     path = folder / METRICS
     if not path.exists():
         return
-    lines = [line for line in complete_lines(path) if json.loads(line)["step"] <= number]
+    lines = [line for at, line in enumerate(complete_lines(path), 1) if _step(path, at, line) <= number]
     write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _step(path: Path, at: int, line: str) -> int:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or type(value.get("step")) is not int:
+        raise ValueError(f"{path}, line {at}: is damaged (it holds no step); delete the line, or the file")
+    return value["step"]

@@ -7,10 +7,10 @@ it), the face is scikit-image's photograph of an astronaut, and the labels mean 
 oddities: see `iemocap` and `msp_improv`.
 """
 
+import argparse
 import ctypes
 import functools
 import itertools
-import sys
 import wave
 from pathlib import Path
 
@@ -244,6 +244,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m tests.miniature DIR")
-    print(iemocap(Path(sys.argv[1])), msp_improv(Path(sys.argv[1])), sep="\n")
+    parser = argparse.ArgumentParser(description="Makes miniatures of IEMOCAP and MSP-IMPROV in a folder.")
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    print(iemocap(folder), msp_improv(folder), sep="\n")

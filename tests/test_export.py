@@ -1,6 +1,7 @@
 """Exports: any batch and number of frames, the model's outputs, loaded with jax and numpy alone."""
 
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -179,6 +180,23 @@ def test_parameters_are_read_as_safetensors_reads_them(folder):
 def test_faults_of_the_input(folder, features, sentence):
     with pytest.raises(ValueError, match=sentence):
         exported.load(folder)(features)
+
+
+@pytest.mark.parametrize("name", ["config.json", "params.safetensors", "model.jax_export"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"\0" * 64, lambda data: b"[]"],
+    ids=["half", "empty", "zeros", "list"],
+)
+def test_a_damaged_file_is_named(folder, tmp_path, name, damage):
+    copy = tmp_path / "export"
+    shutil.copytree(folder, copy)
+    (copy / name).write_bytes(damage((copy / name).read_bytes()))
+    with pytest.raises(ValueError, match=rf"{name} is damaged .*; copy the export again"):
+        exported.load(copy)
+    (copy / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        exported.load(copy)
 
 
 def test_only_an_export_is_replaced(folder, unit, tmp_path, capsys):
