@@ -8,7 +8,7 @@ import numpy as np
 
 from cmarr_jax.metrics import ccc, mae, uar, war
 from experiments.results import Row, ValueRow
-from experiments.statistics import FoldCounts, Interval, Metric, draw, estimate, holm, interval, resampled, swap_test
+from experiments.statistics import FoldCounts, Interval, Metric, bootstrap, holm, interval, swap_test
 from experiments.units import Unit, counts_by_speaker, has_outputs, read_outputs
 
 METRICS: dict[str, Metric] = {"war": war, "uar": uar}
@@ -84,20 +84,13 @@ def compare(folder: Path, rows: Sequence[Row | ValueRow], method: str = "cm_arr"
     found = []
     for metric, function in metrics_of(rows).items():
         average = lambda counts, function=function: function(counts)[..., :-1].mean(-1, keepdims=True)
-        differences = {name: difference(ours, theirs, average) for name, (ours, theirs) in counts.items()}
+        differences = {name: interval(bootstrap(ours, theirs, average)) for name, (ours, theirs) in counts.items()}
         p = holm([float(swap_test(ours, theirs, average)[0]) for ours, theirs in counts.values()])
         found += [
             Comparison(method, name, metric, differences[name], corrected)
             for name, corrected in zip(counts, p, strict=True)
         ]
     return found
-
-
-def difference(ours: Sequence[FoldCounts], theirs: Sequence[FoldCounts], metric: Metric) -> Interval:
-    """Ours minus theirs in the first score of a metric, with its interval."""
-    draws = draw([counts.shape[:2] for counts in ours])
-    change = resampled(ours, metric, draws)[:, 0] - resampled(theirs, metric, draws)[:, 0]
-    return interval(float((estimate(ours, metric) - estimate(theirs, metric))[0]), change, draws.num_speakers)
 
 
 def cell_intervals(folder: Path, rows: Sequence[Row | ValueRow], average: str) -> dict[tuple[str, str, str], Interval]:
@@ -110,16 +103,14 @@ def cell_intervals(folder: Path, rows: Sequence[Row | ValueRow], average: str) -
     """
     conditions = list(dict.fromkeys(row.condition for row in rows))
     names = [*conditions[:-1], average, conditions[-1]]
-    found = {}
+    found: dict[tuple[str, str, str], Interval] = {}
     for method, runs in runs_with_outputs(folder, rows).items():
         folds = {fold: sorted(seed for name, seed in runs if name == fold) for fold, _ in sorted(runs)}
         counts = [read_counts(folder, method, [fold], seeds)[0] for fold, seeds in folds.items()]
-        draws = draw([one.shape[:2] for one in counts])
         for metric, function in metrics_of(rows).items():
             with_average = lambda counts, function=function: _insert_average(function(counts))
-            means, samples = estimate(counts, with_average), resampled(counts, with_average, draws)
-            for place, name in enumerate(names):
-                found[method, metric, name] = interval(float(means[place]), samples[:, place], draws.num_speakers)
+            samples = bootstrap(counts, None, with_average)
+            found |= {(method, metric, name): interval(samples, place) for place, name in enumerate(names)}
     return found
 
 

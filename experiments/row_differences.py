@@ -17,7 +17,7 @@ from experiments.report.regression import is_regression
 def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str]) -> None:
     """Prints a row minus each other one, average of the missing-modality conditions, with 95 % intervals.
 
-    Intervals are a bootstrap over speakers, p a permutation test over speakers, corrected after Holm.
+    Intervals are over speakers (a bootstrap) and seeds, p is of a permutation test over speakers, corrected after Holm.
 
     Args:
       folder: What `python -m experiments.reproduce --out` wrote.

@@ -158,7 +158,7 @@ TABLE_ROWS = {
     "cm_arr_cross_entropy": TableRow(
         "CM-ARR's network, cross-entropy alone",
         "cm_arr",
-        "the network of CM-ARR, with as many passes over the data as CM-ARR, without its other losses",
+        "the network of CM-ARR, with the same budget and stopping rule, without its other losses",
         weights=dict.fromkeys(("alignment", "nll", "squared_error", "refinement"), 0.0),
     ),
     "cm_arr_told": _CM_ARR.with_tricks("told"),

@@ -1,10 +1,19 @@
 """Intervals and tests for tables of folds and seeds, which respect that utterances of one speaker are alike.
 
-A score is computed from confusion counts per fold, averaged over the seeds of the fold, then over the folds. Speakers
-are what is drawn again: utterances of one speaker, and runs on one fold, are not independent.
+A score is computed from confusion counts per fold, averaged over the seeds of the fold, then over the folds. It varies
+with the speakers and with what training does by chance.
+
+- Speakers are drawn again, over all folds together: a bootstrap.
+- Speakers of one fold are judged by the same models, so chance in training is the same for them. Its variance is
+  estimated from the seeds and added. In a fold of one speaker nothing is added: there each speaker has models of its
+  own.
+
+One seed says nothing of training, so intervals of one seed lack it. That other training speakers would give other
+models is in none: folds share most of theirs.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993; Hesterberg, What Teachers Should Know About the
-Bootstrap, The American Statistician 2015, section 5.3 (the expanded percentile interval); Holm, 1979.
+Bootstrap, The American Statistician 2015 (the factor `n / (n - 1)` and Student's t for few speakers); Satterthwaite,
+1946 (degrees of freedom of a sum of variances); Holm, 1979.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +30,22 @@ FoldCounts = np.ndarray
 """Confusion counts of one method on the test part of one fold, `[S, G, P, K, K]`: seeds, speakers, conditions."""
 
 
-class Draws(NamedTuple):
-    """How often each speaker, and each seed, is in each of `B` bootstrap samples; the same for methods to be compared.
+class Bootstrap(NamedTuple):
+    """An estimate, or a difference of two, and how it varies.
 
     Attributes:
-      speakers: Per fold, `[B, G]`.
-      seeds: Per fold, shares that sum to 1, `[B, S]`.
+      mean: `[P]`.
+      samples: With speakers drawn again, `[B, P]`.
+      training: Variance that training adds to that of the samples, `[P]`.
       num_speakers: Of all folds.
+      num_seeds: Degrees of freedom of `training`: seeds beyond the first, of all folds with several speakers.
     """
 
-    speakers: list[np.ndarray]
-    seeds: list[np.ndarray]
+    mean: np.ndarray
+    samples: np.ndarray
+    training: np.ndarray
     num_speakers: int
+    num_seeds: int
 
 
 class Interval(NamedTuple):
@@ -50,55 +63,106 @@ class Interval(NamedTuple):
 NUM_DRAWS = 2000  # of speakers, for an interval
 
 
-def draw(shapes: Sequence[tuple[int, int]], num_samples: int = NUM_DRAWS, seed: int = 0) -> Draws:
-    """Draws speakers with replacement, over all folds together; with a single fold its seeds, too.
-
-    The speakers of several folds were judged by several models, so that training varies with them. With a single fold
-    all were judged by the same few models: there the seeds vary training.
-
-    Args:
-      shapes: Seeds and speakers of each fold, `(S, G)`.
-      num_samples: B.
-      seed: Of the random numbers.
-    """
-    rng = np.random.default_rng(seed)
-    times = lambda size: rng.multinomial(size, np.full(size, 1 / size), num_samples)
-    sizes = [speakers for _, speakers in shapes]
-    speakers = np.split(times(sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
-    one_fold = len(shapes) == 1
-    seeds = [times(size) / size if one_fold else np.full((num_samples, size), 1 / size) for size, _ in shapes]
-    return Draws(speakers, seeds, sum(sizes))
-
-
 def estimate(folds: Sequence[FoldCounts], metric: Metric) -> np.ndarray:
     """Mean over the folds of the mean over their seeds, per condition, `[P]`; a fold without a score is left out."""
     return np.nanmean([metric(counts.sum(1)).mean(0) for counts in folds], axis=0)
 
 
-def resampled(folds: Sequence[FoldCounts], metric: Metric, draws: Draws) -> np.ndarray:
+def bootstrap(
+    ours: Sequence[FoldCounts],
+    theirs: Sequence[FoldCounts] | None,
+    metric: Metric,
+    num_samples: int = NUM_DRAWS,
+    seed: int = 0,
+) -> Bootstrap:
+    """Draws speakers with replacement, the same for both methods, and estimates what training adds.
+
+    Args:
+      ours: Per fold.
+      theirs: Per fold, with the same speakers and seeds; None: the estimate is of ours alone, not of the difference.
+      metric: From counts to scores.
+      num_samples: B.
+      seed: Of the random numbers.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = [counts.shape[1] for counts in ours]
+    draws = np.split(_times(rng, sum(sizes), num_samples), np.cumsum(sizes)[:-1], axis=1)
+    samples, mean = _resampled(ours, metric, draws), estimate(ours, metric)
+    if theirs is not None:
+        samples, mean = samples - _resampled(theirs, metric, draws), mean - estimate(theirs, metric)
+    training, num_seeds = _training(ours, theirs, metric, rng, num_samples)
+    training = np.broadcast_to(training, mean.shape)
+    return Bootstrap(mean, samples, training, num_speakers=sum(sizes), num_seeds=num_seeds)
+
+
+def interval(found: Bootstrap, place: int = 0, level: float = 0.95) -> Interval:
+    """Student's interval of one condition, with the bootstrap's standard error and what training adds.
+
+    In simulated tables it is more exact than quantiles of the bootstrap, which are too close for few speakers.
+    """
+    mean, samples, n = float(found.mean[place]), found.samples[:, place], found.num_speakers
+    samples = samples[~np.isnan(samples)]
+    if n < 2 or len(samples) == 0 or np.isnan(mean):
+        return Interval(mean, np.nan, np.nan)
+    speakers, training = float(np.var(samples)) * n / (n - 1), float(found.training[place])
+    freedom = n - 1.0
+    if training > 0:
+        freedom = (speakers + training) ** 2 / (speakers**2 / (n - 1) + training**2 / found.num_seeds)
+    reach = float(stats.t.ppf(0.5 + level / 2, freedom)) * np.sqrt(speakers + training)
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def _times(rng: np.random.Generator, size: int, num_samples: int) -> np.ndarray:
+    """How often each of `size` things is among `size` draws, `[B, size]`."""
+    return rng.multinomial(size, np.full(size, 1 / size), num_samples)
+
+
+def _by_seed(counts: FoldCounts, metric: Metric, times: np.ndarray) -> np.ndarray:
+    """Scores of each seed with each speaker counted so many times, `[B, G]` -> `[S, B, P]`."""
+    drawn = times.astype(float)  # numpy multiplies integers slowly; these are exact
+    return np.stack([metric(np.tensordot(drawn, one.astype(float), axes=1)) for one in counts])
+
+
+def _resampled(folds: Sequence[FoldCounts], metric: Metric, draws: Sequence[np.ndarray]) -> np.ndarray:
     """The estimate in every bootstrap sample, `[B, P]`; a fold weighs as much as speakers of it are drawn."""
     total, weights = np.zeros(()), np.zeros(())
-    for counts, speakers, seeds in zip(folds, draws.speakers, draws.seeds, strict=True):
-        drawn = speakers.astype(float)  # numpy multiplies integers slowly; these are exact
-        by_seed = [metric(np.tensordot(drawn, one.astype(float), axes=1)) for one in counts]  # each [B, P]
-        score = np.einsum("bs,sbp->bp", seeds, np.stack(by_seed))
-        weight = np.where(np.isnan(score), 0.0, speakers.mean(1, keepdims=True))
+    for counts, times in zip(folds, draws, strict=True):
+        score = _by_seed(counts, metric, times).mean(0)
+        weight = np.where(np.isnan(score), 0.0, times.mean(1, keepdims=True))
         total, weights = total + weight * np.nan_to_num(score), weights + weight
     return np.where(weights > 0, total / np.where(weights > 0, weights, 1), np.nan)
 
 
-def interval(mean: float, samples: np.ndarray, num_speakers: int, level: float = 0.95) -> Interval:
-    """The expanded percentile interval of an estimate from its bootstrap samples `[B]`.
+def _training(
+    ours: Sequence[FoldCounts],
+    theirs: Sequence[FoldCounts] | None,
+    metric: Metric,
+    rng: np.random.Generator,
+    num_samples: int,
+) -> tuple[np.ndarray, int]:
+    """The variance that training adds to the estimate, `[P]`, and its degrees of freedom.
 
-    The plain percentile interval is too short for few speakers: it lacks the factor `n / (n - 1)` and Student's tails.
-    Its quantiles are moved out by both.
+    Seeds of a fold have the same speakers. Their scores differ by training, and by what is peculiar to an utterance:
+    the latter varies with the speakers drawn, so the bootstrap of the difference of two seeds says how much it is.
     """
-    samples = samples[~np.isnan(samples)]
-    if num_speakers < 2 or len(samples) == 0 or np.isnan(mean):
-        return Interval(mean, np.nan, np.nan)
-    reach = np.sqrt(num_speakers / (num_speakers - 1)) * stats.t.ppf(0.5 + level / 2, num_speakers - 1)
-    low, high = np.quantile(samples, stats.norm.cdf([-reach, reach]))
-    return Interval(float(mean), float(low), float(high))
+    added, freedom = [], 0
+    for number, counts in enumerate(ours):
+        num_seeds, num_speakers = counts.shape[:2]
+        if num_seeds < 2 or num_speakers < 2:
+            added.append(np.zeros(1))
+            continue
+        times = np.concatenate([np.ones((1, num_speakers), int), _times(rng, num_speakers, num_samples)])
+        scores = _by_seed(counts, metric, times)
+        if theirs is not None:
+            scores = scores - _by_seed(theirs[number], metric, times)
+        deviation = scores - scores.mean(0)  # [S, 1 + B, P]
+        variance = np.sum(np.square(deviation[:, 0]), axis=0) / (num_seeds - 1)
+        utterances = np.sum(np.nanvar(deviation[:, 1:], axis=1), axis=0) / (num_seeds - 1)
+        utterances = utterances * num_speakers / (num_speakers - 1)
+        # Speakers of all folds are drawn together, so the samples have 1 / G of it already.
+        added.append((variance - utterances) / num_seeds * (1 - 1 / num_speakers))
+        freedom += num_seeds - 1
+    return np.maximum(np.nansum(np.stack(np.broadcast_arrays(*added)), axis=0) / len(ours) ** 2, 0.0), freedom
 
 
 def swap_test(

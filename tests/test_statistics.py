@@ -5,16 +5,22 @@ import pytest
 from scipy import stats
 
 from cmarr_jax.metrics import uar, war
-from experiments.statistics import draw, estimate, holm, interval, resampled, swap_test
+from experiments.statistics import Bootstrap, bootstrap, estimate, holm, interval, swap_test
 
 N = 100  # utterances of each class and speaker
 
 
-def make_table(rng, num_folds, per_fold, seeds, gain=0.0):
-    """Two methods whose scores differ by speaker, by `gain` on average; counts `[S, G, 1, 2, 2]` per fold."""
+def make_table(rng, num_folds, per_fold, seeds, gain=0.0, training=0.0):
+    """Two methods whose scores differ by speaker, by `gain` on average, and by run: counts `[S, G, 1, 2, 2]` per fold.
+
+    Args:
+      training: Standard deviation over the runs of a fold of the difference, the same for all its speakers.
+    """
     methods = [], []
     for _ in range(num_folds):
         level, difference = rng.normal(0.7, 0.05, per_fold), rng.normal(gain, 0.03, per_fold)
+        if training:
+            difference = difference + rng.normal(0, training, (seeds, 1))
         for method, sign in zip(methods, (1, -1), strict=True):
             right = rng.binomial(N, np.clip(level + sign * difference / 2, 0, 1), (2, seeds, per_fold))
             one, other = np.stack([right[0], N - right[0]], -1), np.stack([N - right[1], right[1]], -1)
@@ -23,9 +29,7 @@ def make_table(rng, num_folds, per_fold, seeds, gain=0.0):
 
 
 def difference(ours, theirs, metric, num_samples=500, seed=0):
-    draws = draw([counts.shape[:2] for counts in ours], num_samples, seed)
-    samples = resampled(ours, metric, draws)[:, 0] - resampled(theirs, metric, draws)[:, 0]
-    return interval(estimate(ours, metric)[0] - estimate(theirs, metric)[0], samples, draws.num_speakers)
+    return interval(bootstrap(ours, theirs, metric, num_samples, seed))
 
 
 def test_the_estimate_by_hand():
@@ -33,21 +37,40 @@ def test_the_estimate_by_hand():
     speaker = lambda right: [[[right, 2 - right], [0, 0]]]
     folds = [np.array([[speaker(2), speaker(1)], [speaker(1), speaker(0)]]), np.array([[speaker(1)], [speaker(1)]])]
     np.testing.assert_allclose(estimate(folds, war), [0.5])
-    draws = draw([counts.shape[:2] for counts in folds], 400)
-    assert all((np.concatenate(draws.speakers, axis=1).sum(1) == 3).tolist())
-    samples = resampled(folds, war, draws)[:, 0]
-    only_first = (draws.speakers[0] == [3, 0]).all(1)
-    np.testing.assert_allclose(samples[only_first], (1 + 0.5) / 2)
+    found = bootstrap(folds, None, war, 400)
+    assert (found.mean, found.num_speakers, found.num_seeds) == (0.5, 3, 1)
+    alone = bootstrap([np.repeat(fold[:, :1], 4, axis=2) for fold in folds], None, war, 10)  # four conditions
+    assert alone.training.tolist() == [0, 0, 0, 0]
+    # Speaker 1 of fold 1 has 3/4, speaker 2 has 1/4, that of fold 2 has 1/2: means of three draws are among these.
+    assert set(np.round(12 * found.samples[:, 0]).astype(int)) <= set(range(3, 10))
+    assert found.samples.min() == 0.25
+    assert found.samples.max() == 0.75
 
 
-@pytest.mark.parametrize(("num_folds", "per_fold", "seeds"), [(10, 1, 2), (5, 2, 1)])
-def test_without_a_difference_intervals_exclude_zero_in_five_per_cent(num_folds, per_fold, seeds):
+@pytest.mark.parametrize(
+    ("num_folds", "per_fold", "seeds", "training"),
+    [(10, 1, 2, 0.0), (10, 1, 2, 0.02), (5, 2, 1, 0.0), (5, 2, 3, 0.0), (5, 2, 3, 0.02), (1, 10, 3, 0.01)],
+)
+def test_without_a_difference_intervals_exclude_zero_in_five_per_cent(num_folds, per_fold, seeds, training):
+    """Also where training varies, if there is more than one seed or each speaker has models of its own."""
     rng = np.random.default_rng(0)
     found = [
-        difference(*make_table(rng, num_folds, per_fold, seeds), war, seed=number).excludes_zero
+        difference(*make_table(rng, num_folds, per_fold, seeds, training=training), war, seed=number).excludes_zero
         for number in range(1000)
     ]
     assert 0.03 <= np.mean(found) <= 0.07
+
+
+def test_what_training_adds():
+    """The variance of the runs of a fold, over the number of folds and seeds; nothing if a speaker has models alone."""
+    added = lambda *shape, training: np.mean(
+        [bootstrap(*make_table(rng, *shape, training=training), war, 300).training for _ in range(300)]
+    )
+    rng = np.random.default_rng(0)
+    assert added(5, 8, 3, training=0.05) == pytest.approx(0.05**2 / 15 * (1 - 1 / 8), rel=0.1)
+    assert added(5, 8, 3, training=0.0) < 0.05**2 / 15 / 10
+    assert added(10, 1, 3, training=0.05) == 0
+    assert added(5, 8, 1, training=0.05) == 0
 
 
 def test_a_difference_is_found():
@@ -91,6 +114,6 @@ def test_holm_by_hand():
 
 
 def test_too_little_has_no_interval():
-    found = interval(0.5, np.full(10, 0.5), num_speakers=1)
+    found = interval(Bootstrap(np.full(1, 0.5), np.full((10, 1), 0.5), np.zeros(1), num_speakers=1, num_seeds=0))
     assert found.mean == 0.5
     assert np.isnan([found.low, found.high]).all()

@@ -75,7 +75,7 @@ def conditions_figure(material: Material, metric: str = "uar") -> Figure:
         f"conditions-{metric}",
         f"{metric.upper()} in each condition",
         "A panel per condition, named by the modalities that are available. Dot: mean over folds of the mean over "
-        f"seeds; bar: 95 % interval of a bootstrap over speakers{lines}. Each panel has a scale of its own.",
+        f"seeds; bar: 95 % interval over speakers (bootstrap) and seeds{lines}. Each panel has a scale of its own.",
         f"{metric.upper()} of {len(trained)} methods in {len(names) - 1} conditions and on average, with intervals. On "
         f"average, per cent: {on_average}.",
         svg,
@@ -122,8 +122,8 @@ def differences_figure(material: Material) -> Figure | None:
     return Figure(
         "differences",
         f"{label} minus each other method",
-        "Average of the missing-modality conditions; single conditions are not tested. Bar: 95 % interval of a "
-        f"bootstrap over {counted(material.num_speakers, 'speaker')}, with {NUM_DRAWS:,} draws; with few speakers it "
+        "Average of the missing-modality conditions; single conditions are not tested. Bar: 95 % interval over "
+        f"{counted(material.num_speakers, 'speaker')} (bootstrap, {NUM_DRAWS:,} draws) and seeds; with few speakers it "
         "is rough. Both methods decide on the same utterances, so judge by these differences, not by whether intervals "
         f"of two scores overlap. Filled square: {label} is better (blue) or worse (orange), p below {LEVEL:g}. Hollow "
         "square: the interval leaves out zero, but p does not stay below that after the correction, as among many "

@@ -69,8 +69,8 @@ def _scores_table(
             given = ["" if score is None else f"{score:.2f}" for score in one.scores]
             lines.append(f"{escape(one.method)} (published; {escape(one.source)}) & " + " & ".join(given) + r" \\")
     caption = (
-        f"{title}: {metric.upper()} in per cent, mean over folds of the mean over seeds, with 95\\,\\% intervals of a "
-        "bootstrap over speakers."
+        f"{title}: {metric.upper()} in per cent, mean over folds of the mean over seeds, with 95\\,\\% intervals over "
+        "speakers (bootstrap) and seeds."
     )
     names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]
     return latex_table(caption, "l" + "r" * len(header), ["method", *names], lines)
@@ -88,8 +88,8 @@ def _differences_table(title: str, comparisons: Sequence[Comparison]) -> str:
     ours = escape(LABELS.get(comparisons[0].method, comparisons[0].method))
     caption = (
         f"{title}: {ours} minus each other row, average of the missing-modality conditions, points. Interval: 95\\,\\% "
-        "bootstrap over speakers. $p$: permutation test over speakers, corrected after Holm. No difference shown: the "
-        f"interval has zero in it. Not after correction: it has not, but $p$ is at least {LEVEL:g}."
+        "over speakers (bootstrap) and seeds. $p$: permutation test over speakers, corrected after Holm. No difference "
+        f"shown: the interval has zero in it. Not after correction: it has not, but $p$ is at least {LEVEL:g}."
     )
     return latex_table(caption, "llrrrl", ["minus", "metric", "difference", "interval", "$p$", ""], lines)
 

@@ -234,10 +234,8 @@ def _scores_section(material: Material, metric: str) -> str:
         f"<section id='table-{metric}'><h2>{metric.upper()}, per cent</h2><p>Columns: the modalities that are "
         "available; "
         "average: of the missing-modality conditions. Mean over folds of the mean over seeds; below it the 95 % "
-        "interval "
-        "of a bootstrap over speakers. Bold: the largest number of a column, which does not mean that it differs "
-        "from the "
-        "others.</p><div "
+        "interval over speakers (bootstrap) and seeds. Bold: the largest number of a column, which does not mean that "
+        "it differs from the others.</p><div "
         f"class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         "</section>"
     )

@@ -76,9 +76,9 @@ def _differences(material: Material) -> list[str]:
     conditions = len(material.conditions) - 1
     return [
         f"## {ours} minus each other row, average of the {conditions} missing-modality conditions",
-        "In brackets: 95 % interval of a bootstrap over speakers. p: paired permutation test over speakers, corrected "
-        "after Holm for the number of rows. A smaller MAE is better. No difference shown: the interval has zero in it. "
-        f"Not after correction: it has not, but p is at least {LEVEL:g}.",
+        "In brackets: 95 % interval over speakers (bootstrap) and seeds. p: paired permutation test over speakers, "
+        "corrected after Holm for the number of rows. A smaller MAE is better. No difference shown: the interval has "
+        f"zero in it. Not after correction: it has not, but p is at least {LEVEL:g}.",
         plain_table(
             ["minus", "metric", "difference", "p", ""], [_difference(material, one) for one in material.comparisons]
         ),
@@ -120,7 +120,7 @@ def _latex(material: Material, title: str, cells: Mapping[str, Cells]) -> str:
         ]
         caption = (
             f"{escape(title)}: {escape(TITLES[metric])}. Mean over folds of the mean over seeds, with 95\\,\\% "
-            "intervals of a bootstrap over speakers."
+            "intervals over speakers (bootstrap) and seeds."
         )
         parts.append(latex_table(caption, "l" + "r" * len(header), ["method", *names], lines))
     return "\n\n".join(parts) + "\n"

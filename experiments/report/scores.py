@@ -1,7 +1,7 @@
 """Scores of the rows of a table: means over folds and seeds, and how the runs ended.
 
 Seeds of one fold share their test data, so they are averaged first: a mean is over folds, of the means over seeds.
-Intervals are of a bootstrap over speakers (`experiments.comparison.cell_intervals`); where a row has kept no outputs,
+Intervals are over speakers and seeds (`experiments.comparison.cell_intervals`); where a row has kept no outputs,
 as an exact ceiling, Student's over the folds, with a single fold over the seeds.
 """
 

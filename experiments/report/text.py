@@ -55,9 +55,9 @@ def differences_text(comparisons: Sequence[Comparison], num_conditions: int) -> 
     label = LABELS.get(comparisons[0].method, comparisons[0].method)
     lines = [
         f"## {label} minus each other row, average of the {num_conditions} missing-modality conditions, points",
-        "In brackets: 95 % interval of a bootstrap over speakers. p: paired permutation test over speakers, corrected "
-        "after Holm for the number of rows. No difference shown: the interval has zero in it. Not after correction: it "
-        f"has not, but p is at least {LEVEL:g}.",
+        "In brackets: 95 % interval over speakers (bootstrap) and seeds. p: paired permutation test over speakers, "
+        "corrected after Holm for the number of rows. No difference shown: the interval has "
+        f"zero in it. Not after correction: it has not, but p is at least {LEVEL:g}.",
     ]
     table = ["| minus | metric | difference | p | |", "|---|---|---|---|---|"]
     for one in comparisons:
