@@ -11,7 +11,9 @@ from test_report_page import Reader
 
 from experiments.report.__main__ import main as report_command
 from experiments.report.label_curves import LabelCurves
+from experiments.report.label_figure import label_figure
 from experiments.report.labels import LABEL_FILES, sentences, write_label_report
+from experiments.report.material import compared_row
 
 LABELS = {0.01: 4, 0.1: 40, 1.0: 400}
 RIGHT = {"zero_fill": [0.5, 0.6, 0.7], "mmin": [0.6, None, 0.8], "cm_arr": [0.65, 0.7, 0.7]}
@@ -54,6 +56,30 @@ def test_the_sentences_tell_the_crossings(folder):
     assert "| Zero-fill | 126 | 400 | (400) |" in text
     assert "Fewer than 3 runs have a score: MMIN at 10 % (0)." in text
     assert "Runs: 24; 24 converged." in text
+
+
+def test_a_variant_is_compared_where_cm_arr_is_not_trained(tmp_path):
+    right = {"late_fusion": [0.5, 0.6, 0.7], "cm_arr_within_told": [0.65, 0.7, 0.7], "cm_arr_told": [0.6, 0.7, 0.7]}
+    write_shares(tmp_path, right, LABELS)
+    curves = LabelCurves(tmp_path)
+    assert curves.method == curves.last.method == curves.last.main == "cm_arr_within_told"
+    assert sentences(curves)[1].startswith(
+        "CM-ARR, strong alignment first, within speakers, three tricks with 4 labels "
+    )
+    assert {one.method for one in curves.last.comparisons} == {"cm_arr_within_told"}
+    assert compared_row(["cm_arr_told", "zero_fill", "cm_arr"]) == "cm_arr"
+    assert compared_row(["zero_fill", "mmin"]) is None
+
+
+def test_a_figure_has_no_more_lines_than_can_be_told_apart(tmp_path):
+    names = ["zero_fill", "mmin", "cif_mmin", "dicmor", "late_fusion", "dedicated", "impute_mean", "impute_ridge"]
+    right = {name: [0.4, 0.5, 0.5 + number / 20] for number, name in enumerate(names)} | {"cm_arr": [0.4, 0.5, 0.4]}
+    write_shares(tmp_path, right, LABELS)
+    curves = LabelCurves(tmp_path)
+    assert curves.drawn(3) == ["cm_arr", "impute_ridge", "impute_mean"]
+    figure = label_figure(curves, "average")
+    assert "Drawn are CM-ARR and the 7 others of the highest UAR." in figure.caption
+    assert len(figure.numbers) == 3 * 9
 
 
 def test_every_output_is_there_and_made_again(folder):

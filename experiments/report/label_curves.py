@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.comparison import compare
 from experiments.label_shares import share_folders
 from experiments.report.label_equivalence import Equivalence, equivalences
-from experiments.report.material import METHOD, Material
+from experiments.report.material import Material, compared_row
 from experiments.report.scores import (
     AVERAGE,
     CEILINGS,
@@ -83,6 +84,11 @@ class LabelCurves:
         order = list(dict.fromkeys(name for material in self.materials for name in material.config["methods"]))
         return sorted({name for material in self.materials for name in material.trained()}, key=order.index)
 
+    def drawn(self, most: int) -> list[str]:
+        """At most so many rows: that of CM-ARR first, then those with the highest UAR with the most labels."""
+        score = lambda row: np.nan_to_num(self.line(row, "uar", AVERAGE)[-1].mean)
+        return sorted(self.rows, key=lambda row: (row != self.method, -score(row)))[:most]
+
     @cached_property
     def scores(self) -> dict[str, list[Scores]]:
         """By metric, for each share."""
@@ -106,27 +112,37 @@ class LabelCurves:
         return summarize(found[0]).mean if found else np.nan
 
     @cached_property
+    def method(self) -> str | None:
+        """The row that others are compared with, if one is trained: CM-ARR, or else the first of its variants."""
+        return compared_row(self.rows)
+
+    @cached_property
     def baseline(self) -> str | None:
-        """The row that the sentences compare CM-ARR with; None if there is nothing to compare."""
-        others = [row for row in self.rows if row != METHOD]
-        if METHOD not in self.rows or not others:
+        """The row that the sentences compare CM-ARR with: zero-fill, or else the first one; None without any."""
+        others = [row for row in self.rows if row != self.method]
+        if self.method is None or not others:
             return None
         return BASELINE if BASELINE in others else others[0]
 
     @cached_property
     def equivalences(self) -> dict[str, list[Equivalence]]:
         """Of CM-ARR with every other row, UAR over the missing-modality conditions; none without CM-ARR."""
-        if METHOD not in self.rows:
+        if self.method is None:
             return {}
+        method = self.method
         mean = lambda row: [found.mean for found in self.line(row, "uar", AVERAGE)]
         differences = [
-            {one.baseline: one.difference for one in material.comparisons if one.metric == "uar"}
+            {
+                one.baseline: one.difference
+                for one in compare(material.folder, material.rows, method)
+                if one.metric == "uar"
+            }
             for material in self.materials
         ]
         return {
-            row: equivalences(self.labels, mean(METHOD), mean(row), [found.get(row) for found in differences])
+            row: equivalences(self.labels, mean(method), mean(row), [found.get(row) for found in differences])
             for row in self.rows
-            if row != METHOD
+            if row != method
         }
 
     def notes(self) -> list[str]:

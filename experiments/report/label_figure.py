@@ -3,23 +3,26 @@
 from matplotlib.axes import Axes
 
 from experiments.report.drawing import INK, MARKERS, SERIES, Figure, canvas, legend_below, to_svg
+from experiments.report.figures import MOST_ROWS
 from experiments.report.label_curves import LabelCurves
-from experiments.report.material import METHOD
 from experiments.report.scores import AVERAGE, Summary, counted
 
 APART = 1.012  # lines are moved sideways by this factor, so that their intervals do not lie on each other
-STYLES = ("-", "--", ":")
 
 
 def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Figure:
     """A line for each row against the number of labelled training utterances, with 95 % intervals."""
-    numbers = []
+    rows, numbers = curves.drawn(MOST_ROWS), []
     with canvas(9.6, 4.6) as (figure, axes):
         axis = axes[0, 0]
-        for number, row in enumerate(sorted(curves.rows, key=lambda name: name != METHOD)):
+        for number, row in enumerate(rows):
             line = curves.line(row, metric, condition)
-            shift = APART ** (number - (len(curves.rows) - 1) / 2)
-            _draw_line(axis, number, [shift * x for x in curves.labels], line, curves.last.label(row), row == METHOD)
+            shift = APART ** (number - (len(rows) - 1) / 2)
+            _draw_line(
+                axis, number, [shift * x for x in curves.labels], line, curves.last.label(row), row == curves.method
+            )
+        for row in rows + [row for row in curves.rows if row not in rows]:
+            line = curves.line(row, metric, condition)
             numbers += [
                 [curves.last.label(row), point.text, f"{point.train:g}", *_per_cent(found), found.n]
                 for point, found in zip(curves.points, line, strict=True)
@@ -41,7 +44,12 @@ def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Fi
         f"{metric.upper()} against the number of labels, {what}",
         "Point: mean over folds of the mean over seeds; bar: 95 % interval over speakers (bootstrap) and seeds. The "
         "number of labels is on a logarithmic axis; points of one share are moved apart a little. The validation "
-        "part has the same share of its labels. The test part is whole, and the same at every share.",
+        "part has the same share of its labels. The test part is whole, and the same at every share."
+        + (
+            ""
+            if len(rows) == len(curves.rows)
+            else f" Drawn are CM-ARR and the {len(rows) - 1} others of the highest UAR."
+        ),
         f"{metric.upper()} of {counted(len(curves.rows), 'method')} {what} with {len(curves.points)} shares of the "
         f"labels. {_ends(curves, metric, condition)}",
         svg,
@@ -53,13 +61,13 @@ def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Fi
 def _draw_line(axis: Axes, number: int, places: list[float], line: list[Summary], label: str, is_main: bool) -> None:
     """A row's scores, per cent. The main row is thicker and above the others."""
     known = [(x, found) for x, found in zip(places, line, strict=True) if found.n]
-    colour, style = SERIES[number % len(SERIES)], STYLES[number // len(SERIES) % len(STYLES)]
+    colour = SERIES[number]
     order = 4 if is_main else 3
     for x, found in known:
         axis.plot([x, x], [100 * found.ci_low, 100 * found.ci_high], color=colour, linewidth=1, alpha=0.6, zorder=order)
     axis.plot(
-        [x for x, _ in known], [100 * found.mean for _, found in known], color=colour, linestyle=style,
-        marker=MARKERS[number % len(MARKERS)], markersize=5 if is_main else 4, linewidth=2.5 if is_main else 1.3,
+        [x for x, _ in known], [100 * found.mean for _, found in known], color=colour,
+        marker=MARKERS[number], markersize=5 if is_main else 4, linewidth=2.5 if is_main else 1.3,
         label=label, zorder=order,
     )  # fmt: skip
 

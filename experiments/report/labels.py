@@ -14,7 +14,6 @@ from experiments.report.label_curves import LabelCurves
 from experiments.report.label_equivalence import equivalence_text, needed_text
 from experiments.report.label_figure import label_figure
 from experiments.report.latex import escape, latex_table
-from experiments.report.material import METHOD
 from experiments.report.page import words_section
 from experiments.report.scores import AVERAGE, Summary
 from experiments.report.text import headings, plain_table
@@ -64,9 +63,9 @@ def label_headings(curves: LabelCurves) -> tuple[str, list[str]]:
 
 def sentences(curves: LabelCurves) -> list[str]:
     """What CM-ARR saves in labels: what is compared, and a sentence for each share."""
-    if curves.baseline is None:
+    if curves.method is None or curves.baseline is None:
         return []
-    names = curves.last.label(METHOD), curves.last.label(curves.baseline)
+    names = curves.last.label(curves.method), curves.last.label(curves.baseline)
     told = [equivalence_text(*names, one) for one in curves.equivalences[curves.baseline]]
     what = (
         f"Compared by the UAR, {_condition_text(curves, AVERAGE)}; numbers are labelled training utterances of a fold:"

@@ -11,9 +11,16 @@ from experiments.comparison import Comparison, cell_intervals, compare, runs_wit
 from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals
 from experiments.results import Row
 from experiments.results_folder import read_config
+from experiments.rows import TABLE_ROWS
 from experiments.units import Outputs, Unit, read_inspection, read_outputs, read_records, read_rows
 
-METHOD = "cm_arr"  # the row that others are compared with, if it is there
+METHOD = "cm_arr"
+
+
+def compared_row(names: Sequence[str]) -> str | None:
+    """The row that others are compared with: CM-ARR, or else the first of its variants; None without any."""
+    variants = [name for name in names if name in TABLE_ROWS and TABLE_ROWS[name].method == METHOD]
+    return METHOD if METHOD in names else next(iter(variants), None)
 
 
 class Material:
@@ -46,8 +53,13 @@ class Material:
 
     @cached_property
     def main(self) -> str | None:
-        """The row that figures of a single row show: CM-ARR, or the last one with outputs."""
-        return METHOD if METHOD in self.runs else next(reversed(self.runs), None)
+        """The row that figures of a single row show: that of CM-ARR, or the last one with outputs."""
+        return self.method if self.method in self.runs else next(reversed(self.runs), None)
+
+    @cached_property
+    def method(self) -> str | None:
+        """The row that others are compared with: CM-ARR, or else its first variant in the order of the command."""
+        return compared_row(self.config["methods"])
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
@@ -56,8 +68,8 @@ class Material:
 
     @cached_property
     def comparisons(self) -> Sequence[Comparison]:
-        """CM-ARR with every other row."""
-        return compare(self.folder, self.rows, METHOD)
+        """The row of CM-ARR with every other one."""
+        return [] if self.method is None else compare(self.folder, self.rows, self.method)
 
     @cached_property
     def intervals(self) -> Intervals:
