@@ -15,6 +15,7 @@ from experiments.presets import PRESETS, Changes, Preset, default_preset
 
 SYNTHETIC_NAME = "synthetic"
 SYNTHETIC_NAMES = (SYNTHETIC_NAME, "synthetic_hard")
+CORPORA = ("iemocap", "msp_improv")  # names of archives in the working folder, and of presets
 
 
 class Source(NamedTuple):
@@ -39,7 +40,8 @@ def load_data(data: str, preset: str | None, *, smoke: bool, changes: Changes) -
     """A data set and its preset, with what the command line changes.
 
     Args:
-      data: One of `SYNTHETIC_NAMES`, or the path of a feature archive.
+      data: One of `SYNTHETIC_NAMES`; one of `CORPORA`, whose archive `NAME.npz` is in the working folder; or the path
+        of a feature archive.
       preset: Name in `PRESETS`; by default the one for the kind of data.
       smoke: Whether to take the smallest preset.
       changes: Of the command line.
@@ -53,9 +55,18 @@ def load_data(data: str, preset: str | None, *, smoke: bool, changes: Changes) -
     if data in SYNTHETIC_NAMES:
         chosen = PRESETS["smoke" if smoke else preset or data].changed(changes)
         return chosen, load_synthetic(data, chosen)
-    source = load_archive(Path(data))
-    name = preset or default_preset(sequences=bool(source.corpus.length))
+    source = load_archive(_path_of(data))
+    sequences = bool(source.corpus.length)
+    name = preset or (data if data in CORPORA and sequences else default_preset(sequences=sequences))
     return PRESETS["smoke" if smoke else name].changed(changes), source
+
+
+def _path_of(data: str) -> Path:
+    """The archive of a name or a path. Raises ArchiveError for a corpus that was not prepared."""
+    path = Path(data if data not in CORPORA else f"{data}.npz")
+    if data in CORPORA and not path.is_file():
+        raise ArchiveError(f"{path}: is not in this folder; make it with python -m data_prep.{data}, or give its path")
+    return path
 
 
 def load_archive(path: Path) -> Source:

@@ -48,7 +48,8 @@ class Arguments:
     """
 
     data: str = SYNTHETIC_NAME
-    """`synthetic` or `synthetic_hard` (made on first use), or a feature archive, FILE.npz."""
+    """`synthetic` or `synthetic_hard` (made on first use); `iemocap` or `msp_improv` (the archive of this name in this
+    folder, with the preset of that corpus); or a feature archive, FILE.npz."""
     preset: str | None = None
     """Sizes, schedule and rates, a name in experiments/presets.py; by default the one for the kind of data."""
     task: Literal["classification", "regression"] = "classification"
@@ -247,6 +248,7 @@ def settings(arguments: Arguments, preset: Preset, source: Source, table: Table)
             "utterances": len(source.corpus),
             "class_names": list(source.corpus.class_names),
             "modalities": list(source.corpus.modalities),
+            "widths": list(source.corpus.widths.values()),
         },
         SHARE: table.label_share,
         "folds": [

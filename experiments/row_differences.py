@@ -37,5 +37,5 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str]) -> 
 
 
 if __name__ == "__main__":
-    with user_errors_as_messages(ValueError, FileNotFoundError):
+    with user_errors_as_messages(OSError, ValueError):
         tyro.cli(main)

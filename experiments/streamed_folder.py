@@ -1,12 +1,9 @@
 """The output folder of a streamed training: configuration, metrics, checkpoints. Process 0 writes."""
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import jax
 
 from cmarr_jax.data.json_object import read_object
@@ -15,7 +12,7 @@ from cmarr_jax.training.disk import is_unused, write_text
 from cmarr_jax.training.streamed_loop import Progress, on_host
 from experiments.results import append_lines, complete_lines
 
-CONFIG, METRICS, CHECKPOINTS, MODEL, LOCK = "config.json", "metrics.jsonl", "checkpoints", "model", ".lock"
+CONFIG, METRICS, CHECKPOINTS, MODEL = "config.json", "metrics.jsonl", "checkpoints", "model"
 
 
 def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
@@ -50,29 +47,6 @@ def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> Non
         if not is_unused(folder):
             raise FileExistsError(f"{folder} is not empty; name a new folder with --out, or give --resume")
         write_text(path, to_json(record, indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def own_folder(folder: Path) -> Iterator[None]:
-    """Keeps other commands out of the folder; the lock ends with the process, however it ends.
-
-    Raises:
-      ValueError: if another command is training in it.
-    """
-    if jax.process_index() != 0:
-        yield
-        return
-    lock = filelock.FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise ValueError(
-            f"{folder}: another command is training in this folder; wait until it has ended, or name another --out"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def save(folder: Path, number: int, progress: Progress) -> None:

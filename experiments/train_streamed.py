@@ -34,8 +34,9 @@ from cmarr_jax.training.streamed_loop import (
     validate,
 )
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
+from experiments.own_folder import own_folder
 from experiments.presets import PRESETS, Changes, Preset, default_preset
-from experiments.streamed_folder import METRICS, MODEL, own_folder, prepare_folder, restore, save, write_line
+from experiments.streamed_folder import METRICS, MODEL, prepare_folder, restore, save, write_line
 from experiments.streamed_lines import last_not_finite, line_means, resident_mib, train_text, utterances_of
 
 
@@ -201,7 +202,8 @@ def train(
         if ends_epoch:
             evaluation, diagnostics = validate(eval_step, progress, read_ahead(source.val, place=place))
             progress = on_devices(next_epoch(finish_epoch, progress, evaluation, diagnostics))
-            log_scores(arguments.out, stop, epoch, val_scores(config, np.asarray(evaluation.counts)))
+            scores = val_scores(config, np.asarray(evaluation.counts))
+            log_scores(arguments.out, stop, epoch, scores, {name: float(x) for name, x in diagnostics.items()})
         if ends_epoch or stop % arguments.save_every == 0:
             save(arguments.out, stop, progress)
     return progress
@@ -213,9 +215,9 @@ def log(text: str) -> None:
         print(text)
 
 
-def log_scores(out: Path, step: int, epoch: int, scores: dict[str, float]) -> None:
-    """Prints the validation scores of an epoch and adds them to the metrics."""
-    write_line(out, {"step": step, "epoch": epoch, "val_uar": scores})
+def log_scores(out: Path, step: int, epoch: int, scores: dict[str, float], diagnostics: dict[str, float]) -> None:
+    """Prints the validation scores of an epoch and adds them, and the method's diagnostics, to the metrics."""
+    write_line(out, {"step": step, "epoch": epoch, "val_uar": scores, "diagnostics": diagnostics})
     log(f"epoch {epoch}, validation UAR: " + ", ".join(f"{name} {score:.3f}" for name, score in scores.items()))
 
 

@@ -31,6 +31,7 @@ from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory
 from experiments.compile_rows import compile_method
 from experiments.datasets import SYNTHETIC_NAME, load_data
 from experiments.jax_setup import StartOptions, set_up_jax, user_errors_as_messages
+from experiments.own_folder import own_folder
 from experiments.presets import Changes, Preset
 from experiments.provenance import commit, versions
 from experiments.results import append_lines
@@ -153,18 +154,19 @@ def main(arguments: Arguments) -> None:
         "versions": versions(),
         "commit": commit(),
     }
-    open_folder(arguments.out, settings)
-    data, folds = to_device(source.corpus, max_frames=preset.max_frames), without_test(stack_folds(splits))
-    for name, config in configs.items():
-        search = make_search(name, config, splits, folds, arguments)
-        run_search(search, data, preset, arguments, console)
-        write_tuned(arguments.out, settings)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with own_folder(arguments.out):
+        open_folder(arguments.out, settings)
+        data, folds = to_device(source.corpus, max_frames=preset.max_frames), without_test(stack_folds(splits))
+        for name, config in configs.items():
+            search = make_search(name, config, splits, folds, arguments)
+            run_search(search, data, preset, arguments, console)
+            write_tuned(arguments.out, settings)
     console.print(f"Written: {arguments.out}/{FILE}, {TRIALS}", soft_wrap=True)
 
 
 def open_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Makes the folder, or raises ValueError if its trials were made in another way."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / SETTINGS
     if path.is_file():
         before = {SHARE: 1.0} | read_object(path, "copy it again, or name another folder with --out")

@@ -42,9 +42,10 @@ def read_tuned(
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged, of other data or of another share of the labels, or lacks a row or a fold.
+      ValueError: if the file is damaged, of other data or of another share of the labels, lacks a row or a fold, or if
+        the rows had different numbers of trials: their table would not be fair.
     """
-    path = path / FILE if path.is_dir() else path
+    path, folds = path / FILE if path.is_dir() else path, list(folds)
     stored = read_object(path, _ADVICE)
     check_kinds(path, stored, {"data": dict, "chosen": dict}, "", _ADVICE)
     check_kinds(path, stored["data"], {"sha256": str}, "data", _ADVICE)
@@ -72,6 +73,13 @@ def read_tuned(
             if fold not in chosen[row]:
                 raise ValueError(f"{path} has no choice for fold {fold} of {source}; tune with the folds of the table")
             _check_choice(path, chosen[row][fold], f"chosen.{source}.{fold}")
+    trials = {row: {chosen[row][fold].get("trials") for fold in folds} for row in chosen}
+    if len(set().union(*trials.values())) > 1:
+        counts = ", ".join(f"{row} {'/'.join(map(str, sorted(found, key=str)))}" for row, found in trials.items())
+        raise ValueError(
+            f"{path}: its rows had different numbers of trials ({counts}), which is not fair; go on with "
+            "experiments.tune and the same --trials for all of them"
+        )
     return chosen
 
 

@@ -136,10 +136,15 @@ def test_outputs_of_the_comparison_tests_can_be_used():
 
 
 def test_published_rows_stand_beside_iemocap_only():
-    assert published_rows("iemocap", 4, CONDITIONS) == IEMOCAP
-    assert published_rows("IEMOCAP-mmin", 4, CONDITIONS) == IEMOCAP
-    assert published_rows("iemocap", 6, CONDITIONS) == ()
-    assert published_rows("synthetic", 4, CONDITIONS) == ()
+    table = lambda name="iemocap", widths=(130, 342, 1024), folds=10: {
+        "data": {"name": name, "widths": list(widths)}, "folds": [{}] * folds
+    }  # fmt: skip
+    assert published_rows(table(), 4, CONDITIONS) == IEMOCAP
+    assert published_rows(table("IEMOCAP-mmin"), 4, CONDITIONS) == IEMOCAP
+    assert published_rows(table(), 6, CONDITIONS) == ()
+    assert published_rows(table("synthetic"), 4, CONDITIONS) == ()
+    assert published_rows(table(widths=(88, 342, 1024)), 4, CONDITIONS) == ()
+    assert published_rows(table(folds=5), 4, CONDITIONS) == ()
     for one in IEMOCAP:
         scores = [score for score in one.scores[:6] if score is not None]
         assert one.scores[6] == pytest.approx(np.mean(scores), abs=0.1)

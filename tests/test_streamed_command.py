@@ -18,6 +18,7 @@ from cmarr_jax.training.checkpoint import load_run
 from cmarr_jax.training.streamed_loop import on_raw_features
 from experiments import streamed_folder
 from experiments import train_streamed as command
+from experiments.own_folder import own_folder
 from experiments.presets import Changes
 from experiments.streamed_lines import last_not_finite
 
@@ -184,14 +185,14 @@ def test_a_training_that_is_not_finite_stops_with_its_last_good_state(made, tmp_
 
 
 def test_a_folder_belongs_to_one_training(tmp_path):
-    with streamed_folder.own_folder(tmp_path):
-        command_line = "from pathlib import Path; from experiments.streamed_folder import own_folder\n"
+    with own_folder(tmp_path):
+        command_line = "from pathlib import Path; from experiments.own_folder import own_folder\n"
         command_line += f"with own_folder(Path({str(tmp_path)!r})): pass"
         done = subprocess.run(
             [sys.executable, "-c", command_line], cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert "another command is training in this folder; wait until it has ended" in done.stderr
-    with streamed_folder.own_folder(tmp_path):
+    with own_folder(tmp_path):
         pass
 
 

@@ -14,6 +14,7 @@ from cmarr_jax.data.folds import make_folds
 from cmarr_jax.training.sweep import stack_runs
 from cmarr_jax.training.sweep_memory import GIB, compile_sweep
 from experiments import reproduce, tune
+from experiments.own_folder import LOCK, own_folder
 from experiments.presets import SMOKE
 from experiments.rows import TABLE_ROWS
 from experiments.search_space import as_parameters, searched_weights
@@ -89,8 +90,9 @@ def test_a_search_that_was_killed_chooses_as_one_that_was_not(archive, tuned, tm
     (out / "trials.jsonl").write_text("".join(rounds[:ended]) + rounds[ended][:30])
     (out / ".tuned.json.12.partial").write_text('{"da')
     tune.main(arguments(archive, out, trials=3))
-    assert {path.name for path in out.iterdir()} == {"tune.json", "trials.jsonl", "tuned.json"}
-    for path in out.iterdir():
+    files = [path for path in out.iterdir() if path.name != LOCK]
+    assert {path.name for path in files} == {"tune.json", "trials.jsonl", "tuned.json"}
+    for path in files:
         assert path.read_text() == (tuned / path.name).read_text()
 
 
@@ -100,6 +102,13 @@ def test_a_search_that_was_killed_before_its_settings_can_be_given_again(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["tune.json"]
     with pytest.raises(ValueError, match="another setting: at_once was 2 and is 4 now; name another folder"):
         tune.open_folder(tmp_path, {"at_once": 4})
+
+
+def test_a_second_search_in_the_same_folder_is_refused(archive, tmp_path):
+    (tmp_path / ".tune.json.12.partial").write_text('{"da')  # of the first one
+    with own_folder(tmp_path), pytest.raises(ValueError, match="another command is training in this folder"):
+        tune.main(arguments(archive, tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK, ".tune.json.12.partial"}
 
 
 def test_a_trial_never_reads_a_test_utterance():
@@ -154,6 +163,21 @@ def test_other_data_and_folds_are_refused(tuned):
         read_tuned(tuned, digest, ["zero_fill"], [], 0.1)
     with pytest.raises(ValueError, match="has no choice for fold other of zero_fill"):
         read_tuned(tuned, digest, ["zero_fill_told"], ["other"])
+
+
+def test_rows_with_different_numbers_of_trials_are_no_fair_table(tuned, tmp_path):
+    stored = json.loads((tuned / "tuned.json").read_text())
+    chosen = stored["chosen"]["zero_fill"]
+    path, digest, folds = tmp_path / "tuned.json", stored["data"]["sha256"], list(chosen)
+    more = {fold: {**choice, "trials": 16} for fold, choice in chosen.items()}
+    path.write_text(json.dumps({**stored, "chosen": {"zero_fill": chosen, "mmin": more}}))
+    assert set(read_tuned(path, digest, ["mmin"], folds)) == {"mmin"}
+    with pytest.raises(ValueError, match=r"different numbers of trials \(zero_fill 3, mmin 16\), which is not fair"):
+        read_tuned(path, digest, ["zero_fill", "mmin"], folds)
+    more[folds[0]]["trials"] = 4  # a search that was stopped in between
+    path.write_text(json.dumps({**stored, "chosen": {"mmin": more}}))
+    with pytest.raises(ValueError, match=r"\(mmin 16/4\)"):
+        read_tuned(path, digest, ["mmin"], folds)
 
 
 def test_an_ablation_uses_the_choices_of_the_full_model():

@@ -24,7 +24,7 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
 
 def run_command(argv: Sequence[str] | None = None) -> None:
     """The command line; exit code 2 for what a user can mend."""
-    with user_errors_as_messages(FileNotFoundError, ValueError):
+    with user_errors_as_messages(OSError, ValueError):
         tyro.cli(main, args=argv, prog="python -m experiments.report")
 
 

@@ -4,8 +4,10 @@ They stand apart from our rows: they were not measured here, and are never avera
 does not give stays empty. For MSP-IMPROV no table of the six conditions could be found, and none of CM-ARR itself.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+WIDTHS = [130, 342, 1024]  # of MMIN's audio, video and text
 CONDITIONS = ("a", "v", "t", "av", "at", "vt", "average", "avt")
 
 
@@ -38,7 +40,18 @@ IEMOCAP = (
 )
 
 
-def published_rows(data_name: str, num_classes: int, conditions: tuple[str, ...]) -> tuple[Published, ...]:
-    """The published rows that belong beside a table, if there are any: IEMOCAP with four classes and the same names."""
-    is_iemocap = data_name.lower().startswith("iemocap") and num_classes == 4
-    return IEMOCAP if is_iemocap and conditions == CONDITIONS else ()
+def published_rows(config: Mapping[str, Any], num_classes: int, conditions: tuple[str, ...]) -> tuple[Published, ...]:
+    """The published rows that belong beside a table, if there are any.
+
+    They belong beside IEMOCAP with four classes, ten folds, and the features of MMIN, which are told by their widths:
+    numbers of other features or folds cannot be compared.
+
+    Args:
+      config: Of the table.
+      num_classes: Of the table.
+      conditions: Of the table, with the average.
+    """
+    data = config["data"]
+    is_iemocap = data["name"].lower().startswith("iemocap") and num_classes == 4
+    is_protocol = data.get("widths") == WIDTHS and len(config["folds"]) == 10
+    return IEMOCAP if is_iemocap and is_protocol and conditions == CONDITIONS else ()

@@ -38,7 +38,7 @@ def write_report(folder: Path) -> str:
         return write_value_tables(material)
     title, notes = headings(material.config)
     conditions = (*material.conditions[:-1], AVERAGE, material.conditions[-1])
-    published = published_rows(material.config["data"]["name"], len(rows[0].counts), conditions)
+    published = published_rows(material.config, len(rows[0].counts), conditions)
     figures = make_figures(material)
     markdown = to_markdown(rows, title, notes, material.comparisons, published, rates=_rates(figures))
     write_texts(folder, {
