@@ -92,7 +92,8 @@ class MissingModalityEstimator(BaseEstimator):
         parameters = self.get_params(deep=False) | {"callback": None}
         if self.preset is not None:
             parameters["preset"] = dataclasses.asdict(self.preset)
-        own = {"parameters": parameters, **self._learned(), "validation": self.validation_}
+        rows = {"validation": self.validation_, "unlabelled": self.unlabelled_}
+        own = {"parameters": parameters, **self._learned(), **rows}
         record = {
             INPUT: unit.input.to_dict(), ESTIMATOR: own, "status": self.status_, "history": self.history_
         }  # fmt: skip
@@ -100,7 +101,7 @@ class MissingModalityEstimator(BaseEstimator):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Reads what `save` wrote; it predicts and can be fitted again, but not saved again.
+        """Reads what `save` wrote; it predicts, and can be saved or fitted again.
 
         Raises:
           cmarr_jax.data.corpus.ArchiveError: if the folder holds no saved estimator of this kind or is damaged.
@@ -113,7 +114,10 @@ class MissingModalityEstimator(BaseEstimator):
         if found != kind:
             raise ArchiveError(f"{folder}: is a saved {found}, not a {kind}; read it with the class of the {found}")
         try:
-            return cls._restored(unit, record)
+            model = cls._restored(unit, record)
+            with np.load(Path(folder) / OUTPUTS) as outputs:
+                model._outputs = dict(outputs)
+            return model
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArchiveError(f"{folder}: is damaged ({ESTIMATOR}: {error}); copy it again or fit it again") from error
 
@@ -126,6 +130,7 @@ class MissingModalityEstimator(BaseEstimator):
         model = cls(**own["parameters"])
         model._set_learned(own)
         model.validation_ = np.array(own["validation"], int)
+        model.unlabelled_ = np.array(own["unlabelled"], int)
         model.status_, model.history_, model.predictor_ = record["status"], record["history"], Predictor((unit,))
         model.modalities_ = tuple(modality.name for modality in unit.config.encoders.modalities)
         return model
@@ -169,7 +174,13 @@ class MissingModalityEstimator(BaseEstimator):
         result = train_once(corpus, fold, config, self.random_state, preset.max_frames, self.callback)
         self.status_ = STATUS[int(result.status)]
         if result.status == DIVERGED:
-            raise ValueError("the training diverged; lower learning_rate, or look at the scale of the features")
+            skipped = result.skipped
+            rows = ", ".join(str(row) for row in skipped.rows[skipped.rows >= 0][:8].tolist())
+            raise ValueError(
+                f"the training diverged: {int(skipped.total)} updates were not finite, the last one in epoch "
+                f"{int(skipped.epoch)} with the utterances {rows} ...; lower learning_rate, or look at the scale of "
+                "the features"
+            )
         self._keep(corpus, fold, config, preset, result)
 
     def _preset(self, *, sequences: bool) -> Preset:

@@ -17,6 +17,7 @@ from cmarr_jax.data.modalities import Modalities, Values, as_modalities
 from cmarr_jax.data.targets import LARGEST
 from cmarr_jax.estimator_data import hold_out, make_corpus
 from cmarr_jax.estimator_shared import MissingModalityEstimator
+from cmarr_jax.metrics import agreement_sums, ccc, mae
 from cmarr_jax.task import check_targets
 
 try:
@@ -31,8 +32,8 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
     """Predicts a number for utterances of which any modalities may be missing, at training and at prediction.
 
     It is trained by the squared error of the standardised number. The epoch is the one with the best concordance
-    correlation (CCC) on the validation part. `score` is R2, as of scikit-learn's regressors; for CCC and the mean
-    absolute error, see `cmarr_jax.metrics.agreement_sums`.
+    correlation (CCC) on the validation part. `score` is R2, as of scikit-learn's regressors; `scores` gives CCC and the
+    mean absolute error.
 
     Contrastive losses need classes: there, utterances of one half, up to the median of y or above it, are alike (D).
 
@@ -83,9 +84,36 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
         """
         return np.array([answer.value for answer in self._answers(X)])
 
+    def scores(self, X: Modalities | Mapping[str, Values], y: Any) -> dict[str, float]:
+        """CCC and MAE of the predictions, as in the tables of the experiments.
+
+        Args:
+          X: As in `predict`.
+          y: True numbers, `[N]`; nan: the utterance is not counted.
+
+        Returns:
+          `ccc`, the concordance correlation, -1 to 1; `mae`, the mean absolute error in the unit of y. Both are nan if
+          no utterance counts. `ccc` is nan, too, if all numbers, true and predicted, are one constant.
+
+        Raises:
+          ValueError: if y is not one number per utterance, or an utterance cannot be answered.
+        """
+        features = as_modalities(X)
+        target = _checked(y, features)
+        sums = agreement_sums(target, self.predict(features), ~np.isnan(target))
+        return {"ccc": float(ccc(sums)), "mae": float(mae(sums))}
+
 
 def _numbers(y: Any, features: Modalities) -> np.ndarray:
-    """y as `[N]` float32."""
+    """y as `[N]` float32, with two different numbers at least."""
+    target = _checked(y, features)
+    if len(known := np.unique(target[~np.isnan(target)])) < 2:
+        raise ValueError(f"y must have two different numbers or more, found {known.tolist()}")
+    return target.astype(np.float32)
+
+
+def _checked(y: Any, features: Modalities) -> np.ndarray:
+    """y as `[N]` float64: numbers that float32 can hold, and nan."""
     try:
         target = np.asarray(y, np.float64)
     except (TypeError, ValueError) as error:
@@ -95,9 +123,7 @@ def _numbers(y: Any, features: Modalities) -> np.ndarray:
     if (too_large := np.abs(target) > LARGEST).any():
         row = int(np.argmax(too_large))
         raise ValueError(f"y of utterance {row} is {target[row]}, which float32 cannot hold; correct it")
-    if len(known := np.unique(target[~np.isnan(target)])) < 2:
-        raise ValueError(f"y must have two different numbers or more, found {known.tolist()}")
-    return target.astype(np.float32)
+    return target
 
 
 def _halves(target: np.ndarray) -> np.ndarray:

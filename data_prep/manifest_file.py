@@ -41,11 +41,11 @@ def read_manifest(path: Path, *, labelled: bool = True) -> Parsed:
     _check_together(path, rows, utterances)
     if labelled:
         _check_targets(path, rows, utterances)
-    utterances, notes = _without_missing_files(path, utterances)
+    utterances, notes, not_there = _without_missing_files(path, utterances)
     lost = [item.text("utterance_id") for item in cells if not _is_there(item.file("transcript_file"))]
     if lost:
         notes.append(f"{path}: transcript files that are not there, taken as absent: {examples(lost)}")
-    return Parsed(tuple(utterances), tuple(notes))
+    return Parsed(tuple(utterances), tuple(notes), not_there)
 
 
 def to_rows(utterances: Iterable[Utterance], folder: Path) -> list[dict[str, object]]:
@@ -225,13 +225,15 @@ def _check_targets(path: Path, rows: Sequence[tuple[int, Row]], utterances: Sequ
             raise ArchiveError(f"{path}: row {number}: {text}")
 
 
-def _without_missing_files(path: Path, utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[str]]:
-    """Takes a medium whose file is not there as absent, and notes it.
+def _without_missing_files(
+    path: Path, utterances: Sequence[Utterance]
+) -> tuple[list[Utterance], list[str], dict[str, str]]:
+    """Takes a medium whose file is not there as absent, and notes it, in all and by utterance.
 
     Raises:
       ArchiveError: if no file of a column is there: then the paths are meant in another way.
     """
-    result, notes = list(utterances), list[str]()
+    result, notes, not_there = list(utterances), list[str](), dict[str, str]()
     for column in ("audio", "video"):
         named = [row for row, item in enumerate(result) if getattr(item.media, column) is not None]
         gone = [row for row in named if not os.path.isfile(getattr(result[row].media, column))]
@@ -243,10 +245,12 @@ def _without_missing_files(path: Path, utterances: Sequence[Utterance]) -> tuple
             names = [result[row].media.utterance_id for row in gone]
             notes.append(f"{path}: {column} files that are not there, taken as absent: {examples(names)}")
         for row in gone:
+            key, file = result[row].media.utterance_id, getattr(result[row].media, column)
+            not_there[key] = "; ".join([*filter(None, [not_there.get(key)]), f"{column}: {file}: is not there"])
             absent: dict[str, Any] = {column: None}
             media = dataclasses.replace(result[row].media, **absent)
             result[row] = dataclasses.replace(result[row], media=media)
-    return result, notes
+    return result, notes, not_there
 
 
 def _is_there(path: Path | None) -> bool:

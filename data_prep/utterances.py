@@ -55,10 +55,12 @@ class Parsed:
     Attributes:
       utterances: In the order of the archive.
       notes: Sentences to print, without transcripts.
+      not_there: Which media files an utterance names that are not there, by its id.
     """
 
     utterances: tuple[Utterance, ...]
     notes: tuple[str, ...]
+    not_there: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Chosen(NamedTuple):

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.names import as_file_name
+from cmarr_jax.estimator_shared import ESTIMATOR
+from cmarr_jax.metrics import confusion_counts
 from cmarr_jax.predict import LoadedUnit
-from cmarr_jax.training.checkpoint import RECORD
+from cmarr_jax.training.checkpoint import OUTPUTS, RECORD
 from experiments.comparison import METRICS, cell_intervals
+from experiments.report.text import plain_table
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import CONFIG, read_config
 from experiments.rows import ABOUT, LABELS
@@ -38,21 +42,52 @@ feature extractors (openSMILE: research and private use) and of pretrained encod
 def model_card(unit: LoadedUnit) -> str:
     """The card as Markdown. What only the folder of its table knows is left out where the unit was taken from there."""
     record = json.loads((unit.folder / RECORD).read_text())
+    if ESTIMATOR in record:
+        return _card_of_classifier(unit, record)
     table = unit.folder.resolve().parent.parent
     known = (table / CONFIG).is_file()
     told: dict[str, Any] = read_config(table, ()) if known else {}
     name = record["name"]
+    title = f"{LABELS.get(name, name)}, fold {record['fold']}, seed {record['seed']}"
     parts = {
         "Data": _data(unit, told),
         "Protocol": _protocol(unit, record, told),
         "Scores": _scores(unit, record, table if known else None),
-        "Use": _use(unit),
-        "Limits": LIMITS,
-        "Licences": LICENCES,
     }
-    title = f"# {LABELS.get(name, name)}, fold {record['fold']}, seed {record['seed']}"
-    about = f"Emotion recognition with missing modalities: {ABOUT.get(name, unit.config.method)}."
-    return "\n\n".join([title, about, *(f"## {head}\n\n{text}" for head, text in parts.items())]) + "\n"
+    return _card(unit, title, ABOUT.get(name, unit.config.method), parts)
+
+
+def _card_of_classifier(unit: LoadedUnit, record: dict[str, Any]) -> str:
+    """Of what `MissingModalityClassifier.save` wrote: no table, no test part."""
+    with np.load(unit.folder / OUTPUTS) as outputs:
+        logits, label, present = (outputs[f"val_{name}"] for name in ("logits", "label", "present"))
+    modalities = [modality.name for modality in unit.config.encoders.modalities]
+    counts = np.stack(
+        [
+            confusion_counts(label, one.argmax(-1), (present & pattern).any(1), num_classes=unit.config.num_classes)
+            for one, pattern in zip(logits, availability_patterns(len(modalities)), strict=True)
+        ]
+    )
+    rows = rows_from_counts(unit.config.method, "validation", 0, modalities, counts)
+    head = ["available", "WAR", "UAR"]
+    table = [[f"`{row.condition}`", f"{100 * row.war:.1f}", f"{100 * row.uar:.1f}"] for row in rows]
+    scores = (
+        f"Per cent on the {len(label)} validation utterances, by available modalities. The epoch was chosen on them, "
+        f"so scores on new speakers are lower.\n\n{plain_table(head, table)}"
+    )
+    protocol = (
+        "* Fitted by `cmarr_jax.estimator.MissingModalityClassifier`; no test part was scored\n"
+        f"* Training: {record['status']}; learning rate {unit.config.learning_rate:g}, dropout {unit.config.dropout:g}"
+    )
+    parts = {"Data": _data(unit, {}), "Protocol": protocol, "Scores": scores}
+    method = unit.config.method
+    return _card(unit, f"{LABELS.get(method, method)}, a fitted classifier", ABOUT.get(method, method), parts)
+
+
+def _card(unit: LoadedUnit, title: str, about: str, parts: dict[str, str]) -> str:
+    parts = {**parts, "Use": _use(unit), "Limits": LIMITS, "Licences": LICENCES}
+    about = f"Emotion recognition with missing modalities: {about}."
+    return "\n\n".join([f"# {title}", about, *(f"## {head}\n\n{text}" for head, text in parts.items())]) + "\n"
 
 
 def _data(unit: LoadedUnit, told: dict[str, Any]) -> str:

@@ -90,13 +90,20 @@ def manifest_items(path: Path, sources: Mapping[str, Source], num_workers: int |
     for start in range(0, len(parsed.utterances), BLOCK):
         with tempfile.TemporaryDirectory() as cache:
             part = parsed.utterances[start : start + BLOCK]
-            yield from _block(part, sources, Path(cache), num_workers, console)
+            known = {item.media.utterance_id: parsed.not_there.get(item.media.utterance_id) for item in part}
+            yield from _block(part, known, sources, Path(cache), num_workers, console)
 
 
 def _block(
-    items: Sequence[Utterance], sources: Mapping[str, Source], cache: Path, num_workers: int | None, console: Console
+    items: Sequence[Utterance],
+    known: Mapping[str, str | None],
+    sources: Mapping[str, Source],
+    cache: Path,
+    num_workers: int | None,
+    console: Console,
 ) -> Iterator[Named]:
-    notes: dict[str, list[str]] = {item.media.utterance_id: [] for item in items}
+    """As `manifest_items`; `known` notes of each utterance come first."""
+    notes = {key: [text] if text else [] for key, text in known.items()}
     if any(isinstance(source, Extraction) and source.extractor.modality == "audio" for source in sources.values()):
         items, broken = check_sounds(items, console)
         for key, reason in broken.items():

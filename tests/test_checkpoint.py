@@ -257,6 +257,11 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(prog
     assert len(said) == 1
     assert said[0].startswith(f"{progress}/3 is damaged (")
     about = (progress / "3/_CHECKPOINT_METADATA").read_text()
+    for other in ({"format": 2}, {"format": None}):
+        edit(progress / "3/_CHECKPOINT_METADATA", custom_metadata={"position": 3, "sha256": "", **other})
+        assert load_progress(progress, PROGRESS, said.append)[0] == 2
+        text = f"3 is of format {other['format']}, where 1 is read: another version or program wrote it; the checkpoint"
+        assert text in said[-1]
     edit(progress / "3/_CHECKPOINT_METADATA", what={"is": "new"})
     with pytest.raises(ValueError, match=r"ck: the metadata of a checkpoint is damaged \(.*\); delete the damaged one"):
         load_progress(progress, PROGRESS, said.append)

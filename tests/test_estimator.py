@@ -105,6 +105,14 @@ def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
     assert loaded.classes_.dtype == model.classes_.dtype
     assert loaded.get_params() == model.get_params() | {"callback": None}
     assert (loaded.status_, loaded.modalities_) == (model.status_, model.modalities_)
+    np.testing.assert_array_equal(loaded.unlabelled_, model.unlabelled_)
+    loaded.save(tmp_path / "again")
+    own, again = ((tmp_path / folder / "run.json").read_text() for folder in ("model", "again"))
+    assert own == again  # the hash of the parameters is in it
+    with np.load(tmp_path / "model/outputs.npz") as one, np.load(tmp_path / "again/outputs.npz") as other:
+        assert {name: values.tolist() for name, values in one.items()} == {
+            name: values.tolist() for name, values in other.items()
+        }
     predictor = Predictor.load(tmp_path / "model")
     [answer] = predictor.predict([{"words": features["words"][0]}])
     np.testing.assert_allclose(

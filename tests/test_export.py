@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from predict_units import corpus_of, features_of, make_unit
+from tiny import make_batch as make_raw_batch
 from tiny import random_params, run_config
 
 from cmarr_jax import export, exported
@@ -18,6 +19,7 @@ from cmarr_jax.calibration import Calibration
 from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.normalizer import identity_normalizer
+from cmarr_jax.estimator import MissingModalityClassifier
 from cmarr_jax.methods import REGISTRY, make_method
 from cmarr_jax.predict import InputRecord, LoadedUnit, Predictor, load_unit
 from cmarr_jax.predict_batch import check_utterance, make_batch
@@ -117,13 +119,19 @@ def test_it_loads_with_jax_and_numpy_alone(folder, expected, tmp_path, flatbuffe
 def test_every_method_has_a_program_for_all_platforms(name):
     config = run_config(method=name)
     method, modalities = make_method(config), config.encoders.modalities
-    params = random_params(method.init, example_batch(modalities))
+    params = random_params(method.init, example_batch(modalities), scale=0.1)
     told = InputRecord(("angry", "happy", "neutral", "sad"), None, {})
     unit = LoadedUnit(Path("unit"), config, params, identity_normalizer(modalities), told, Calibration(1.0, ()))
     arguments = exported.specs(export.describe(unit), export.flat_params(unit))
     program = jax.export.export(jax.jit(export.make_program(unit)), platforms=export.PLATFORMS)(*arguments)
     assert program.platforms == ("cpu", "cuda", "tpu")
     assert [str(aval.shape) for aval in program.out_avals] == ["(b, 4)", "(b, 4)"]
+    batch = make_raw_batch(modalities, size=5)
+    present = batch.present & np.arange(15).reshape(5, 3).astype(bool)
+    found = program.call(export.flat_params(unit), dict(batch.features), dict(batch.length), present)
+    own = method.predict(params, method.encode(params, batch._replace(present=present)), present)
+    np.testing.assert_allclose(found["logits"], own, rtol=1e-6, atol=1e-6)
+    assert np.ptp(own) > 0.01  # not all zeros
 
 
 def test_the_folder_says_what_it_is(folder):
@@ -197,6 +205,21 @@ def test_a_damaged_file_is_named(folder, tmp_path, name, damage):
     (copy / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):
         exported.load(copy)
+
+
+def test_a_saved_classifier_is_exported_with_a_card_of_its_own(tmp_path):
+    rng, label = np.random.default_rng(0), np.arange(60) % 2
+    features = {"face": rng.normal(size=(60, 3)) + label[:, None], "words": rng.normal(size=(60, 2))}
+    model = MissingModalityClassifier("zero_fill", max_epochs=1, random_state=0)
+    model.fit(features, label, groups=np.arange(60) // 6).save(tmp_path / "model")
+    assert main(["--run", str(tmp_path / "model")]) == 0
+    found = exported.load(tmp_path / "model/export")({name: values[:4] for name, values in features.items()})
+    own = model.predict_proba({name: values[:4] for name, values in features.items()})
+    np.testing.assert_allclose(found["probabilities"], own, rtol=1e-5, atol=1e-6)
+    card = (tmp_path / "model/export/README.md").read_text()
+    assert "# Zero-fill, a fitted classifier" in card
+    assert "validation utterances, by available modalities" in card
+    assert card.count("| `") == 3  # face, words, both
 
 
 def test_only_an_export_is_replaced(folder, unit, tmp_path, capsys):

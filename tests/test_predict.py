@@ -152,7 +152,7 @@ def test_a_fault_is_a_sentence_and_the_others_are_answered(predictor, name):
     ("spoil", "sentence"),
     [
         (lambda folder: (folder / "run.json").unlink(), "holds no finished unit"),
-        (lambda folder: shutil.rmtree(folder / "params"), "holds no trained network"),
+        (lambda folder: shutil.rmtree(folder / "params"), "holds no trained network with outputs"),
         (lambda folder: edit(folder, {"input": None}), "in version none, where 1 is read; train it again"),
         (lambda folder: edit(folder, {"input": {"version": 2}}), "in version 2, where 1 is read"),
         (lambda folder: (folder / "run.json").write_text("[" * 100_000), "holds no finished unit"),

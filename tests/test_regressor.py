@@ -53,6 +53,38 @@ def test_it_learns_and_answers_from_any_modality(fitted):
     assert not hasattr(fitted, "classes_")
 
 
+def test_scores_are_ccc_and_mae(fitted):
+    features, y, _ = make_data(seed=1)
+    for part in (features, {"words": features["words"]}):
+        predicted = fitted.predict(part)
+        by_definition = (  # Lin 1989, moments divided by n
+            2 * np.cov(y, predicted, bias=True)[0, 1] / (y.var() + predicted.var() + (y.mean() - predicted.mean()) ** 2)
+        )
+        expected = {"ccc": by_definition, "mae": np.abs(y - predicted).mean()}
+        assert fitted.scores(part, y) == pytest.approx(expected, rel=1e-9)
+        assert fitted.scores(Modalities(part), y.tolist()) == fitted.scores(part, y)
+    counted = np.arange(NUM) % 3 > 0
+    found = fitted.scores(features, np.where(counted, y, np.nan))
+    assert found == pytest.approx(fitted.scores(Modalities(features)[counted], y[counted]), rel=1e-9)
+    assert {type(value) for value in found.values()} == {float}
+    assert np.isnan([*fitted.scores(features, np.full(NUM, np.nan)).values()]).all()
+
+
+def test_faults_of_scores_are_sentences(fitted):
+    features, y, _ = make_data()
+    for wrong, sentence in (
+        (y[:2], r"one number per utterance, \[90\], found shape \[2\]"),
+        (["a"] * NUM, "y must be numbers"),
+        (np.where(np.arange(NUM) == 3, np.inf, y), "y of utterance 3 is inf"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            fitted.scores(features, wrong)
+    with pytest.raises(ValueError, match="utterance 0: no modality is there"):
+        fitted.scores({"words": [None]}, [1.0])
+    with pytest.raises(ValueError, match="this regressor is not fitted"):
+        MissingModalityRegressor().scores(features, y)
+
+
 def test_the_predictor_gives_a_value_and_no_class(fitted):
     features, _, _ = make_data()
     [answer] = fitted.predictor_.predict([{"words": features["words"][0]}])

@@ -31,6 +31,24 @@ for name in modules.split(","):
     module = importlib.import_module(name)
     assert pathlib.Path(module.__file__).is_relative_to(folder), module.__file__
 """
+FIT = """
+import pathlib, sys
+folder, packages, saved, blocked = sys.argv[1:]
+sys.path[:0] = [folder, packages]
+sys.modules.update(dict.fromkeys(blocked.split(",")))
+import numpy as np
+import cmarr_jax
+from cmarr_jax.estimator import MissingModalityClassifier
+from cmarr_jax.predict import Predictor
+assert pathlib.Path(cmarr_jax.__file__).is_relative_to(folder)
+y = np.arange(20) % 2
+X = {"audio": np.stack([y, 1 - y], axis=1), "text": np.eye(20)}
+model = MissingModalityClassifier("zero_fill", embedding=8, max_epochs=1).fit(X, y)
+model.save(saved)
+[answer] = Predictor.load(saved).predict([{"audio": X["audio"][0]}])
+expected = model.predict_proba({"audio": X["audio"][:1]})
+np.testing.assert_allclose(answer.probabilities, expected[0], rtol=1e-5)
+"""
 
 
 def run(*command, cwd):
@@ -80,9 +98,17 @@ def test_base_dependencies_suffice_for_losses_networks_and_methods(installed):
         import_from(installed, ["cmarr_jax.training.checkpoint"], ["orbax"])
 
 
-def test_base_dependencies_suffice_for_the_classifier_and_predictions(installed):
-    modules = [f"cmarr_jax.{name}" for name in ("estimator", "predict", "presets")]
-    import_from(installed, modules, [name for name in EXTRA if name != "scipy"])  # JAX brings scipy
+NO_EXTRA = [name for name in EXTRA if name != "scipy"]  # JAX brings scipy
+
+
+def test_base_dependencies_suffice_for_classifier_regressor_and_predictions(installed):
+    modules = [f"cmarr_jax.{name}" for name in ("estimator", "regressor", "predict", "presets")]
+    import_from(installed, modules, NO_EXTRA)
+
+
+def test_the_classifier_of_the_wheel_is_fitted_saved_and_loaded(installed, tmp_path):
+    arguments = installed, sysconfig.get_path("purelib"), tmp_path / "model", ",".join(NO_EXTRA)
+    run("-I", "-S", "-c", FIT, *arguments, cwd=installed.parent)
 
 
 def test_the_extra_holds_what_is_blocked_above():

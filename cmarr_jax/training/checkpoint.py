@@ -200,7 +200,7 @@ def save_progress(folder: Path, step: int, tree: Any, record: dict[str, Any]) ->
     """
     with named_disk_errors(folder / str(step)), _checkpointer(folder) as checkpointer:
         arrays = jax.tree.map(storable, tree)
-        record = record | {"sha256": digest(arrays)}
+        record = record | {"format": FORMAT, "sha256": digest(arrays)}
         checkpointer.save(step, arrays, custom_metadata=record, force=True, overwrite=True)
 
 
@@ -223,11 +223,17 @@ def load_progress(folder: Path, like: Any, log: Callable[[str], None] = print) -
             for step in steps:
                 try:
                     return step, *_load_step(checkpointer, step, like)
+                except _OtherFormat as error:
+                    log(f"{folder / str(step)} {error}; the checkpoint before it is tried.")
                 except Exception as error:  # Orbax raises errors of many types
                     log(f"{folder / str(step)} is damaged ({_first_line(error)}); the checkpoint before it is tried.")
     if not steps:
         raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume")
     raise ValueError(f"{folder}: no checkpoint can be read; start anew without --resume in another folder")
+
+
+class _OtherFormat(ValueError):
+    """A checkpoint that another version, or another program, wrote."""
 
 
 def _readable_checkpointer(folder: Path) -> Any:
@@ -242,7 +248,9 @@ def _readable_checkpointer(folder: Path) -> Any:
 
 
 def _load_step(checkpointer: Any, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
-    record = dict(checkpointer.metadata(step).custom_metadata)
+    record = dict(checkpointer.metadata(step).custom_metadata or {})
+    if (found := record.pop("format", None)) != FORMAT:
+        raise _OtherFormat(f"is of format {found}, where {FORMAT} is read: another version or program wrote it")
     stored = checkpointer.load(step, jax.tree.map(lambda x: _abstract(storable(x)), like))
     if digest(stored) != record.pop("sha256"):
         raise ValueError("its SHA-256 is another one")

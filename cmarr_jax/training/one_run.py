@@ -28,7 +28,7 @@ def train_once(
     max_frames: int | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """A whole run of one fold and seed, with the numbers that it has in a table.
+    """A whole run of one fold and seed, with the numbers that a table of this fold alone has.
 
     Args:
       corpus: Checked.
@@ -41,7 +41,8 @@ def train_once(
     data, folds = to_device(corpus, max_frames=max_frames), stack_folds([fold])
     run = _compiled(_ByText(config), _ByText(plan_batches(data, folds, config.train)))
     one = jax.tree.map(lambda x: x[0], folds)
-    state = run.init(data, one, jax.random.key(seed), hyperparameters_of(config))
+    key = jax.random.fold_in(jax.random.key(seed), 0)  # as of the first fold of a table (`sweep.stack_runs`)
+    state = run.init(data, one, key, hyperparameters_of(config))
     done = 0
     while int(state.status) == RUNNING:
         done += STRETCH
