@@ -1,6 +1,6 @@
 """The rows of the tables: methods of the library with some options and loss weights changed, and classical models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 
@@ -13,6 +13,7 @@ class TableRow(NamedTuple):
       about: For readers of a page who know none of the methods.
       options: That are changed.
       weights: That are changed.
+      tricks: Names of the `TRICKS` among these changes.
     """
 
     label: str
@@ -20,6 +21,7 @@ class TableRow(NamedTuple):
     about: str
     options: Mapping[str, Any] = {}
     weights: Mapping[str, float] = {}
+    tricks: tuple[str, ...] = ()
 
     def with_tricks(self, *names: str) -> "TableRow":
         """The same method with some of `TRICKS` added, by name."""
@@ -32,8 +34,15 @@ class TableRow(NamedTuple):
                 f"{row.about}; {trick.about}",
                 {**row.options, **trick.options},
                 {**row.weights, **trick.weights},
+                (*row.tricks, name),
             )
         return row
+
+    def without_tricks(self) -> tuple[str, str]:
+        """Label and explanation of the method alone."""
+        tricks = [TRICKS[name] for name in self.tricks]
+        label = self.label.removesuffix("".join(f", {trick.label}" for trick in tricks))
+        return label, self.about.removesuffix("".join(f"; {trick.about}" for trick in tricks))
 
 
 class Trick(NamedTuple):
@@ -55,7 +64,7 @@ class Trick(NamedTuple):
 TRICKS = {
     "told": Trick(
         "three tricks",
-        "three tricks: it is told what is missing, sees each utterance twice in a step, with other modalities hidden, "
+        "it is told what is missing, sees each utterance twice in a step, with other modalities hidden, "
         "and adds logits that each modality gives by itself",
         options={"availability_bits": True, "patterns": 2, "late_logits": True},
     ),
@@ -218,6 +227,21 @@ ABOUT = {name: row.about for name, row in TABLE_ROWS.items()} | {
     "late_fusion_exact": "each modality judged exactly, then combined as if they were independent given the class; a "
     "method that uses how they depend on each other can be better",
 }
+
+
+def explanations(names: Iterable[str]) -> dict[str, str]:
+    """What readers of a page are told of its rows, by label: each method once, then each trick once."""
+    methods, tricks = dict[str, str](), dict[str, str]()
+    for name in names:
+        if row := TABLE_ROWS.get(name):
+            label, about = row.without_tricks()
+            methods[label] = about
+            tricks |= {f"..., {TRICKS[one].label}": TRICKS[one].about for one in row.tricks}
+        elif name in ABOUT:
+            methods[LABELS.get(name, name)] = ABOUT[name]
+    return methods | tricks
+
+
 TABLES = {  # rows of `--table`, the full method last
     "main": ("zero_fill", "late_fusion", "mmin", "cm_arr"),
     "conditions": (

@@ -25,7 +25,7 @@ from experiments.report.page import make_figures, speakers_apart
 from experiments.report.published import CONDITIONS, IEMOCAP
 from experiments.report.write import OUTPUT_FILES, write_report
 from experiments.results import Row
-from experiments.rows import ABOUT, LABELS
+from experiments.rows import ABOUT, LABELS, TABLE_ROWS, explanations
 from experiments.units import Unit, read_inspection
 
 ROWS = ("zero_fill", "late_fusion_lda", "cm_arr")
@@ -144,6 +144,15 @@ def test_the_page_explains_what_it_compares(folder):
 
 def test_every_row_is_explained():
     assert set(ABOUT) == set(LABELS) | {"bayes", "late_fusion_exact"}
+
+
+def test_methods_and_tricks_are_explained_once():
+    found = explanations(["cm_arr_within_told_self", "zero_fill_told", "zero_fill", "cm_arr", "late_fusion_lda"])
+    tricks = ["strong alignment first", "within speakers", "three tricks", "self-training"]
+    assert list(found) == ["CM-ARR", "Zero-fill", "Late fusion of shrinkage LDAs", *(f"..., {one}" for one in tricks)]
+    assert found["CM-ARR"] == ABOUT["cm_arr"]
+    assert all(text in ABOUT["cm_arr_within_told_self"] for label, text in found.items() if label.startswith("..."))
+    assert set(explanations(LABELS).values()) >= {row.without_tricks()[1] for row in TABLE_ROWS.values()}
 
 
 def test_an_own_split_promises_nothing_of_speakers():

@@ -40,7 +40,7 @@ from experiments.report.scores import (
 )
 from experiments.report.text import headings
 from experiments.results import METRICS
-from experiments.rows import ABOUT
+from experiments.rows import ABOUT, explanations
 
 PAGE_METRICS = ("uar", "war")  # the one that epochs are chosen by first
 OWN_SPLIT = "split"  # name of the fold that an archive brings itself (`cmarr_jax.data.folds`)
@@ -195,11 +195,11 @@ def words_section(material: Material) -> str:
         ("Converged", converged_text(material.config)),
         ("Fold", f"a partition into training, validation and test utterances; {speakers_apart(material.config)}"),
     ]  # fmt: skip
-    rows = dict.fromkeys(row.method for row in material.rows)
-    for name in rows:
-        about = ABOUT.get(name.removesuffix("_war").removesuffix("_uar") if name in CEILINGS else name)
-        if about is not None:
-            items.append((html.escape(material.label(name)), html.escape(about)))
+    rows = list(dict.fromkeys(row.method for row in material.rows))
+    for name in [name for name in rows if name in CEILINGS]:
+        items.append((material.label(name), html.escape(ABOUT[name.removesuffix("_war").removesuffix("_uar")])))
+    told = explanations(name for name in rows if name not in CEILINGS)
+    items += [(html.escape(label), html.escape(about)) for label, about in told.items()]
     listed = "".join(f"<dt>{term}</dt><dd>{text}.</dd>" for term, text in dict(items).items())
     return f"<section id='words'><h2>What is compared</h2><dl>{listed}</dl></section>"
 
