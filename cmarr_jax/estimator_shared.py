@@ -175,11 +175,12 @@ class MissingModalityEstimator(BaseEstimator):
         self.status_ = STATUS[int(result.status)]
         if result.status == DIVERGED:
             skipped = result.skipped
-            rows = ", ".join(str(row) for row in skipped.rows[skipped.rows >= 0][:8].tolist())
+            rows = skipped.rows[skipped.rows >= 0].tolist()
+            shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
             raise ValueError(
                 f"the training diverged: {int(skipped.total)} updates were not finite, the last one in epoch "
-                f"{int(skipped.epoch)} with the utterances {rows} ...; lower learning_rate, or look at the scale of "
-                "the features"
+                f"{int(skipped.epoch)} with the utterances {shown}; lower learning_rate, or look at the scale of the "
+                "features"
             )
         self._keep(corpus, fold, config, preset, result)
 

@@ -155,6 +155,7 @@ def _training(
         scores = _by_seed(counts, metric, times)
         if theirs is not None:
             scores = scores - _by_seed(theirs[number], metric, times)
+        scores = np.where(np.isnan(scores[:, :1]), 0.0, scores)  # a condition that nobody of the fold has adds nothing
         deviation = scores - scores.mean(0)  # [S, 1 + B, P]
         variance = np.sum(np.square(deviation[:, 0]), axis=0) / (num_seeds - 1)
         utterances = np.sum(np.nanvar(deviation[:, 1:], axis=1), axis=0) / (num_seeds - 1)

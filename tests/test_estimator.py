@@ -263,3 +263,13 @@ def test_minus_one_is_no_class(y):
 def test_two_classes_of_which_one_is_called_minus_one():
     with pytest.raises(ValueError, match="found \\[1\\], and 2 times -1, which says that an utterance is unlabelled"):
         _to_corpus(Modalities({"a": np.zeros((3, 2)), "b": np.zeros((3, 2))}), [1, -1, -1], None)
+
+
+def test_a_training_that_diverges_names_utterances():
+    features, y, groups = make_data()
+    model = MissingModalityClassifier("zero_fill", preset=QUICK, learning_rate=1e30)
+    sentence = (
+        r"diverged: \d+ updates were not finite, the last one in epoch \d+ with the utterances (\d+, ){8}\.\.\.; "
+    )
+    with pytest.raises(ValueError, match=sentence):
+        model.fit(features, y, groups=groups)

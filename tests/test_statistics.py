@@ -71,6 +71,11 @@ def test_what_training_adds():
     assert added(5, 8, 3, training=0.0) < 0.05**2 / 15 / 10
     assert added(10, 1, 3, training=0.05) == 0
     assert added(5, 8, 1, training=0.05) == 0
+    ours, theirs = make_table(rng, 2, 8, 3, training=0.05)
+    nobody = lambda folds: [np.concatenate([folds[0], 0 * folds[0]], 2), np.concatenate([folds[1], folds[1]], 2)]
+    one, other = bootstrap(nobody(ours), nobody(theirs), war, 300).training  # the first fold lacks the second condition
+    assert one > 0
+    assert other >= 0
 
 
 def test_a_difference_is_found():
