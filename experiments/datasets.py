@@ -75,6 +75,28 @@ def load_archive(path: Path) -> Source:
     return Source(path.stem, corpus, sha256(path), None, _extractors(path, corpus))
 
 
+def load_again(config: Mapping[str, Any], data: str | None = None) -> tuple[Preset, Source]:
+    """The preset and the data of a table that was made before.
+
+    Args:
+      config: The table's `config.json`.
+      data: The feature archive, if it has moved since; synthetic data are made again.
+
+    Raises:
+      ValueError: if the data are others now.
+      ArchiveError: for a file that cannot be used.
+    """
+    preset = Preset.from_dict(config["preset"])
+    path = data or config["data"]["path"]
+    source = load_synthetic(path, preset) if path in SYNTHETIC_NAMES else load_archive(Path(path))
+    if source.digest != config["data"]["sha256"]:
+        raise ValueError(
+            f"these data are not those the model was trained on (SHA-256 {source.digest[:16]}, "
+            f"then {config['data']['sha256'][:16]}); give the archive of that time with --data"
+        )
+    return preset, source
+
+
 def _extractors(path: Path, corpus: Corpus) -> Mapping[str, Any]:
     """How the features were made, if the archive has a details file that says so.
 

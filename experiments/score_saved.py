@@ -18,9 +18,8 @@ from cmarr_jax.data.folds import make_folds, stack_folds
 from cmarr_jax.methods import make_method
 from cmarr_jax.training.checkpoint import load_run
 from cmarr_jax.training.evaluation import evaluate
-from experiments.datasets import SYNTHETIC_NAMES, load_archive, load_synthetic
+from experiments.datasets import load_again
 from experiments.jax_setup import keep_compiled_programs
-from experiments.presets import Preset
 from experiments.results import Row, ValueRow, rows_from_counts
 from experiments.results_folder import read_config
 from experiments.units import counts_by_speaker, outputs_of
@@ -42,14 +41,7 @@ def main(arguments: Arguments) -> bool:
     """Prints the scores; returns whether the counts are those that were saved."""
     saved = load_run(arguments.run)
     table_config = read_config(arguments.run.parent.parent)
-    preset = Preset.from_dict(table_config["preset"])
-    path = arguments.data or table_config["data"]["path"]
-    source = load_synthetic(path, preset) if path in SYNTHETIC_NAMES else load_archive(Path(path))
-    if source.digest != table_config["data"]["sha256"]:
-        raise ValueError(
-            f"these data are not those the model was trained on (SHA-256 {source.digest[:16]}, "
-            f"then {table_config['data']['sha256'][:16]}); give the archive of that time with --data"
-        )
+    preset, source = load_again(table_config, arguments.data)
     folds = make_folds(source.corpus, num_folds=max(len(table_config["folds"]), 3))
     number = [fold.name for fold in folds].index(saved.record["fold"])
     stacked = stack_folds(folds)

@@ -1,0 +1,104 @@
+"""How much the modalities of a data set share: `python -m experiments.shared_variance ARCHIVE`.
+
+What one modality says linearly of another is the upper end of what a linear alignment or reconstruction can use. It
+can be the class, the speaker, or what is particular to the utterance; so it is measured again with the means of
+speakers, of classes, or of both taken away.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tyro
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.preprocessing import StandardScaler
+
+from cmarr_jax.data.corpus import ArchiveError, Corpus
+from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
+from experiments.classical import pooled
+from experiments.datasets import load_archive
+from experiments.jax_setup import user_errors_as_messages
+
+PENALTIES = {"alpha": np.logspace(1, 7, 7)}
+CENTRINGS = {  # what is taken away: the means of
+    "nothing": (),
+    "speakers": ("speaker",),
+    "classes": ("class",),
+    "both": ("speaker", "class"),
+}
+
+
+def shared_variance(
+    corpus: Corpus, folds: Sequence[FoldSplit], source: str, target: str, centring: tuple[str, ...]
+) -> float:
+    """R^2 of ridge regression from one modality to another, of the test parts of all folds together; a fraction.
+
+    Frames are pooled to mean and standard deviation over time. All columns count alike, as they are standardised. The
+    penalty is chosen by cross-validation over the speakers of the training part.
+
+    Args:
+      corpus: The utterances; those without label, or without one of the two modalities, are left out.
+      folds: Its folds.
+      source: Name of the modality that predicts.
+      target: Name of the modality that is predicted.
+      centring: Means that are taken away, `speaker` and `class`. Those of a speaker are of all their utterances; those
+        of the classes are of the training part.
+    """
+    columns = [list(corpus.modalities).index(name) for name in (source, target)]
+    usable = corpus.present[:, columns].all(1) & corpus.labelled
+    x, y = pooled(corpus, source), pooled(corpus, target)
+    sums = [_squares(corpus, usable, x, y, fold, centring) for fold in folds]
+    error, total = np.sum(sums, axis=0)
+    return 1 - float(error / total)
+
+
+def _squares(
+    corpus: Corpus, usable: np.ndarray, x: np.ndarray, y: np.ndarray, fold: FoldSplit, centring: tuple[str, ...]
+) -> tuple[float, float]:
+    """Of the test part of a fold, the sum of squares that the prediction leaves, and that the training mean leaves."""
+    train, test = fold.train[usable[fold.train]], fold.test[usable[fold.test]]
+    x, y = (StandardScaler().fit(values[train]).transform(values) for values in (x, y))
+    if "speaker" in centring:
+        x, y = (_centred(values, corpus.speaker, np.flatnonzero(usable)) for values in (x, y))
+    if "class" in centring:
+        x, y = (_centred(values, corpus.label, train) for values in (x, y))
+    groups = min(5, len(np.unique(corpus.speaker[train])))
+    search = GridSearchCV(Ridge(), PENALTIES, scoring="neg_mean_squared_error", cv=GroupKFold(groups))
+    model = search.fit(x[train], y[train], groups=corpus.speaker[train])
+    return np.square(y[test] - model.predict(x[test])).sum(), np.square(y[test] - y[train].mean(0)).sum()
+
+
+def _centred(values: np.ndarray, group: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`values` less the mean of their group over `rows`."""
+    centred = values.copy()
+    for one in np.unique(group[rows]):
+        centred[group == one] -= values[rows[group[rows] == one]].mean(0)
+    return centred
+
+
+def main(archive: tyro.conf.Positional[Path], folds: int = 5) -> None:
+    """Prints how much of each modality another one predicts, in per cent of its variance, as a table in Markdown.
+
+    Each number is R^2 of ridge regression on utterances of speakers that it was not fitted to, all folds together.
+    Below zero: the prediction is worse than the mean of the training part.
+
+    Args:
+      archive: Feature archive. All labels are used, for this measures the data and trains no method.
+      folds: Groups of speakers, as in experiments.reproduce.
+    """
+    corpus = load_archive(archive).corpus
+    splits = make_folds(corpus, num_folds=folds)
+    print("| from | to | " + " | ".join(f"without the means of {name}" for name in CENTRINGS) + " |")
+    print("|---" * (2 + len(CENTRINGS)) + "|")
+    for source in corpus.modalities:
+        for target in corpus.modalities:
+            if source == target:
+                continue
+            found = [shared_variance(corpus, splits, source, target, centring) for centring in CENTRINGS.values()]
+            print(f"| {source} | {target} | " + " | ".join(f"{100 * value:.1f}" for value in found) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    with user_errors_as_messages(ArchiveError, FoldError, OSError, ValueError):
+        tyro.cli(main)
