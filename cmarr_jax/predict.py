@@ -203,7 +203,7 @@ def _make_answer(method: Method, predictor: Predictor) -> Answer:
         if method.draw is not None:
             draw, keys = method.draw, jax.random.split(jax.random.key(0), predictor.num_samples)
             found["drawn"] = jax.vmap(lambda key: outputs(draw(params, key, embedding)))(keys)
-        inspected = method.inspect(params, embedding, available) if method.inspect is not None else {}
+        inspected = method.inspect(params, batch, embedding, available) if method.inspect is not None else {}
         if "spread" in inspected:
             total = jnp.sum(jnp.where(available, inspected["spread"], 0.0), axis=1)
             found["spread"] = total / jnp.maximum(available.sum(1), 1)

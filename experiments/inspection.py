@@ -69,7 +69,7 @@ def _inspect(
         position, counted = part
         batch = normalize(normalizer, take(data, fold.test[position], counted, plan))
         embedding = method.encode(params, batch)
-        found = jax.vmap(lambda pattern: describe(params, embedding, pattern[None] & batch.present))(patterns)
+        found = jax.vmap(lambda pattern: describe(params, batch, embedding, pattern[None] & batch.present))(patterns)
         # The others are the same in every condition; the last one is complete data.
         return {name: value.swapaxes(0, 1) if name == "error" else value[-1] for name, value in found.items()}
 

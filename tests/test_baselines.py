@@ -128,6 +128,22 @@ def test_the_teacher_is_the_student_of_stage_1_and_stays_frozen(variant):
 
 
 @pytest.mark.parametrize("variant", IMAGINING)
+def test_the_inspected_error_is_that_of_the_loss(variant):
+    batch, params, method = seven(), last_params(variant), method_of(variant)
+    encoded, none = method.encode(params, batch), jnp.zeros_like(batch.present)
+    found = method.inspect(params, batch, encoded, none)
+    _, terms = method.loss(params, batch, none, jax.random.key(0), hyper_of(variant))
+    np.testing.assert_allclose(found["error"][batch.present].mean(), terms["imagination"], rtol=1e-5)
+    moved = method.inspect(
+        {**params, "teacher": jax.tree.map(lambda x: 2 * x, params["teacher"])}, batch, encoded, EVERY
+    )
+    assert np.abs(moved["point"] - found["point"]).max() > 1e-3  # the teacher's embeddings
+    assert not moved["error"][EVERY].any()
+    first = method.inspect(first_params(variant), batch, encoded, none)["point"]  # there is no teacher yet
+    np.testing.assert_array_equal(first, encoded if variant == "mmin" else encoded.embedding)
+
+
+@pytest.mark.parametrize("variant", IMAGINING)
 def test_the_stage_chooses_what_the_classifier_reads(variant):
     first, last, batch = first_params(variant), last_params(variant), seven()
     encoded = method_of(variant).encode(first, batch)

@@ -87,9 +87,9 @@ class Method(NamedTuple):
       patterns: P, availability patterns that each utterance draws in one step.
       calibrate: `(params, logits [P, n, K], label [n], present [n, M], where [n]) -> params`, what is fitted to the
         validation rows at the end of a run in memory, after the epoch is chosen and before test rows are read.
-      inspect: `(params, embedding, available [B, M])`, values of each utterance and modality for figures. `point`
-        `[B, M, D]`: its embedding; `error` `[B, M]`: mean squared error of what is recovered where it is not available;
-        `spread` `[B, M]`: mean log standard deviation, if it is a Gaussian.
+      inspect: `(params, batch, embedding, available [B, M])`, values of each utterance and modality for figures.
+        `point` `[B, M, D]`: its embedding, the one that is to be recovered; `error` `[B, M]`: mean squared error of
+        what is recovered where it is not available; `spread` `[B, M]`: mean log standard deviation of a Gaussian.
       complete: `(params, embedding, available [B, M]) -> [B, M, D]`, the points of available modalities, and what is
         recovered of the others.
       draw: `(params, key, embedding) -> embedding`, drawn from the Gaussians of a method that has them. All rows share
@@ -109,7 +109,7 @@ class Method(NamedTuple):
     optimizer: optax.GradientTransformation
     patterns: int = 1
     calibrate: Callable[[Params, Array, Array, Array, Array], Params] | None = None
-    inspect: Callable[[Params, Embedding, Array], dict[str, Array]] | None = None
+    inspect: Callable[[Params, Batch, Embedding, Array], dict[str, Array]] | None = None
     complete: Callable[[Params, Embedding, Array], Array] | None = None
     draw: Callable[[Params, Array, Embedding], Embedding] | None = None
     unlabelled: bool = False

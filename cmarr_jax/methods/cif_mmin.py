@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, supervised_loss
-from cmarr_jax.methods.mmin import imagination_stage, imagines, teacher_of, with_teacher
+from cmarr_jax.methods.mmin import imagination_stage, imagined_error, imagines, teacher_of, with_teacher
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
@@ -80,6 +80,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
             student(params)(encoded, available, imagines(params), method="imagine").logits
         ),
         diagnose=lambda params, encoded, where: {"temperature": student(params)(method="temperature")},
+        inspect=partial(inspect, model),
         weights=WEIGHTS,
         optimizer=adam(train, b1=0.5),  # L
     )
@@ -197,6 +198,13 @@ def loss(
         "consistency": mean(losses.squared_error(out.invariant, taught.invariant, counted)),
     }
     return value + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
+
+
+def inspect(model: CifMmin, params: Params, batch: Batch, encoded: Encoded, available: Array) -> dict[str, Array]:
+    """The embeddings that are to be imagined, and the error of the imagined ones."""
+    out = bind(model, params["student"])(encoded, available, imagines(params), method="imagine")
+    taught = bind(model, teacher_of(params))(batch, method="encode")
+    return imagined_error(params, out.imagined, taught.embedding, encoded.embedding, available)
 
 
 def contrast(

@@ -209,7 +209,7 @@ def draw(model: CmArr, params: Params, key: Array, encoded: Encoded) -> Encoded:
     return Encoded(points, encoded.log_std, latent)
 
 
-def inspect(model: CmArr, params: Params, encoded: Encoded, available: Array) -> dict[str, Array]:
+def inspect(model: CmArr, params: Params, batch: Batch, encoded: Encoded, available: Array) -> dict[str, Array]:
     """Means of the embeddings, their mean log standard deviation, and the error of what is recovered."""
     completed = bind(model, params)(encoded, available, method="complete")
     error = jnp.mean(jnp.square(completed - encoded.mean), axis=-1)

@@ -80,7 +80,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         encode=lambda params, batch: bind(model, params)(batch, method="encode_once"),
         predict=lambda params, encoded, available: bind(model, params)(encoded, available, method="predict"),
         diagnose=partial(diagnose, model),
-        inspect=lambda params, encoded, available: inspect(model, params, encoded, available),
+        inspect=lambda params, batch, encoded, available: inspect(model, params, encoded, available),
         complete=lambda params, encoded, available: bind(model, params)(encoded, available, method="complete"),
         weights=WEIGHTS,
         optimizer=adam(train),

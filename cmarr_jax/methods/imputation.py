@@ -53,7 +53,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         encode=lambda params, batch: bind(model, params)(batch, method="encode"),
         predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
         diagnose=lambda params, embedding, where: {},
-        inspect=lambda params, embedding, available: inspect(model, params, embedding, available),
+        inspect=lambda params, batch, embedding, available: inspect(model, params, embedding, available),
         complete=lambda params, embedding, available: bind(model, params)(embedding, available, method="complete"),
         weights=WEIGHTS,
         optimizer=adam(train),

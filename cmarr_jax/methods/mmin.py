@@ -66,6 +66,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
             student(params)(embedding, available, imagines(params), method="imagine").logits
         ),
         diagnose=lambda params, embedding, where: {},
+        inspect=partial(inspect, model),
         weights=WEIGHTS,
         optimizer=adam(train, b1=0.5),  # L
         unlabelled=options.unlabelled,
@@ -156,6 +157,22 @@ def loss(
         "cycle": mean(losses.squared_error(out.cycled, jax.lax.stop_gradient(out.given), everything)),
     }
     return value + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
+
+
+def inspect(model: Mmin, params: Params, batch: Batch, embedding: Array, available: Array) -> dict[str, Array]:
+    """The embeddings that are to be imagined, and the error of the imagined ones."""
+    out = bind(model, params["student"])(embedding, available, imagines(params), method="imagine")
+    taught = bind(model, teacher_of(params))(batch, method="encode")
+    return imagined_error(params, out.imagined, taught, embedding, available)
+
+
+def imagined_error(
+    params: Params, imagined: Array, taught: Array, embedding: Array, available: Array
+) -> dict[str, Array]:
+    """As `Method.inspect`. The embeddings to be imagined are the teacher's; without a teacher yet, the student's."""
+    point = jnp.where(imagines(params), taught, embedding)
+    error = jnp.mean(jnp.square(imagined - point), axis=-1)
+    return {"point": point, "error": jnp.where(available, 0.0, error)}
 
 
 def with_teacher(student: Params, frozen: Iterable[str]) -> Params:
