@@ -119,6 +119,9 @@ def _cm_arr(label: str, about: str, **changed: Any) -> TableRow:
     return TableRow(f"CM-ARR, {label}", "cm_arr", f"CM-ARR {about}", **changed)
 
 
+_NO_ALIGNMENT = _cm_arr("no alignment", "without its alignment", weights={"alignment": 0.0})
+_NO_FLOW = _cm_arr("no flow (zeros)", "whose missing points are zeros", options={"recovery": "zeros"})
+_NO_REFINEMENT = _cm_arr("no refinement", "without its refinement", weights={"refinement": 0.0})
 TABLE_ROWS = {
     "zero_fill": _ZERO_FILL,
     "zero_fill_told": _ZERO_FILL.with_tricks("told"),
@@ -181,7 +184,8 @@ TABLE_ROWS = {
         "that leaves the unlabelled utterances out of training",
         options={"unlabelled": False},
     ),
-    "cm_arr_no_alignment": _cm_arr("no alignment", "without its alignment", weights={"alignment": 0.0}),
+    "cm_arr_no_alignment": _NO_ALIGNMENT,
+    "cm_arr_no_alignment_told_self": _NO_ALIGNMENT.with_tricks("told", "self"),
     "cm_arr_cosine": _cm_arr(
         "points aligned by cosine", "that aligns points by their cosine", options={"alignment": "cosine"}
     ),
@@ -193,11 +197,13 @@ TABLE_ROWS = {
     "cm_arr_mean_only": _cm_arr(
         "distance of means", "that aligns by the distance of the means", options={"alignment": "squared_mean"}
     ),
-    "cm_arr_no_flow": _cm_arr("no flow (zeros)", "whose missing points are zeros", options={"recovery": "zeros"}),
+    "cm_arr_no_flow": _NO_FLOW,
+    "cm_arr_no_flow_within_told_self": _NO_FLOW.with_tricks("early", "within", "told", "self"),
     "cm_arr_autoencoder": _cm_arr(
         "autoencoder", "with an autoencoder in place of its flows", options={"recovery": "autoencoder"}
     ),
-    "cm_arr_no_refinement": _cm_arr("no refinement", "without its refinement", weights={"refinement": 0.0}),
+    "cm_arr_no_refinement": _NO_REFINEMENT,
+    "cm_arr_no_refinement_within_told_self": _NO_REFINEMENT.with_tricks("early", "within", "told", "self"),
     "cm_arr_unsupervised": _cm_arr(
         "unsupervised refinement",
         "whose refinement draws the points of one utterance together, not of one class",

@@ -3,6 +3,7 @@
 from tiny import make_corpus
 
 from cmarr_jax.data.device import modality_configs
+from cmarr_jax.methods.cm_arr import WEIGHTS
 from experiments.presets import PRESETS, SMOKE, TABLE_ROWS
 from experiments.rows import LABELS, TABLES
 
@@ -20,6 +21,19 @@ def test_presets_of_the_methods():
     assert {config.learning_rate for config in configs.values()} == {SMOKE.learning_rate}
     assert {config.encoders for config in configs.values()} == {full.encoders}
     assert PRESETS["msp_improv"].learning_rate == 5e-4
+
+
+def test_rows_of_few_labels_without_a_part_keep_all_else():
+    whole = TABLE_ROWS["cm_arr_within_told_self"]
+    for part, options, weights in (
+        ("no_alignment_told_self", {"within_speaker": False}, {"alignment": 0.0, "late_alignment": 1.0}),
+        ("no_flow_within_told_self", {"recovery": "zeros"}, {}),
+        ("no_refinement_within_told_self", {}, {"refinement": 0.0}),
+    ):
+        row = TABLE_ROWS[f"cm_arr_{part}"]
+        defaults = {"within_speaker": False, "recovery": "flow"}
+        assert defaults | row.options == defaults | whole.options | options
+        assert WEIGHTS | row.weights == WEIGHTS | whole.weights | weights
 
 
 def test_tables_have_known_rows_and_those_of_few_labels_stay_in_theirs():
