@@ -143,7 +143,6 @@ def test_patterns_are_uniform_over_what_is_present():
         {"combination": "precision"},
         {"frame_attention": True},
         {"clean_target": True},
-        {"refine_absent": True},
         {"alignment_scale": 1.0},
         {"modalities": MODALITIES},
     ],

@@ -129,7 +129,7 @@ def loss(
     if model.recovers:
         recovered = apply(latent, log_std, available, method="reconstruct")
         completed = jnp.where(available[..., None], points, recovered)
-        usable = jnp.ones_like(available) if options.refine_absent else rows.present
+        usable = rows.present
         hidden = rows.present & ~available & rows.where[:, None]
         terms["squared_error"] = mean(*losses.squared_error(completed, jax.lax.stop_gradient(target), hidden))
     # The points of available modalities are the same in all patterns, so each pattern is refined by itself.

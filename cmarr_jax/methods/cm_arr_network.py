@@ -55,7 +55,6 @@ class Options:
     combination: str = "mean"  # D: how the latents of the available modalities become one
     clean_target: bool = False  # D: the reconstruction's target is encoded once more without dropout
     refinement: str = "supervised"  # C: positives share the label; "unsupervised": they are of one utterance
-    refine_absent: bool = False  # D: recovered points of modalities that an utterance lacks by nature are refined too
     fusion: str = "concat"  # L
     projection: int = 64  # D: width of the points compared in the refinement
     availability_bits: bool = False  # D: the classifier is told what is available
