@@ -79,9 +79,10 @@ class Arguments:
     out: Path | None = None
     """Output folder; by default a new one in `runs/`. If it holds a table, what it lacks is trained: rows, seeds, and
     runs that were interrupted. Everything else must be as it was."""
-    tuned: Path | None = None
-    """What `experiments.tune` wrote: its choices replace learning rate, dropout and loss weights of each fold. With
-    `--table labels`, a folder that holds one of them for each share, by the names of the table's folders."""
+    tuned: tuple[Path, ...] = ()
+    """What `experiments.tune` wrote: its choices replace learning rate, dropout and loss weights of each fold. Several,
+    if they tuned different rows. With `--table labels`, each is a folder that holds one search for each share, by the
+    names of the table's folders."""
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The smallest run that touches everything, in about a minute; its numbers mean nothing."""
     memory: Annotated[float | None, tyro.conf.arg(metavar="GIB")] = None
@@ -189,10 +190,10 @@ def make_table(
     num_classes = source.corpus.num_classes
     configs = {name: preset.row_config(name, modalities, num_classes, arguments.task) for name in dict.fromkeys(rows)}
     tuned = {}
-    if arguments.tuned is not None:
+    if arguments.tuned:
         trained = [name for name, config in configs.items() if isinstance(config, RunConfig)]
-        path = arguments.tuned / share_name(share) if arguments.table == "labels" else arguments.tuned
-        tuned = read_tuned(path, source.digest, trained, [fold.name for fold in folds], share)
+        paths = [path / share_name(share) if arguments.table == "labels" else path for path in arguments.tuned]
+        tuned = read_tuned(paths, source.digest, trained, [fold.name for fold in folds], share)
     return Table(
         source.corpus,
         folds,
@@ -228,7 +229,7 @@ def check(arguments: Arguments) -> None:
         raise ValueError("--label-shares needs a share, such as 0.1")
     for share in (arguments.label_share, *arguments.label_shares):
         check_share(share)
-    if arguments.tuned is not None and arguments.task == REGRESSION_TASK:
+    if arguments.tuned and arguments.task == REGRESSION_TASK:
         raise ValueError("--tuned holds choices by UAR, which are for classes; leave it out with --task regression")
     if arguments.task == REGRESSION_TASK and (arguments.table == "labels" or arguments.label_share != 1):
         raise ValueError("shares of the labels are for classes; leave them out with --task regression")

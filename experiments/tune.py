@@ -130,7 +130,8 @@ def main(arguments: Arguments) -> None:
         raise ValueError(f"--trials and --at-once must be at least 1, found {arguments.trials}, {arguments.at_once}")
     if jax.process_count() > 1:
         raise ValueError(
-            "experiments.tune runs as one process; give each method a process of its own, with other --out"
+            "experiments.tune runs as one process; give each method a process of its own, with other --out, and "
+            "experiments.reproduce all of them: --tuned OUT1 OUT2"
         )
     for name in arguments.methods:
         check_choice("method", name, TABLE_ROWS)

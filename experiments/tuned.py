@@ -29,12 +29,12 @@ def tuned_row(row: str, known: Mapping[str, Any]) -> str | None:
 
 
 def read_tuned(
-    path: Path, digest: str, rows: Iterable[str], folds: Iterable[str], share: float = 1.0
+    paths: Iterable[Path], digest: str, rows: Iterable[str], folds: Iterable[str], share: float = 1.0
 ) -> dict[str, dict[str, Choice]]:
     """The choices of some rows, by row and fold.
 
     Args:
-      path: `tuned.json`, or the folder that holds it.
+      paths: Each is a `tuned.json`, or the folder that holds it. Several searches may have tuned different rows.
       digest: SHA-256 of the data of the table.
       rows: That the table trains with them.
       folds: Names of the folds of the table.
@@ -42,10 +42,41 @@ def read_tuned(
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged, of other data or of another share of the labels, lacks a row or a fold, or if
-        the rows had different numbers of trials: their table would not be fair.
+      ValueError: if a file is damaged, of other data or of another share of the labels, if a row or a fold is lacking,
+        if two files have the same row, or if the rows had different numbers of trials: their table would not be fair.
     """
-    path, folds = path / FILE if path.is_dir() else path, list(folds)
+    known: dict[str, tuple[Path, Any]] = {}  # by row: which file, and the choices of its folds
+    paths, folds = [path / FILE if path.is_dir() else path for path in paths], list(folds)
+    for path in paths:
+        for row, of_folds in _read_choices(path, digest, share).items():
+            if row in known:
+                raise ValueError(f"{known[row][0]} and {path} both have row {row}; give one of them")
+            known[row] = path, of_folds
+    names, chosen = ", ".join(map(str, paths)), {}
+    for row in rows:
+        source = tuned_row(row, known)
+        if source is None:
+            raise ValueError(
+                f"{names} has no row {row}; add it: python -m experiments.tune --methods {row} --out {paths[0].parent}"
+            )
+        path, chosen[row] = known[source]
+        check_kinds(path, {source: chosen[row]}, {source: dict}, "chosen", _ADVICE)
+        for fold in folds:
+            if fold not in chosen[row]:
+                raise ValueError(f"{path} has no choice for fold {fold} of {source}; tune with the folds of the table")
+            _check_choice(path, chosen[row][fold], f"chosen.{source}.{fold}")
+    trials = {row: {chosen[row][fold].get("trials") for fold in folds} for row in chosen}
+    if len(set().union(*trials.values())) > 1:
+        counts = ", ".join(f"{row} {'/'.join(map(str, sorted(found, key=str)))}" for row, found in trials.items())
+        raise ValueError(
+            f"{names}: the rows had different numbers of trials ({counts}), which is not fair; go on with "
+            "experiments.tune and the same --trials for all of them"
+        )
+    return chosen
+
+
+def _read_choices(path: Path, digest: str, share: float) -> dict[str, Any]:
+    """What a file has chosen, by row. Raises ValueError if it is damaged, of other data, or of another share."""
     stored = read_object(path, _ADVICE)
     check_kinds(path, stored, {"data": dict, "chosen": dict}, "", _ADVICE)
     check_kinds(path, stored["data"], {"sha256": str}, "data", _ADVICE)
@@ -60,27 +91,7 @@ def read_tuned(
             f"{path} was tuned with the share {then:g} of the labels, and the table uses {share:g}; tune again with "
             f"experiments.tune --label-share {share:g}"
         )
-    chosen = {}
-    for row in rows:
-        source = tuned_row(row, stored["chosen"])
-        if source is None:
-            raise ValueError(
-                f"{path} has no row {row}; add it: python -m experiments.tune --methods {row} --out {path.parent}"
-            )
-        check_kinds(path, stored["chosen"], {source: dict}, "chosen", _ADVICE)
-        chosen[row] = stored["chosen"][source]
-        for fold in folds:
-            if fold not in chosen[row]:
-                raise ValueError(f"{path} has no choice for fold {fold} of {source}; tune with the folds of the table")
-            _check_choice(path, chosen[row][fold], f"chosen.{source}.{fold}")
-    trials = {row: {chosen[row][fold].get("trials") for fold in folds} for row in chosen}
-    if len(set().union(*trials.values())) > 1:
-        counts = ", ".join(f"{row} {'/'.join(map(str, sorted(found, key=str)))}" for row, found in trials.items())
-        raise ValueError(
-            f"{path}: its rows had different numbers of trials ({counts}), which is not fair; go on with "
-            "experiments.tune and the same --trials for all of them"
-        )
-    return chosen
+    return stored["chosen"]
 
 
 def _check_choice(path: Path, choice: Any, where: str) -> None:

@@ -148,7 +148,7 @@ def test_damaged_choices(tmp_path, keys, value, sentence):
     choice = {"learning_rate": 0.1, "dropout": 0.5, "weights": {}}
     stored = {"data": {"sha256": "0"}, "label_share": 1.0, "chosen": {"zero_fill": {"f1": choice}}}
     (tmp_path / "tuned.json").write_text(json.dumps(stored))
-    assert read_tuned(tmp_path, "0", ["zero_fill"], ["f1"]) == {"zero_fill": {"f1": choice}}
+    assert read_tuned([tmp_path], "0", ["zero_fill"], ["f1"]) == {"zero_fill": {"f1": choice}}
     change(tmp_path / "tuned.json", *keys, value=value)
     with pytest.raises(ValueError, match=re.escape(f"tuned.json is damaged ({sentence}")):
-        read_tuned(tmp_path, "0", ["zero_fill"], ["f1"])
+        read_tuned([tmp_path], "0", ["zero_fill"], ["f1"])

@@ -136,7 +136,7 @@ def test_what_regression_cannot_do_is_a_sentence(table, tmp_path):
     with pytest.raises(ValueError, match="row late_fusion_lda is for classes only and cannot do regression"):
         reproduce.main(dataclasses.replace(arguments, methods=("late_fusion_lda",)))
     with pytest.raises(ValueError, match="--tuned holds choices by UAR"):
-        reproduce.main(dataclasses.replace(arguments, tuned=folder))
+        reproduce.main(dataclasses.replace(arguments, tuned=(folder,)))
     write_archive(tmp_path / "b.npz", dataclasses.replace(make_corpus(), target=None))
     with pytest.raises(FoldError, match="write the key target into the archive"):
         reproduce.main(dataclasses.replace(arguments, data=str(tmp_path / "b.npz"), out=tmp_path / "run"))

@@ -139,7 +139,7 @@ def test_a_table_uses_the_choice_of_each_fold(archive, tuned, tmp_path):
     out = tmp_path / "table"
     reproduce.main(
         reproduce.Arguments(
-            data=str(archive), methods=("zero_fill", "late_fusion_lda"), out=out, smoke=True, tuned=tuned
+            data=str(archive), methods=("zero_fill", "late_fusion_lda"), out=out, smoke=True, tuned=(tuned,)
         )
     )
     chosen = json.loads((tuned / "tuned.json").read_text())["chosen"]["zero_fill"]
@@ -149,7 +149,7 @@ def test_a_table_uses_the_choice_of_each_fold(archive, tuned, tmp_path):
     assert json.loads((out / "config.json").read_text())["tuned"] == {"zero_fill": chosen}
     with pytest.raises(ValueError, match=r"tuned\.json has no row mmin; add it: .*--methods mmin"):
         reproduce.main(
-            reproduce.Arguments(data=str(archive), methods=("mmin",), out=tmp_path / "x", smoke=True, tuned=tuned)
+            reproduce.Arguments(data=str(archive), methods=("mmin",), out=tmp_path / "x", smoke=True, tuned=(tuned,))
         )
     with pytest.raises(ValueError, match=r"another setting: tuned\.zero_fill"):
         reproduce.main(reproduce.Arguments(data=str(archive), methods=("zero_fill",), out=out, smoke=True))
@@ -158,11 +158,11 @@ def test_a_table_uses_the_choice_of_each_fold(archive, tuned, tmp_path):
 def test_other_data_and_folds_are_refused(tuned):
     digest = json.loads((tuned / "tuned.json").read_text())["data"]["sha256"]
     with pytest.raises(ValueError, match="was tuned on other data"):
-        read_tuned(tuned, "0" * 64, ["zero_fill"], [])
+        read_tuned([tuned], "0" * 64, ["zero_fill"], [])
     with pytest.raises(ValueError, match=r"with the share 1 of the labels, and the table uses 0\.1; tune again with "):
-        read_tuned(tuned, digest, ["zero_fill"], [], 0.1)
+        read_tuned([tuned], digest, ["zero_fill"], [], 0.1)
     with pytest.raises(ValueError, match="has no choice for fold other of zero_fill"):
-        read_tuned(tuned, digest, ["zero_fill_told"], ["other"])
+        read_tuned([tuned], digest, ["zero_fill_told"], ["other"])
 
 
 def test_rows_with_different_numbers_of_trials_are_no_fair_table(tuned, tmp_path):
@@ -171,13 +171,31 @@ def test_rows_with_different_numbers_of_trials_are_no_fair_table(tuned, tmp_path
     path, digest, folds = tmp_path / "tuned.json", stored["data"]["sha256"], list(chosen)
     more = {fold: {**choice, "trials": 16} for fold, choice in chosen.items()}
     path.write_text(json.dumps({**stored, "chosen": {"zero_fill": chosen, "mmin": more}}))
-    assert set(read_tuned(path, digest, ["mmin"], folds)) == {"mmin"}
+    assert set(read_tuned([path], digest, ["mmin"], folds)) == {"mmin"}
     with pytest.raises(ValueError, match=r"different numbers of trials \(zero_fill 3, mmin 16\), which is not fair"):
-        read_tuned(path, digest, ["zero_fill", "mmin"], folds)
+        read_tuned([path], digest, ["zero_fill", "mmin"], folds)
     more[folds[0]]["trials"] = 4  # a search that was stopped in between
     path.write_text(json.dumps({**stored, "chosen": {"mmin": more}}))
     with pytest.raises(ValueError, match=r"\(mmin 16/4\)"):
-        read_tuned(path, digest, ["mmin"], folds)
+        read_tuned([path], digest, ["mmin"], folds)
+
+
+def test_searches_of_different_rows_are_put_together(tuned, tmp_path):
+    stored = json.loads((tuned / "tuned.json").read_text())
+    chosen, digest = stored["chosen"]["zero_fill"], stored["data"]["sha256"]
+    other = {fold: {**choice, "dropout": 0.25} for fold, choice in chosen.items()}
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps({**stored, "chosen": {"mmin": other}}))
+    found = read_tuned([tuned, path], digest, ["zero_fill_told", "mmin", "zero_fill"], list(chosen))
+    assert found["zero_fill"] == chosen
+    assert found["mmin"] == other
+    with pytest.raises(
+        ValueError, match=rf"^{path}, {tuned}/tuned\.json has no row cm_arr; add it: .* --out {tmp_path}$"
+    ):
+        read_tuned([path, tuned], digest, ["cm_arr"], list(chosen))
+    path.write_text(json.dumps({**stored, "chosen": {"mmin": other, "zero_fill": other}}))
+    with pytest.raises(ValueError, match=rf"{tuned}/tuned\.json and {path} both have row zero_fill; give one of them"):
+        read_tuned([tuned, path], digest, ["mmin"], list(chosen))
 
 
 def test_an_ablation_uses_the_choices_of_the_full_model():

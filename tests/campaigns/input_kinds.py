@@ -241,7 +241,7 @@ def read_tuned(folder: Path) -> Any:
     from experiments.tuned import read_tuned, tuned_config
 
     rows = ("cm_arr", "cm_arr_no_alignment", "zero_fill")
-    chosen = read_tuned(folder, DIGEST, rows, ("f1", "f2"))
+    chosen = read_tuned([folder], DIGEST, rows, ("f1", "f2"))
     configs = [
         tuned_config(row, run_config(method="zero_fill" if row == "zero_fill" else "cm_arr"), choice)
         for row, folds in chosen.items()
