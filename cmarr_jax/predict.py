@@ -195,7 +195,8 @@ def _make_answer(method: Method, predictor: Predictor) -> Answer:
     """`(params, normalizer, batch) -> arrays`: logits `[B, K]`, drawn ones `[S, B, K]`, and what the method has."""
 
     def answer(params: Params, normalizer: Normalizer, batch: Batch) -> dict[str, Array]:
-        embedding = method.encode(params, normalize(normalizer, batch))
+        batch = normalize(normalizer, batch)
+        embedding = method.encode(params, batch)
         available = batch.present & batch.where[:, None]
         outputs = lambda embedding: in_target_units(normalizer, method.predict(params, embedding, available))
         found = {"logits": outputs(embedding)}

@@ -3,42 +3,31 @@
 Two questions on points of test utterances, of methods that have some for missing modalities (`Method.complete`):
 
 - Neighbours: is the nearest point of another modality, among other utterances, of the same class, of the same speaker?
-  The alignment decides this; what it draws together can be the class or the speaker.
+  All losses of a method have a part in this; a row without its alignment says what the alignment has.
 - Recovered points: what does a linear classifier read in them, and does one that knows true points understand them?
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.metrics import recall_score
 
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError, Corpus
 from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
+from cmarr_jax.metrics import confusion_counts, uar
 from cmarr_jax.predict import Predictor
 from cmarr_jax.predict_batch import UtteranceError
+from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.datasets import load_again
 from experiments.jax_setup import keep_compiled_programs, user_errors_as_messages
 from experiments.results_folder import read_config
 from experiments.units import Unit, read_records
 
-NEIGHBOURS = ("same class", "by chance", "same speaker", "by chance")
-PROBES = ("available points", "its true points", "recovered points", "recovered, read as true")
-
-
-class Points(NamedTuple):
-    """What a model makes of some utterances.
-
-    Attributes:
-      true: `[N, M, D]`, with all modalities.
-      completed: `[P, N, M, D]` by condition: points of missing modalities are recovered.
-    """
-
-    true: np.ndarray
-    completed: np.ndarray
+NEIGHBOURS = ("same class", "same class by chance", "same speaker", "same speaker by chance")
+PROBES = ("available points", "true points", "recovered points", "recovered, read as true")
 
 
 def neighbours(points: np.ndarray, present: np.ndarray, label: np.ndarray, speaker: np.ndarray) -> np.ndarray:
@@ -69,44 +58,47 @@ def neighbours(points: np.ndarray, present: np.ndarray, label: np.ndarray, speak
     return np.concatenate(found, axis=1).mean(1)
 
 
-def probe(points: Points, target: int, available: np.ndarray, label: np.ndarray, fold: FoldSplit) -> np.ndarray:
-    """UAR of linear classifiers (shrinkage LDA) on the test part of a fold.
-
-    They know the labels of the whole training part, also of those utterances whose labels the model did not know: the
-    question is what the points carry.
+def probe(
+    true: np.ndarray,
+    completed: np.ndarray,
+    target: int,
+    available: np.ndarray,
+    label: np.ndarray,
+    fitted: np.ndarray,
+    read: np.ndarray,
+) -> np.ndarray:
+    """UAR of linear classifiers (shrinkage LDA) of points.
 
     Args:
-      points: Of all utterances.
+      true: Points with all modalities, `[N, M, D]`.
+      completed: With the available ones; points of the others are recovered, `[N, M, D]`.
       target: Number of the missing modality.
-      available: Modalities of the condition, `[M]`, bool, without the missing one.
+      available: The available modalities, `[M]`, bool, without the missing one.
       label: `[N]`.
-      fold: Without rows that lack a modality.
+      fitted: Rows that the classifiers are fitted to, of utterances that the model was not trained on: the points of
+        those that it was trained on may have memorised their labels.
+      read: Rows that they read.
 
     Returns:
       `[4]` fractions in the order of `PROBES`.
     """
-    at = _condition(available)
-    recovered, true = points.completed[at, :, target], points.true[:, target]
-    sources = points.completed[at][:, available].reshape(len(label), -1)
-    return np.array(
-        [
-            _score(sources, sources, label, fold),
-            _score(true, true, label, fold),
-            _score(recovered, recovered, label, fold),
-            _score(true, recovered, label, fold),
-        ]
+    sources = completed[:, available].reshape(len(label), -1)
+    pairs = [
+        (sources, sources),
+        (true[:, target], true[:, target]),
+        (completed[:, target], completed[:, target]),
+        (true[:, target], completed[:, target]),
+    ]
+    return np.array([_score(one[fitted], label[fitted], other[read], label[read]) for one, other in pairs])
+
+
+def _score(points: np.ndarray, label: np.ndarray, read: np.ndarray, truth: np.ndarray) -> float:
+    """UAR on `read [n, D]` of an LDA fitted to `points`."""
+    predicted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(points, label).predict(read)
+    num_classes = int(max(label.max(), truth.max())) + 1
+    return float(
+        uar(confusion_counts(jnp.asarray(truth), predicted, jnp.ones(len(truth), bool), num_classes=num_classes))
     )
-
-
-def _score(fitted: np.ndarray, read: np.ndarray, label: np.ndarray, fold: FoldSplit) -> float:
-    """UAR on the test rows of `read` of an LDA fitted to the training rows of `fitted`."""
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(fitted[fold.train], label[fold.train])
-    return float(recall_score(label[fold.test], model.predict(read[fold.test]), average="macro"))
-
-
-def _condition(available: np.ndarray) -> int:
-    """Number of a condition."""
-    return int(np.flatnonzero((availability_patterns(len(available)) == available).all(1))[0])
 
 
 def _squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -114,22 +106,25 @@ def _squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2 * one @ other.T
 
 
-def points_of(folder: Path, corpus: Corpus) -> Points:
-    """Points of all utterances of the corpus in every condition, from the folder of one run.
+def points_of(predictor: Predictor, corpus: Corpus, rows: np.ndarray, available: np.ndarray) -> np.ndarray:
+    """Points of some utterances in a condition, `[n, M, D]`; those of missing or absent modalities are recovered.
+
+    Args:
+      predictor: One unit, with `embeddings`.
+      corpus: The utterances.
+      rows: Of the corpus. Each has one of the available modalities, at least.
+      available: Modalities of the condition, `[M]`, bool.
 
     Raises:
-      ValueError: if its method has none for missing modalities.
-      ArchiveError: as `Predictor.load`.
+      UtteranceError: for an utterance that cannot be predicted.
     """
-    predictor = Predictor.load(folder, num_samples=1, embeddings=True)
-    if not predictor.recovers:
-        raise ValueError(f"{folder}: method {predictor.units[0].config.method} has no points of missing modalities")
-    completed = []
-    for pattern in availability_patterns(len(corpus.modalities)):
-        answers = predictor.predict([_features(corpus, row, pattern) for row in range(len(corpus))])
-        points = [answer.embeddings for answer in answers if not isinstance(answer, UtteranceError)]
-        completed.append(np.array([[one[name] for name in corpus.modalities] for one in points if one is not None]))
-    return Points(completed[-1], np.stack(completed))
+    found = []
+    for answer in predictor.predict([_features(corpus, row, available & corpus.present[row]) for row in rows]):
+        if isinstance(answer, UtteranceError):
+            raise answer
+        assert answer.embeddings is not None
+        found.append([answer.embeddings[name] for name in corpus.modalities])
+    return np.array(found)
 
 
 def _features(corpus: Corpus, row: int, available: np.ndarray) -> dict[str, np.ndarray]:
@@ -147,6 +142,36 @@ def _features(corpus: Corpus, row: int, available: np.ndarray) -> dict[str, np.n
     return found
 
 
+def probes_of(predictor: Predictor, corpus: Corpus, fold: FoldSplit) -> np.ndarray:
+    """`probe` of every missing modality and condition, `[cases, 4]`: fitted to validation rows, read on test rows.
+
+    A case counts the utterances that have the missing modality and all available ones; nan if a class has only one of
+    them for validation.
+    """
+    found = []
+    everything = np.ones(len(corpus.modalities), bool)
+    for target, available in cases(len(corpus.modalities)):
+        needed = [column for column in range(len(available)) if available[column] or column == target]
+        has = corpus.present[:, needed].sum(1) == len(needed)
+        val, test = fold.val[has[fold.val]], fold.test[has[fold.test]]
+        counts = np.bincount(corpus.label[val])
+        if np.count_nonzero(counts) < 2 or counts[counts > 0].min() < 2 or not len(test):
+            found.append(np.full(len(PROBES), np.nan))
+            continue
+        rows = np.concatenate([val, test])
+        true, completed = (points_of(predictor, corpus, rows, one) for one in (everything, available))
+        order = np.arange(len(rows))
+        parts = order[: len(val)], order[len(val) :]
+        found.append(probe(true, completed, target, available, corpus.label[rows], *parts))
+    return np.array(found)
+
+
+def cases(num_modalities: int) -> list[tuple[int, np.ndarray]]:
+    """Every missing modality with every condition that lacks it."""
+    patterns = availability_patterns(num_modalities)
+    return [(target, pattern) for pattern in patterns for target in range(num_modalities) if not pattern[target]]
+
+
 def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str], data: str | None = None) -> None:
     """Prints what the points of a row carry, in per cent, means over its runs, as two tables in Markdown.
 
@@ -160,35 +185,36 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str], dat
     config = read_config(folder)
     _, source = load_again(config, data)
     corpus = source.corpus
-    if not (corpus.present.all() and corpus.labelled.all()):
-        raise ValueError(f"{source.name} has utterances without a label or a modality; this needs complete data")
     splits = {fold.name: fold for fold in make_folds(corpus, num_folds=max(len(config["folds"]), 3))}
-    units = [Unit(one["name"], one["fold"], one["seed"]) for one in read_records(folder) if one["name"] == row]
-    if not units:
-        raise ValueError(f"{folder} has no run of row {row}")
-    patterns = availability_patterns(len(corpus.modalities))
-    cases = [
-        (target, pattern) for pattern in patterns for target in range(len(corpus.modalities)) if not pattern[target]
-    ]
+    records = [one for one in read_records(folder) if one["name"] == row and one["status"] != STATUS[DIVERGED]]
+    if not records:
+        raise ValueError(f"{folder} has no run of row {row} that did not diverge")
     near, read = [], []
-    for unit in units:
-        points, fold = points_of(folder / unit.path, corpus), splits[unit.fold]
+    for one in records:
+        unit, fold = Unit(row, one["fold"], one["seed"]), splits[one["fold"]]
+        predictor = Predictor.load(folder / unit.path, num_samples=1, embeddings=True)
+        if not predictor.recovers:
+            raise ValueError(f"{folder}: row {row} has no points of missing modalities")
         test = fold.test
-        near.append(neighbours(points.true[test], corpus.present[test], corpus.label[test], corpus.speaker[test]))
-        read.append([probe(points, *case, corpus.label, fold) for case in cases])
-    print(f"{row}, {len(units)} runs. Nearest point of another modality, among other test utterances:\n")
+        points = points_of(predictor, corpus, test, np.ones(len(corpus.modalities), bool))
+        near.append(neighbours(points, corpus.present[test], corpus.label[test], corpus.speaker[test]))
+        read.append(probes_of(predictor, corpus, fold))
+    print(f"{row}, {len(records)} runs. Nearest point of another modality, among other test utterances:\n")
     print(_markdown(NEIGHBOURS, [([], np.mean(near, axis=0))]))
-    print("\nUAR of a linear classifier that reads, on test utterances:\n")
+    print("\nUAR, on test utterances, of a linear classifier that was fitted to validation utterances and reads:\n")
     names = np.array(corpus.modalities)
+    counted = np.isfinite(read)
+    with np.errstate(invalid="ignore"):  # no run has this case
+        means = np.where(counted, read, 0).sum(0) / counted.sum(0)
     lines = [
         ([names[target], ", ".join(names[pattern])], values)
-        for (target, pattern), values in zip(cases, np.mean(read, axis=0), strict=True)
+        for (target, pattern), values in zip(cases(len(names)), means, strict=True)
     ]
     print(_markdown(("missing", "available", *PROBES), lines))
 
 
 def _markdown(heads: tuple[str, ...], lines: list[tuple[list[str], np.ndarray]]) -> str:
-    rows = [[*texts, *(f"{100 * value:.1f}" for value in values)] for texts, values in lines]
+    rows = [[*texts, *(f"{100 * x:.1f}" if np.isfinite(x) else "-" for x in values)] for texts, values in lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in [list(heads), ["---"] * len(heads), *rows])
 
 

@@ -79,7 +79,7 @@ class Arguments:
     out: Path | None = None
     """Output folder; by default a new one in `runs/`. If it holds a table, what it lacks is trained: rows, seeds, and
     runs that were interrupted. Everything else must be as it was."""
-    tuned: tuple[Path, ...] = ()
+    tuned: tuple[Path, ...] | None = None
     """What `experiments.tune` wrote: its choices replace learning rate, dropout and loss weights of each fold. Several,
     if they tuned different rows. With `--table labels`, each is a folder that holds one search for each share, by the
     names of the table's folders."""
@@ -229,6 +229,10 @@ def check(arguments: Arguments) -> None:
         raise ValueError("--label-shares needs a share, such as 0.1")
     for share in (arguments.label_share, *arguments.label_shares):
         check_share(share)
+    if arguments.tuned == ():
+        raise ValueError(
+            "--tuned needs what experiments.tune wrote; leave the option out for a table that is not tuned"
+        )
     if arguments.tuned and arguments.task == REGRESSION_TASK:
         raise ValueError("--tuned holds choices by UAR, which are for classes; leave it out with --task regression")
     if arguments.task == REGRESSION_TASK and (arguments.table == "labels" or arguments.label_share != 1):

@@ -1,5 +1,7 @@
 """How much modalities share: data whose shared part is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from tiny import make_corpus
@@ -42,8 +44,8 @@ EXPECTED = 0.4
 @pytest.mark.parametrize(
     ("what", "kept"),
     [
-        ("speaker", {"nothing", "classes"}),
-        ("class", {"nothing", "speakers"}),
+        ("speaker", {"all", "within classes"}),
+        ("class", {"all", "within speakers"}),
         ("utterance", set(shared_variance.CENTRINGS)),
     ],
 )
@@ -55,14 +57,33 @@ def test_the_shared_part_is_found_and_named(what, kept):
         assert found == pytest.approx(EXPECTED if name in kept else 0, abs=0.04), name
 
 
-def test_frames_are_pooled_and_absent_modalities_left_out(tmp_path, capsys):
+def test_what_is_absent_is_not_read(tmp_path):
+    whole = corpus_sharing("utterance")
+    present = whole.present.copy()
+    present[::5, 0] = False
+    features = {name: values.copy() for name, values in whole.features.items()}
+    features["one"][::5] = 1e6
+    folds = make_folds(whole, num_folds=3)
+    clean, spoilt = (
+        shared_variance.shared_variance(dataclasses.replace(whole, present=present, **more), folds, "one", "two", ())
+        for more in ({}, {"features": features})
+    )
+    assert clean == spoilt == pytest.approx(EXPECTED, abs=0.04)
+
+
+def test_frames_are_pooled(tmp_path, capsys):
     write_archive(tmp_path / "toy.npz", make_corpus(absent=0.2))
     shared_variance.main(tmp_path / "toy.npz", folds=3)
     head, _, *lines = capsys.readouterr().out.splitlines()
-    assert head.count("|") == 2 + 2 + len(shared_variance.CENTRINGS) - 1
+    assert head == "| from | to | all | within speakers | within classes | within both |"
+    names = ("audio", "video", "text")
     assert [line.split(" | ")[:2] for line in lines] == [
-        [f"| {one}", other]
-        for one in ("audio", "video", "text")
-        for other in ("audio", "video", "text")
-        if one != other
+        [f"| {one}", other] for one in names for other in names if one != other
     ]
+
+
+def test_one_training_speaker_is_too_few():
+    corpus = corpus_sharing("utterance")
+    one = dataclasses.replace(corpus, speaker=np.full(len(corpus), "s000"))
+    with pytest.raises(ValueError, match="fold group1 has 1 training speakers with both modalities; at least two"):
+        shared_variance.shared_variance(one, make_folds(corpus, num_folds=3), "one", "two", ())

@@ -198,6 +198,11 @@ def test_searches_of_different_rows_are_put_together(tuned, tmp_path):
         read_tuned([tuned, path], digest, ["mmin"], list(chosen))
 
 
+def test_tuned_without_a_search_is_refused():
+    with pytest.raises(ValueError, match=r"--tuned needs what experiments\.tune wrote"):
+        reproduce.main(reproduce.Arguments(smoke=True, tuned=()))
+
+
 def test_an_ablation_uses_the_choices_of_the_full_model():
     known = {"cm_arr": {}, "mmin": {}}
     assert tuned_row("cm_arr_no_alignment", known) == "cm_arr"

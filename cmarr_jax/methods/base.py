@@ -87,9 +87,10 @@ class Method(NamedTuple):
       patterns: P, availability patterns that each utterance draws in one step.
       calibrate: `(params, logits [P, n, K], label [n], present [n, M], where [n]) -> params`, what is fitted to the
         validation rows at the end of a run in memory, after the epoch is chosen and before test rows are read.
-      inspect: `(params, batch, embedding, available [B, M])`, values of each utterance and modality for figures.
-        `point` `[B, M, D]`: its embedding, the one that is to be recovered; `error` `[B, M]`: mean squared error of
-        what is recovered where it is not available; `spread` `[B, M]`: mean log standard deviation of a Gaussian.
+      inspect: `(params, batch, embedding, available [B, M])`, values of each utterance and modality for figures; the
+        batch is normalised. `point` `[B, M, D]`: its embedding, the one that is to be recovered; `error` `[B, M]`: mean
+        squared error of what is recovered where it is not available; `spread` `[B, M]`: mean log standard deviation of
+        a Gaussian.
       complete: `(params, embedding, available [B, M]) -> [B, M, D]`, the points of available modalities, and what is
         recovered of the others.
       draw: `(params, key, embedding) -> embedding`, drawn from the Gaussians of a method that has them. All rows share

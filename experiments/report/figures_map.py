@@ -10,9 +10,9 @@ MOST_POINTS = 300  # utterances in a map
 
 
 def map_figure(material: Material) -> Figure | None:
-    """A t-SNE map of the embeddings of one fold before training and after it, by class and by modality."""
-    main = material.main
-    found = material.inspections(main) if main else []
+    """A t-SNE map of the embeddings of CM-ARR, of one fold, before training and after it, by class and by modality."""
+    main = material.method
+    found = material.inspections(main) if main in material.runs else []
     found = [(outputs, values) for outputs, values in found if "initial_point" in values]
     if main is None or not found:
         return None
