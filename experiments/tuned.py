@@ -97,6 +97,7 @@ def _read_choices(path: Path, digest: str, share: float) -> dict[str, Any]:
 def _check_choice(path: Path, choice: Any, where: str) -> None:
     """Raises ValueError unless this is the choice of one fold, with numbers that can be trained with."""
     check_kinds(path, choice, {"learning_rate": float, "dropout": float, "weights": dict}, where, _ADVICE)
+    check_kinds(path, {"trials": 0} | choice, {"trials": int}, where, _ADVICE)  # those of older files have no number
     check_kinds(path, choice["weights"], dict.fromkeys(choice["weights"], float), f"{where}.weights", _ADVICE)
     if not (choice["learning_rate"] > 0 and 0 <= choice["dropout"] < 1):
         text = f"learning_rate {choice['learning_rate']:g} and dropout {choice['dropout']:g}"

@@ -140,6 +140,7 @@ def test_a_damaged_record_of_a_table(tmp_path, keys, value, sentence):
         (("chosen", "zero_fill", "f1", "dropout"), None, "chosen.zero_fill.f1.dropout is missing"),
         (("chosen", "zero_fill", "f1", "dropout"), 1.0, "chosen.zero_fill.f1 has learning_rate 0.1 and dropout 1"),
         (("chosen", "zero_fill", "f1", "learning_rate"), float("inf"), "chosen.zero_fill.f1.learning_rate is inf"),
+        (("chosen", "zero_fill", "f1", "trials"), [3], "chosen.zero_fill.f1.trials is [3], no int"),
         (("chosen", "zero_fill", "f1", "learning_rate"), -1, "chosen.zero_fill.f1 has learning_rate -1"),
         (("chosen", "zero_fill", "f1", "weights"), {"x": "1"}, "chosen.zero_fill.f1.weights.x is '1', no float"),
     ],

@@ -231,7 +231,7 @@ def make_tuned(folder: Path) -> None:
         "label_share": 1.0,
         "chosen": {row: {fold: {**choice, "trials": 3} for fold in ("f1", "f2")} for row in ("cm_arr", "zero_fill")},
     }
-    stored["chosen"]["zero_fill"] = {fold: {**choice, "weights": {}} for fold in ("f1", "f2")}  # type: ignore[index]
+    stored["chosen"]["zero_fill"] = {fold: {**choice, "weights": {}, "trials": 3} for fold in ("f1", "f2")}  # type: ignore[index]
     (folder / "tuned.json").write_text(json.dumps(stored, indent=1))
 
 
