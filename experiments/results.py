@@ -32,7 +32,7 @@ class Row(NamedTuple):
       war: Fraction; nan where nothing was counted: a diverged run, or no test utterance with these modalities.
       uar: As `war`.
       counts: Confusion counts behind both, `[K, K]`.
-      status: How the run ended, one of `cmarr_jax.training.schedule.STATUS`.
+      status: How the run ended, one of `cmarr_jax.training.schedule.STATUS`, or `exact`.
     """
 
     method: str

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # it takes scikit-learn along
     from experiments.classical import ClassicalConfig, ClassicalResult
 
 PARTS = ("val", "test")
+EXACT = "exact"  # status of a unit that was computed, not trained
 MODELS, INSPECTION = "models.npz", "inspection.npz"
 _AGAIN = "delete its folder and run again"
 _NUM_SUMS = 7  # of `agreement_sums`
@@ -195,7 +196,7 @@ def _named(parts: Iterable[Outputs]) -> dict[str, np.ndarray]:
 
 def write_counts(folder: Path, unit: Unit, modalities: tuple[str, ...], counts: np.ndarray | jax.Array) -> None:
     """Writes a unit that is known by its test counts `[P, K, K]` only."""
-    save_record(folder / unit.path, _header(unit, modalities, "exact", counts))
+    save_record(folder / unit.path, _header(unit, modalities, EXACT, counts))
 
 
 def has_outputs(folder: Path, unit: Unit) -> bool:
@@ -246,7 +247,9 @@ def read_records(folder: Path) -> Iterator[dict[str, Any]]:
             continue
         record = read_object(path, _AGAIN)
         check_format(path, record)
-        check_kinds(path, record, {"name": str, "fold": str, "seed": int}, "", _AGAIN)
+        check_kinds(path, record, {"name": str, "fold": str, "seed": int, "status": str}, "", _AGAIN)
+        if record["status"] not in (*STATUS, EXACT):
+            raise ValueError(f"{path} is damaged (status is {shown(record['status'])}); {_AGAIN}")
         unit = Unit(record["name"], record["fold"], record["seed"])
         if folder / unit.path != path.parent:
             raise ValueError(f"{path} is the record of {shown(str(unit.path))}, which is another run; {_AGAIN}")
@@ -261,7 +264,7 @@ def read_rows(folder: Path) -> list[Row]:
     for record in read_records(folder):
         unit = Unit(record["name"], record["fold"], record["seed"])
         path = folder / unit.path / RECORD
-        check_kinds(path, record, {"modalities": list, "status": str}, "", _AGAIN)
+        check_kinds(path, record, {"modalities": list}, "", _AGAIN)
         rows += rows_from_counts(*unit, record["modalities"], _counts(path, record), record["status"])
     return rows
 

@@ -110,6 +110,7 @@ def test_a_damaged_configuration_of_a_table(tmp_path, keys, value, sentence):
         (("fold",), None, "(fold is missing)"),
         (("format",), "x", "(its format is 'x')"),
         (("status",), None, "(status is missing)"),
+        (("status",), "", "(status is '')"),
         (("modalities",), ["left"], "(modalities are ['left'])"),
         (("modalities",), ["left", "left"], "(modalities are ['left', 'left'])"),
         (("modalities",), ["left", {}], "(modalities are ['left', {}])"),
