@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics.pairwise import euclidean_distances
 
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError, Corpus
-from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
+from cmarr_jax.data.folds import FoldError, make_folds
 from cmarr_jax.metrics import confusion_counts, uar
 from cmarr_jax.predict import Predictor
 from cmarr_jax.predict_batch import UtteranceError
@@ -49,7 +50,7 @@ def neighbours(points: np.ndarray, present: np.ndarray, label: np.ndarray, speak
             rows, others = np.flatnonzero(present[:, one]), np.flatnonzero(present[:, other])
             if one == other or len(rows) < 2 or len(others) < 2:
                 continue
-            distance = _squared_distances(points[rows, one], points[others, other])
+            distance = euclidean_distances(points[rows, one], points[others, other])
             itself = rows[:, None] == others
             nearest = others[np.where(itself, np.inf, distance).argmin(1)]
             hits = same[:, rows, nearest]
@@ -101,11 +102,6 @@ def _score(points: np.ndarray, label: np.ndarray, read: np.ndarray, truth: np.nd
     )
 
 
-def _squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """`[N, D]` and `[K, D]` to `[N, K]`."""
-    return np.square(one).sum(1)[:, None] + np.square(other).sum(1) - 2 * one @ other.T
-
-
 def points_of(predictor: Predictor, corpus: Corpus, rows: np.ndarray, available: np.ndarray) -> np.ndarray:
     """Points of some utterances in a condition, `[n, M, D]`; those of missing or absent modalities are recovered.
 
@@ -142,27 +138,34 @@ def _features(corpus: Corpus, row: int, available: np.ndarray) -> dict[str, np.n
     return found
 
 
-def probes_of(predictor: Predictor, corpus: Corpus, fold: FoldSplit) -> np.ndarray:
-    """`probe` of every missing modality and condition, `[cases, 4]`: fitted to validation rows, read on test rows.
+def probes_of(predictor: Predictor, corpus: Corpus, rows: np.ndarray, true: np.ndarray, num_fitted: int) -> np.ndarray:
+    """`probe` of every missing modality and condition, in the order of `cases`, `[cases, 4]`.
 
     A case counts the utterances that have the missing modality and all available ones; nan if a class has only one of
-    them for validation.
+    them to fit to, or if there is none to read.
+
+    Args:
+      predictor: One unit, with `embeddings`.
+      corpus: The utterances.
+      rows: Of the corpus, `[n]`: those that the classifiers are fitted to, then those that they read.
+      true: Points of these rows with all modalities, `[n, M, D]`.
+      num_fitted: How many of the rows the classifiers are fitted to.
     """
     found = []
-    everything = np.ones(len(corpus.modalities), bool)
-    for target, available in cases(len(corpus.modalities)):
-        needed = [column for column in range(len(available)) if available[column] or column == target]
-        has = corpus.present[:, needed].sum(1) == len(needed)
-        val, test = fold.val[has[fold.val]], fold.test[has[fold.test]]
-        counts = np.bincount(corpus.label[val])
-        if np.count_nonzero(counts) < 2 or counts[counts > 0].min() < 2 or not len(test):
-            found.append(np.full(len(PROBES), np.nan))
-            continue
-        rows = np.concatenate([val, test])
-        true, completed = (points_of(predictor, corpus, rows, one) for one in (everything, available))
-        order = np.arange(len(rows))
-        parts = order[: len(val)], order[len(val) :]
-        found.append(probe(true, completed, target, available, corpus.label[rows], *parts))
+    present, label = corpus.present[rows], corpus.label[rows]
+    for available in availability_patterns(len(corpus.modalities))[:-1]:
+        seen = np.flatnonzero((present | ~available).all(1))
+        completed = np.zeros_like(true)
+        if len(seen):
+            completed[seen] = points_of(predictor, corpus, rows[seen], available)
+        for target in np.flatnonzero(~available).tolist():
+            used = seen[present[seen, target]]
+            fitted, read = used[used < num_fitted], used[used >= num_fitted]
+            counts = np.bincount(label[fitted])
+            if np.count_nonzero(counts) < 2 or counts[counts > 0].min() < 2 or not len(read):
+                found.append(np.full(len(PROBES), np.nan))
+            else:
+                found.append(probe(true, completed, target, available, label, fitted, read))
     return np.array(found)
 
 
@@ -195,10 +198,10 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str], dat
         predictor = Predictor.load(folder / unit.path, num_samples=1, embeddings=True)
         if not predictor.recovers:
             raise ValueError(f"{folder}: row {row} has no points of missing modalities")
-        test = fold.test
-        points = points_of(predictor, corpus, test, np.ones(len(corpus.modalities), bool))
-        near.append(neighbours(points, corpus.present[test], corpus.label[test], corpus.speaker[test]))
-        read.append(probes_of(predictor, corpus, fold))
+        rows, test, num_fitted = np.concatenate([fold.val, fold.test]), fold.test, len(fold.val)
+        true = points_of(predictor, corpus, rows, np.ones(len(corpus.modalities), bool))
+        near.append(neighbours(true[num_fitted:], corpus.present[test], corpus.label[test], corpus.speaker[test]))
+        read.append(probes_of(predictor, corpus, rows, true, num_fitted))
     print(f"{row}, {len(records)} runs. Nearest point of another modality, among other test utterances:\n")
     print(_markdown(NEIGHBOURS, [([], np.mean(near, axis=0))]))
     print("\nUAR, on test utterances, of a linear classifier that was fitted to validation utterances and reads:\n")

@@ -90,12 +90,16 @@ def test_probes_read_utterances_that_have_what_is_asked_for(table):
     folds = {fold.name: fold for fold in make_folds(corpus)}
     [run] = (table / "cm_arr").iterdir()
     fold, predictor = folds["speaker0"], Predictor.load(run, num_samples=1, embeddings=True)
-    found = probes_of(predictor, corpus, fold)
+    rows = np.concatenate([fold.val, fold.test])
+    true = points_of(predictor, corpus, rows, np.ones(3, bool))
+    found = probes_of(predictor, corpus, rows, true, len(fold.val))
     assert found.shape == (9, 4)
     assert ((found >= 0) & (found <= 1)).all()
     without_video = corpus.present & (np.arange(len(corpus)) % 40 > 0)[:, None]
     none = dataclasses.replace(corpus, present=np.where(np.arange(3) == 1, False, without_video))
-    found = probes_of(predictor, none, fold)
+    rows = rows[none.present[rows].any(1)]
+    true = points_of(predictor, none, rows, np.ones(3, bool))
+    found = probes_of(predictor, none, rows, true, np.isin(rows, fold.val).sum())
     asks_video = [target == 1 or bool(available[1]) for target, available in cases(3)]
     np.testing.assert_array_equal(np.isnan(found).all(1), asks_video)
 
