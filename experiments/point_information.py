@@ -24,6 +24,7 @@ from cmarr_jax.predict_batch import UtteranceError
 from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.datasets import load_again
 from experiments.jax_setup import keep_compiled_programs, user_errors_as_messages
+from experiments.report.text import plain_table
 from experiments.results_folder import read_config
 from experiments.units import Unit, read_records
 
@@ -203,7 +204,7 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str], dat
         near.append(neighbours(true[num_fitted:], corpus.present[test], corpus.label[test], corpus.speaker[test]))
         read.append(probes_of(predictor, corpus, rows, true, num_fitted))
     print(f"{row}, {len(records)} runs. Nearest point of another modality, among other test utterances:\n")
-    print(_markdown(NEIGHBOURS, [([], np.mean(near, axis=0))]))
+    print(_table(NEIGHBOURS, [([], np.mean(near, axis=0))]))
     print("\nUAR, on test utterances, of a linear classifier that was fitted to validation utterances and reads:\n")
     names = np.array(corpus.modalities)
     counted = np.isfinite(read)
@@ -213,12 +214,13 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str], dat
         ([names[target], ", ".join(names[pattern])], values)
         for (target, pattern), values in zip(cases(len(names)), means, strict=True)
     ]
-    print(_markdown(("missing", "available", *PROBES), lines))
+    print(_table(("missing", "available", *PROBES), lines))
 
 
-def _markdown(heads: tuple[str, ...], lines: list[tuple[list[str], np.ndarray]]) -> str:
+def _table(heads: tuple[str, ...], lines: list[tuple[list[str], np.ndarray]]) -> str:
+    """A table in Markdown: texts, then numbers in per cent."""
     rows = [[*texts, *(f"{100 * x:.1f}" if np.isfinite(x) else "-" for x in values)] for texts, values in lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [list(heads), ["---"] * len(heads), *rows])
+    return plain_table(heads, rows)
 
 
 if __name__ == "__main__":

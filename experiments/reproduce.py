@@ -242,7 +242,7 @@ def check(arguments: Arguments) -> None:
 def settings(arguments: Arguments, preset: Preset, source: Source, table: Table) -> dict[str, Any]:
     """How the numbers are made: command, data, folds, preset, configurations, versions, commit."""
     return {
-        "command": [sys.executable, "-m", "experiments.reproduce", *sys.argv[1:]],
+        "commands": [[sys.executable, "-m", "experiments.reproduce", *sys.argv[1:]]],
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "smoke": arguments.smoke,
         **({"task": arguments.task} if arguments.task == REGRESSION_TASK else {}),

@@ -7,9 +7,9 @@ would mix numbers that were made in different ways.
 import contextlib
 import datetime
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 
@@ -27,7 +27,11 @@ _KINDS = {
     "methods": dict,
     "seeds": list,
     "commit": str,
+    "commands": list,
+    "devices": str,
+    "started": str,
 }
+T = TypeVar("T")
 _ADVICE = "copy it again, or name a new folder with --out"
 
 
@@ -48,11 +52,18 @@ def read_config(folder: Path, needed: Iterable[str] = tuple(_KINDS)) -> dict[str
             f"{folder} holds no table: {CONFIG} is missing; give the folder that experiments.reproduce wrote"
         )
     config = read_object(path, _ADVICE)
+    if "command" in config:  # folders from before November 2026 know the first command only
+        config["commands"] = [config.pop("command")]
     check_kinds(path, config, {key: kind for key, kind in _KINDS.items() if key in (*needed, *config)}, "", _ADVICE)
     if "data" in config:
         check_kinds(path, config["data"], {"sha256": str}, "data", _ADVICE)
     for number, fold in enumerate(config.get("folds", [])):
         check_kinds(path, fold, {"name": str}, f"folds[{number}]", _ADVICE)
+    for number, words in enumerate(config.get("commands", [])):
+        if not (is_kind(words, list) and words and all(is_kind(word, str) for word in words)):
+            raise ValueError(
+                f"{path} is damaged (commands[{number}] is {shown(words)}, no words of a command); {_ADVICE}"
+            )
     if not all(is_kind(seed, int) for seed in config.get("seeds", [])):
         raise ValueError(f"{path} is damaged (seeds are {shown(config['seeds'])}, no whole numbers); {_ADVICE}")
     if not is_kind(config.get(SHARE, 1.0), float):
@@ -73,7 +84,7 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
       config: What `config.json` should hold.
 
     Returns:
-      What it holds now: rows and seeds of both.
+      What it holds now: rows, seeds, commands and devices of both.
 
     Raises:
       FileExistsError: if the folder holds something else than a table.
@@ -91,9 +102,17 @@ def open_folder(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
                 "methods": before["methods"] | config["methods"],
                 "tuned": before["tuned"] | config["tuned"],
                 "seeds": sorted({*before["seeds"], *config["seeds"]}),
+                "commands": with_new(before["commands"], config["commands"], what=lambda words: words[1:]),
+                "devices": ", ".join(with_new(before["devices"].split(", "), [config["devices"]])),
             }
         write_text(folder / CONFIG, to_json(config, indent=1) + "\n")
     return config
+
+
+def with_new(before: list[T], now: list[T], what: Callable[[T], Any] = lambda one: one) -> list[T]:
+    """What was there and then what is new, compared by `what`."""
+    known = [what(one) for one in before]
+    return [*before, *(one for one in now if what(one) not in known)]
 
 
 def check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

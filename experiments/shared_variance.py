@@ -6,6 +6,7 @@ an estimate from below, which overlooks a few shared dimensions among many. What
 is the same for speakers that the regression was not fitted to, so with few speakers it is underrated.
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
 from experiments.classical import pooled
 from experiments.datasets import load_archive
 from experiments.jax_setup import user_errors_as_messages
+from experiments.report.text import plain_table
 
 PENALTIES = {"alpha": np.logspace(1, 7, 7)}
 CENTRINGS = {  # whose means are taken away
@@ -104,19 +106,11 @@ def main(archive: tyro.conf.Positional[Path], folds: int = 5) -> None:
     """
     corpus = load_archive(archive).corpus
     splits = make_folds(corpus, num_folds=folds)
-    print("| from | to | " + " | ".join(CENTRINGS) + " |")
-    print("|---" * (2 + len(CENTRINGS)) + "|")
-    for source in corpus.modalities:
-        for target in corpus.modalities:
-            if source == target:
-                continue
-            found = [shared_variance(corpus, splits, source, target, centring) for centring in CENTRINGS.values()]
-            print(
-                f"| {source} | {target} | "
-                + " | ".join(f"{100 * x:.1f}" if np.isfinite(x) else "-" for x in found)
-                + " |",
-                flush=True,
-            )
+    lines = []
+    for source, target in itertools.permutations(corpus.modalities, 2):
+        found = [shared_variance(corpus, splits, source, target, centring) for centring in CENTRINGS.values()]
+        lines.append([source, target, *(f"{100 * x:.1f}" if np.isfinite(x) else "-" for x in found)])
+    print(plain_table(["from", "to", *CENTRINGS], lines))
 
 
 if __name__ == "__main__":

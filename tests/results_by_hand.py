@@ -6,7 +6,7 @@ from experiments.results import Row
 from experiments.units import Unit, write_counts
 
 CONFIG = {
-    "command": ["/somewhere/python", "-m", "experiments.reproduce", "--data", "a file.npz"],
+    "commands": [["/somewhere/python", "-m", "experiments.reproduce", "--data", "a file.npz"]],
     "started": "2026-01-01T00:00:00+00:00",
     "data": {
         "path": "toy.npz",

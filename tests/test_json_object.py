@@ -90,6 +90,9 @@ def change(path, *keys, value=None):
         (("folds",), [1], "folds[0] is no JSON object"),
         (("folds", 1, "name"), None, "folds[1].name is missing"),
         (("seeds",), ["x"], "seeds are ['x'], no whole numbers"),
+        (("commands",), ["x"], "commands[0] is 'x', no words of a command"),
+        (("commands",), [[]], "commands[0] is [], no words of a command"),
+        (("devices",), None, "devices is missing"),
         (("label_share",), "x", "label_share is 'x', no number"),
     ],
 )
@@ -98,7 +101,7 @@ def test_a_damaged_configuration_of_a_table(tmp_path, keys, value, sentence):
     assert read_config(tmp_path) == CONFIG
     change(tmp_path / "config.json", *keys, value=value)
     with pytest.raises(ValueError, match=re.escape(f"config.json is damaged ({sentence})")):
-        read_rows(tmp_path)
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,20 @@
 """The command repeated on its folder: only what is missing is trained, other settings are refused."""
 
+import html
 import json
 import shutil
 import threading
 
 import filelock
 import pytest
+from results_by_hand import CONFIG, write_table
 from tiny import make_corpus
 
 from cmarr_jax.data.archive import write_archive
 from experiments import reproduce
 from experiments.presets import Changes
-from experiments.results_folder import check_same, first_difference, own_row
+from experiments.report.write import write_report
+from experiments.results_folder import check_same, first_difference, open_folder, own_row, read_config
 from experiments.units import read_rows
 
 
@@ -101,6 +104,28 @@ def test_the_first_difference_is_named(tmp_path):
         check_same(tmp_path, config, config | {"methods": {"m": {"options": {"flow_layers": 6}}}})
     assert first_difference([{"n": 1}], [{"n": 2}], "folds") == "folds[0].n was 1 and is 2 now"
     assert first_difference([1], [1, 2], "seeds") == "seeds was [1] and is [1, 2] now"
+
+
+def test_a_table_names_all_commands_and_devices_that_filled_it(tmp_path):
+    write_table(tmp_path)
+    words = ["-m", "experiments.reproduce", "--methods", "c", "--out", "some folder"]
+    for python, device in [("p1", "1 x gpu"), ("p2", "2 x cpu"), ("p1", "1 x gpu")]:
+        open_folder(tmp_path, CONFIG | {"commands": [[python, *words]], "devices": device})
+    now = read_config(tmp_path)
+    assert now["devices"] == "2 x cpu, 1 x gpu"
+    assert now["commands"] == [*CONFIG["commands"], ["p1", *words]]
+    write_report(tmp_path)
+    page = html.unescape((tmp_path / "report.html").read_text())
+    first, second = "--data 'a file.npz'", "--methods c --out 'some folder'"
+    assert f"{first}\npython -m experiments.reproduce {second}\npython -m experiments.report 'some folder'" in page
+
+
+def test_a_table_from_before_has_one_command(tmp_path):
+    write_table(tmp_path)
+    path = tmp_path / "config.json"
+    old = {name: value for name, value in CONFIG.items() if name != "commands"} | {"command": CONFIG["commands"][0]}
+    path.write_text(json.dumps(old))
+    assert read_config(tmp_path) == CONFIG
 
 
 def test_a_row_belongs_to_one_command(archive, whole, tmp_path, capsys):

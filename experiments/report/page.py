@@ -255,8 +255,9 @@ def _how_section(material: Material) -> str:
     ]
     made_here = config["data"]["name"] in SYNTHETIC_NAMES
     source = "data that the command makes itself" if made_here else f"the data in {html.escape(config['data']['path'])}"
-    words = ["python", *config["command"][1:]]
-    command = " ".join(map(shlex.quote, words))
+    commands = [["python", *words[1:]] for words in config["commands"]]
+    lines = "\n".join(" ".join(map(shlex.quote, words)) for words in commands)
+    words = commands[-1]
     out = shlex.quote(words[words.index("--out") + 1]) if "--out" in words[:-1] else "FOLDER"
     where = "" if out != "FOLDER" else "The second to last command prints the folder that it writes to. "
     settings = json.dumps(
@@ -267,7 +268,7 @@ def _how_section(material: Material) -> str:
         f"{html.escape(config['commit'])}, with {source}; the first three commands make the environment, the "
         "last one makes this page again:</p><pre>python3 -m venv .venv\n. .venv/bin/activate\n"
         "pip install --constraint constraints.txt --editable '.[experiments]'\n"
-        f"{html.escape(command)}\npython -m experiments.report {out}</pre><p>{where}The epoch of a model is chosen on "
+        f"{html.escape(lines)}\npython -m experiments.report {out}</pre><p>{where}The epoch of a model is chosen on "
         "the validation part of its fold by the UAR of the missing-modality conditions pooled; the test part is scored "
         "once. Behind each fold below: the numbers of labelled training, validation and test utterances, and of "
         f"unlabelled ones if there are any.</p><div class='facts'>{html_table(['', ''], facts)}</div>"
