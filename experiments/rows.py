@@ -122,6 +122,9 @@ def _cm_arr(label: str, about: str, **changed: Any) -> TableRow:
 _NO_ALIGNMENT = _cm_arr("no alignment", "without its alignment", weights={"alignment": 0.0})
 _NO_FLOW = _cm_arr("no flow (zeros)", "whose missing points are zeros", options={"recovery": "zeros"})
 _NO_REFINEMENT = _cm_arr("no refinement", "without its refinement", weights={"refinement": 0.0})
+_LINEAR_HEAD = _cm_arr(
+    "linear head", "whose Gaussians have the encoder's output itself as their mean", options={"head": "linear"}
+)
 TABLE_ROWS = {
     "zero_fill": _ZERO_FILL,
     "zero_fill_told": _ZERO_FILL.with_tricks("told"),
@@ -179,6 +182,8 @@ TABLE_ROWS = {
     "cm_arr_early_told_self": _CM_ARR.with_tricks("early", "told", "self"),
     "cm_arr_within_told": _CM_ARR.with_tricks("early", "within", "told"),
     "cm_arr_within_told_self": _CM_ARR.with_tricks("early", "within", "told", "self"),
+    "cm_arr_linear": _LINEAR_HEAD,
+    "cm_arr_linear_within_told_self": _LINEAR_HEAD.with_tricks("early", "within", "told", "self"),
     "cm_arr_labelled_only": _cm_arr(
         "labelled utterances only",
         "that leaves the unlabelled utterances out of training",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny import randomize
 
-from cmarr_jax.nn.gaussian import GaussianHead, sample, soft_bound
+from cmarr_jax.nn.gaussian import GaussianHead, LinearHead, sample, soft_bound
 from cmarr_jax.types import GaussianEmbedding
 
 TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
@@ -47,6 +47,28 @@ def test_head_equals_numpy(transform):
     raw = mlp(weights["log_std_mlp"], dense(weights["log_std"], hidden))
     np.testing.assert_allclose(out.mean, mean, atol=1e-4)
     np.testing.assert_allclose(out.log_std, -1.5 + 4.5 * np.tanh(raw / 4.5), atol=1e-4)
+
+
+@TRANSFORMS
+def test_the_linear_head_equals_numpy(transform):
+    head = LinearHead(min_log_std=-6.0, max_log_std=3.0)
+    x = jax.random.normal(jax.random.key(0), (5, 8))
+    params = randomize(head.init(jax.random.key(1), x)["params"])
+    mean, log_std = transform(head.apply)({"params": params}, x)
+    np.testing.assert_array_equal(mean, x)
+    layer = {name: np.asarray(leaf, np.float64) for name, leaf in params["log_std"].items()}
+    raw = np.asarray(x, np.float64) @ layer["kernel"] + layer["bias"]
+    np.testing.assert_allclose(log_std, -1.5 + 4.5 * np.tanh(raw / 4.5), atol=1e-5)
+
+
+def test_the_spread_of_a_linear_head_does_not_train_the_encoder():
+    head = LinearHead(min_log_std=-6.0, max_log_std=3.0)
+    x = jax.random.normal(jax.random.key(0), (5, 8))
+    params = randomize(head.init(jax.random.key(1), x)["params"])
+    spread = lambda params, x: head.apply({"params": params}, x).log_std.sum()
+    of_params, of_x = jax.grad(spread, argnums=(0, 1))(params, x)
+    np.testing.assert_array_equal(of_x, 0)
+    assert all(np.abs(leaf).min() > 0 for leaf in jax.tree.leaves(of_params))
 
 
 def test_log_std_stays_within_its_bounds_at_large_weights():

@@ -18,6 +18,12 @@ def test_sizes_of_options_reach_the_network():
     assert params["projection"]["kernel"].shape == (8, 5)
 
 
+def test_a_linear_head_has_no_layers_for_the_mean():
+    params = jax.eval_shape(make_method(run_config(head="linear")).init, jax.random.key(0), make_batch())
+    assert params["heads"].keys() == {"log_std"}
+    assert params["heads"]["log_std"]["kernel"].shape == (3, 8, 8)
+
+
 def initialise(**changes):
     """Makes a method and its parameters, whatever checks the configuration on the way."""
     jax.eval_shape(make_method(run_config(**changes)).init, jax.random.key(0), make_batch())

@@ -20,11 +20,12 @@ from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.flow import RealNVP, per_modality
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
-from cmarr_jax.nn.gaussian import GaussianHead
+from cmarr_jax.nn.gaussian import GaussianHead, LinearHead
 from cmarr_jax.nn.recovery import Autoencoder, mean_latent
 from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch, GaussianEmbedding
 
+HEADS = ("residual", "linear")
 RECOVERIES = ("flow", "autoencoder", "zeros")
 DISTANCES = {
     "squared_w2": losses.pairwise_squared_w2,
@@ -42,6 +43,7 @@ class Options:
 
     min_log_std: float = -6.0  # D
     max_log_std: float = 3.0  # D
+    head: str = "residual"  # L: MAP; "linear" (D): the mean is the encoder's output itself
     head_ratio: int = 4  # L: MAP; hidden width of the head's residual MLPs, relative to the embedding
     min_temperature: float = 0.01  # L: MAP; the learned temperature starts at the geometric middle, 0.1
     max_temperature: float = 1.0  # L
@@ -64,6 +66,7 @@ class Options:
     pseudo_labels: bool = False  # D: self-training on rows without label, too
 
     def __post_init__(self):
+        check_choice("head", self.head, HEADS)
         check_choice("alignment", self.alignment, ALIGNMENTS)
         check_choice("recovery", self.recovery, RECOVERIES)
         check_choice("refinement", self.refinement, REFINEMENTS)
@@ -99,7 +102,12 @@ class CmArr(nn.Module):
     def setup(self) -> None:
         config, options = self.config, self.options
         self.encoders = UnimodalEncoders(config)
-        self.heads = per_modality(GaussianHead)(options.min_log_std, options.max_log_std, options.head_ratio)
+        bounds = options.min_log_std, options.max_log_std
+        self.heads = (
+            per_modality(LinearHead)(*bounds)
+            if options.head == "linear"
+            else per_modality(GaussianHead)(*bounds, options.head_ratio)
+        )
         if self.has_flow:
             self.flows = per_modality(RealNVP, ["to_latent", "from_latent", "largest_log_scale"])(
                 config.embedding, options.flow_layers, options.flow_hidden, options.flow_log_scale_bound

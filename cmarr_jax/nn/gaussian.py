@@ -41,6 +41,19 @@ class GaussianHead(nn.Module):
         return GaussianEmbedding(mean, soft_bound(raw, self.min_log_std, self.max_log_std))
 
 
+class LinearHead(nn.Module):
+    """The mean is `x` itself, `log_std` a bounded linear layer of it, whose gradient does not reach `x`."""
+
+    min_log_std: float
+    max_log_std: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> GaussianEmbedding:
+        """`[..., D]` -> mean and log_std, `[..., D]` each."""
+        raw = nn.Dense(x.shape[-1], name="log_std")(jax.lax.stop_gradient(x))
+        return GaussianEmbedding(x, soft_bound(raw, self.min_log_std, self.max_log_std))
+
+
 def soft_bound(x: Array, low: float, high: float) -> Array:
     """Smoothly bounds `x` to `(low, high)` by tanh; slope 1 at the middle, where `x = 0` lands."""
     middle, half = (low + high) / 2, (high - low) / 2
