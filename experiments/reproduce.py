@@ -194,7 +194,7 @@ def make_table(
         trained = [name for name, config in configs.items() if isinstance(config, RunConfig)]
         paths = [path / share_name(share) if arguments.table == "labels" else path for path in arguments.tuned]
         tuned = read_tuned(paths, source.digest, trained, [fold.name for fold in folds], share)
-    return Table(
+    table = Table(
         source.corpus,
         folds,
         configs,
@@ -210,6 +210,8 @@ def make_table(
         source.extractors,
         share,
     )
+    table.check_only()
+    return table
 
 
 def check(arguments: Arguments) -> None:

@@ -95,6 +95,15 @@ class Table:
         choices = self.tuned.get(row)
         return config if choices is None else tuned_config(row, config, choices[self.unit(row, number).fold])
 
+    def check_only(self) -> None:
+        """Raises ValueError for a pattern of `only` that no run matches."""
+        names = [self.unit(row, number).path.as_posix() for row in self.configs for number in range(len(self.units))]
+        for pattern in self.only:
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+                raise ValueError(
+                    f"--only {pattern!r} matches no run; the first is named {names[0]}, the last {names[-1]}"
+                )
+
     def missing_here(self, folder: Path | None, row: str) -> np.ndarray:
         """Numbers of the runs of a row that are wanted and not in the folder; none without a folder."""
         missing = np.zeros(len(self.units), bool)

@@ -132,6 +132,14 @@ def test_tables_are_made_from_the_units_alone(tmp_path):
     assert {name: (tmp_path / name).read_text() for name in made} == made
 
 
+def test_a_table_of_ceilings_alone_has_a_report(tmp_path):
+    """So is a command that was stopped before its first run had ended."""
+    write_table(tmp_path, [(f"bayes_{metric}", fold, 0) for metric in ("uar", "war") for fold in ("f1", "f2")])
+    text = write_report(tmp_path)
+    assert "| Bayes ceiling (exact) | 75.00 ± 0.00 |" in text
+    assert "Pooled" not in text
+
+
 def test_a_report_that_stops_in_a_file_leaves_whole_files(tmp_path, monkeypatch):
     """Writing stops in the midst of each file in turn, as when the process is killed there."""
     write_table(tmp_path)

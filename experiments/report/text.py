@@ -45,8 +45,9 @@ def to_markdown(
         parts.append(differences_text(comparisons, len({row.condition for row in rows}) - 1))
     if rates is not None:
         parts += [f"## {rates.title}, per cent", rates.caption, plain_table(rates.header, rates.numbers)]
-    parts.append("## Pooled: one confusion matrix over all test folds and seeds, WAR / UAR, per cent")
-    parts.append(_table(pooled(rows), lambda pair: f"{100 * pair[0]:.2f} / {100 * pair[1]:.2f}"))
+    if cells := pooled(rows):  # there are none where only ceilings are known yet
+        parts.append("## Pooled: one confusion matrix over all test folds and seeds, WAR / UAR, per cent")
+        parts.append(_table(cells, lambda pair: f"{100 * pair[0]:.2f} / {100 * pair[1]:.2f}"))
     return "\n\n".join(parts) + "\n"
 
 
