@@ -42,7 +42,7 @@ class GaussianHead(nn.Module):
 
 
 class LinearHead(nn.Module):
-    """The mean is `x` itself, `log_std` a bounded linear layer of it, whose gradient does not reach `x`."""
+    """The mean is `x` itself, `log_std` a bounded linear layer of it, whose gradient does not reach `x` (D)."""
 
     min_log_std: float
     max_log_std: float
