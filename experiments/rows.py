@@ -125,6 +125,7 @@ _NO_REFINEMENT = _cm_arr("no refinement", "without its refinement", weights={"re
 _LINEAR_HEAD = _cm_arr(
     "linear head", "whose Gaussians have the encoder's output itself as their mean", options={"head": "linear"}
 )
+_CROSS_ENTROPY = dict.fromkeys(("alignment", "nll", "squared_error", "refinement"), 0.0)
 TABLE_ROWS = {
     "zero_fill": _ZERO_FILL,
     "zero_fill_told": _ZERO_FILL.with_tricks("told"),
@@ -174,7 +175,7 @@ TABLE_ROWS = {
         "CM-ARR's network, cross-entropy alone",
         "cm_arr",
         "the network of CM-ARR, with the same budget and stopping rule, without its other losses",
-        weights=dict.fromkeys(("alignment", "nll", "squared_error", "refinement"), 0.0),
+        weights=_CROSS_ENTROPY,
     ),
     "cm_arr_told": _CM_ARR.with_tricks("told"),
     "cm_arr_early": _CM_ARR.with_tricks("early"),
@@ -183,6 +184,13 @@ TABLE_ROWS = {
     "cm_arr_within_told": _CM_ARR.with_tricks("early", "within", "told"),
     "cm_arr_within_told_self": _CM_ARR.with_tricks("early", "within", "told", "self"),
     "cm_arr_linear": _LINEAR_HEAD,
+    "cm_arr_linear_cross_entropy": TableRow(
+        "CM-ARR's network with the linear head, cross-entropy alone",
+        "cm_arr",
+        "the network of CM-ARR, linear head, without its other losses",
+        options=_LINEAR_HEAD.options,
+        weights=_CROSS_ENTROPY,
+    ),
     "cm_arr_linear_within_told_self": _LINEAR_HEAD.with_tricks("early", "within", "told", "self"),
     "cm_arr_labelled_only": _cm_arr(
         "labelled utterances only",
