@@ -129,8 +129,10 @@ def _digest(corpus: Corpus) -> str:
     The last bits of a feature depend on the machine's matrix products, so data made on two machines are the same to
     six digits, not bit by bit.
     """
-    digest = hashlib.sha256()
-    rounded = [np.rint(100 * values.astype(np.float64)).astype(np.int32) for values in corpus.features.values()]
-    for array in (corpus.label, *rounded, *corpus.length.values()):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    digest = hashlib.sha256(corpus.label.tobytes())
+    for features in corpus.features.values():
+        for row in features:  # one at a time: a copy in float64 of all is large
+            digest.update(np.rint(100 * row.astype(np.float64)).astype(np.int32).tobytes())
+    for lengths in corpus.length.values():
+        digest.update(lengths.tobytes())
     return digest.hexdigest()
