@@ -31,6 +31,7 @@ class Comparison(NamedTuple):
       metric: `war` or `uar`; of a regression `ccc` or `mae`.
       difference: With its 95 % interval, fractions.
       p: Of the permutation test, corrected after Holm for the number of baselines.
+      p_alone: Before the correction.
     """
 
     method: str
@@ -38,6 +39,7 @@ class Comparison(NamedTuple):
     metric: str
     difference: Interval
     p: float
+    p_alone: float
 
     @property
     def verdict(self) -> str:
@@ -85,10 +87,10 @@ def compare(folder: Path, rows: Sequence[Row | ValueRow], method: str = "cm_arr"
     for metric, function in metrics_of(rows).items():
         average = lambda counts, function=function: function(counts)[..., :-1].mean(-1, keepdims=True)
         differences = {name: interval(bootstrap(ours, theirs, average)) for name, (ours, theirs) in counts.items()}
-        p = holm([float(swap_test(ours, theirs, average)[0]) for ours, theirs in counts.values()])
+        p_alone = [float(swap_test(ours, theirs, average)[0]) for ours, theirs in counts.values()]
         found += [
-            Comparison(method, name, metric, differences[name], corrected)
-            for name, corrected in zip(counts, p, strict=True)
+            Comparison(method, name, metric, differences[name], corrected, alone)
+            for name, corrected, alone in zip(counts, holm(p_alone), p_alone, strict=True)
         ]
     return found
 

@@ -19,6 +19,7 @@ PACKAGES = (
     "orbax-checkpoint",
     "tensorflow-datasets",
     "numpy",
+    "scikit-learn",
 )
 
 

@@ -64,14 +64,14 @@ class Trick(NamedTuple):
 TRICKS = {
     "told": Trick(
         "three tricks",
-        "it is told what is missing, sees each utterance twice in a step, with other modalities hidden, "
+        "the method is told what is missing, sees each utterance twice in a step, with other modalities hidden, "
         "and adds logits that each modality gives by itself",
         options={"availability_bits": True, "patterns": 2, "late_logits": True},
     ),
     "self": Trick(
         "self-training",
-        "it labels the unlabelled utterances itself: the class that it is sure of with all modalities is the label "
-        "that it is trained to give with some (as FixMatch, Sohn 2020)",
+        "the method labels the unlabelled utterances itself: the class that it is sure of with all modalities is the "
+        "label that it is trained to give with some (as FixMatch, Sohn et al., NeurIPS 2020)",
         options={"pseudo_labels": True},
     ),
     "within": Trick(
@@ -81,7 +81,7 @@ TRICKS = {
     ),
     "early": Trick(
         "strong alignment first",
-        "it aligns ten times as strongly in stage 1 as in stage 2",
+        "the method aligns ten times as strongly in stage 1 as in stage 2",
         weights={"alignment": 1.0, "late_alignment": 0.1},  # chosen on validation parts: experiments/NOTES.md
     ),
     "late": Trick(
@@ -99,19 +99,21 @@ _CONTRASTIVE = TableRow(
     "Contrastive pre-training, then fine-tuning",
     "contrastive",
     "encoders that are first trained, on unlabelled utterances too, to draw the modalities of one utterance together "
-    "(by cosine, as CLIP, Radford 2021), then zero-fill from there on the labelled ones",
+    "(by cosine, as CLIP, Radford et al., ICML 2021), then zero-fill from there on the labelled ones",
 )
 _CM_ARR = TableRow(
     "CM-ARR",
     "cm_arr",
-    "each modality of an utterance is a Gaussian; those of one utterance are drawn together (alignment, 2-Wasserstein "
+    "Cross-Modal Alignment, Reconstruction, and Refinement (arXiv 2407.09029): each modality of an utterance is a "
+    "Gaussian; those of one utterance are drawn together (alignment, 2-Wasserstein "
     "distance), flows make missing ones from the others (reconstruction), and points of one class are drawn together "
     "(refinement); unlabelled utterances, if any, take part in the first two",
 )
 _MMIN = TableRow(
     "MMIN",
     "mmin",
-    "missing modality imagination network: cascaded residual autoencoders imagine the missing embedding (Zhao 2021)",
+    "missing modality imagination network: cascaded residual autoencoders imagine the missing embedding (Zhao et al., "
+    "ACL 2021)",
 )
 
 
@@ -164,11 +166,14 @@ TABLE_ROWS = {
         "MMIN whose imagination is trained on unlabelled utterances too; its teacher knows the labelled ones only",
         options={"unlabelled": True},
     ),
-    "cif_mmin": TableRow("CIF-MMIN", "cif_mmin", "MMIN with features that the modalities share (Liu 2024)"),
+    "cif_mmin": TableRow(
+        "CIF-MMIN", "cif_mmin", "MMIN with features that the modalities share (Liu et al., TAFFC 2024)"
+    ),
     "dicmor": TableRow(
         "DiCMoR-like",
         "dicmor",
-        "after DiCMoR (Wang 2023): flows take each modality to a common Gaussian, and the missing one back",
+        "after DiCMoR (Wang et al., ICCV 2023): flows take each modality to a common Gaussian, and the missing one "
+        "back",
     ),
     "cm_arr": _CM_ARR,
     "cm_arr_cross_entropy": TableRow(
@@ -244,7 +249,7 @@ ABOUT = {name: row.about for name, row in TABLE_ROWS.items()} | {
     "bayes": "what a classifier reaches that knows the formula the data were drawn from; no method is better on "
     "average, but on a finite test set one can be, by chance",
     "late_fusion_exact": "each modality judged exactly, then combined as if they were independent given the class; a "
-    "method that uses how they depend on each other can be better",
+    "method that uses how they depend on each other can be better, and by chance on a finite test set any can",
 }
 
 

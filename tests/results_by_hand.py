@@ -15,6 +15,7 @@ CONFIG = {
         "utterances": 8,
         "class_names": ["no", "yes"],
         "modalities": ["left", "right"],
+        "widths": [3, 5],
     },
     "folds": [{"name": name, "train": 2, "val": 2, "test": 4} for name in ("f2", "f1")],
     "preset": {},

@@ -62,9 +62,9 @@ def test_unfinished_runs_are_left_out():
 
 
 def test_differences_are_told_with_their_intervals():
-    one = Comparison("cm_arr", "zero_fill", "war", Interval(0.015, 0.002, 0.03), 0.04)
-    other = Comparison("cm_arr", "mmin", "uar", Interval(-0.01, -0.02, 0.001), 0.3)
-    third = Comparison("cm_arr", "dicmor", "uar", Interval(-0.01, -0.02, -0.001), 0.05)
+    one = Comparison("cm_arr", "zero_fill", "war", Interval(0.015, 0.002, 0.03), 0.04, 0.02)
+    other = Comparison("cm_arr", "mmin", "uar", Interval(-0.01, -0.02, 0.001), 0.3, 0.1)
+    third = Comparison("cm_arr", "dicmor", "uar", Interval(-0.01, -0.02, -0.001), 0.05, 0.02)
     text = to_markdown(rows_of(SCORES), "T", [], [one, other, third])
     assert "## CM-ARR minus each other row, average of the 2 missing-modality conditions, points" in text
     assert "| Zero-fill | WAR | +1.50 (+0.20 to +3.00) | 0.040 | better |" in text
@@ -97,7 +97,7 @@ def test_it_is_said_how_much_was_tuned():
     ],
 )
 def test_what_is_said_of_a_difference(metric, interval, p, verdict):
-    assert Comparison("cm_arr", "mmin", metric, interval, p).verdict == verdict
+    assert Comparison("cm_arr", "mmin", metric, interval, p, p).verdict == verdict
 
 
 def test_pooled_scores_by_hand():

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,17 +16,20 @@ from tiny import make_corpus
 
 from cmarr_jax.data.archive import read_archive, write_archive
 from experiments import reproduce, row_differences
-from experiments.comparison import compare
+from experiments.comparison import Comparison, compare
 from experiments.presets import Changes
 from experiments.report.drawing import DARK, LIGHT, NAMES
 from experiments.report.figures import chosen_rows, chosen_text
+from experiments.report.figures_map import neighbours_text
+from experiments.report.figures_trust import reliability_figure, spread_figure
 from experiments.report.latex import escape, to_latex
 from experiments.report.material import Material
-from experiments.report.page import make_figures, speakers_apart
+from experiments.report.page import differences_sentence, make_figures, speakers_apart
 from experiments.report.published import CONDITIONS, IEMOCAP
 from experiments.report.write import OUTPUT_FILES, write_report
 from experiments.results import Row
 from experiments.rows import ABOUT, LABELS, TABLE_ROWS, explanations
+from experiments.statistics import Interval
 from experiments.units import Unit, read_inspection
 
 ROWS = ("zero_fill", "late_fusion_lda", "cm_arr")
@@ -222,6 +226,67 @@ def test_inspections_hold_what_the_figures_show(folder):
             hidden = ~available[:, None] & outputs.present[None]
             assert (found["error"][hidden] > 0).all()
     assert read_inspection(folder, Unit("zero_fill", "speaker0", 0)) is None
+
+
+def test_the_first_sentences_say_what_is_shown_and_what_is_a_hint():
+    """One of each verdict: worse, better, left out zero before the correction only (below and above), and not shown."""
+    found = [(-0.02, 0.01, 0.01), (0.03, 0.01, 0.01), (-0.01, 0.005, 0.2), (0.01, 0.005, 0.3), (0.0, 0.02, 1.0)]
+    comparisons = [
+        Comparison("cm_arr", f"row{n}", "uar", Interval(mean, mean - half, mean + half), p, p)
+        for n, (mean, half, p) in enumerate(found)
+    ]
+    material = SimpleNamespace(comparisons=comparisons, label=lambda row: row.upper())
+    assert differences_sentence(material, "uar") == (
+        "UAR, after the correction for 5 comparisons: CM_ARR is better than ROW1 (+3.00 points, +2.00 to +4.00, "
+        "p 0.010); CM_ARR is worse than ROW0 (-2.00 points, -3.00 to -1.00, p 0.010); no difference is shown from the "
+        "other 3, but before the correction 2 of these intervals leave out zero (1 with CM_ARR worse, 1 with it "
+        "better)."
+    )
+    material.comparisons = comparisons[4:]
+    assert differences_sentence(material, "uar") == "UAR: no difference is shown from any other method."
+    assert differences_sentence(material, "war") == ""
+
+
+@pytest.mark.parametrize(
+    ("same_class", "same_modality", "classes", "modalities"),
+    [((0.5, 0.6), (1.0, 0.5), "have", "have"), ((0.5, 0.5), (0.9, 1.0), "have not", "have not")],
+)
+def test_the_map_says_whether_classes_gather_and_modalities_mix(same_class, same_modality, classes, modalities):
+    names = ("before training", "after training")
+    numbers = [[name, "class", f"{x:.3f}", "0.250"] for name, x in zip(names, same_class, strict=True)]
+    numbers += [[name, "modality", f"{x:.3f}", "0.333"] for name, x in zip(names, same_modality, strict=True)]
+    text = neighbours_text(numbers)
+    assert text.startswith(
+        f"Classes {classes} gathered: the nearest neighbour in the embedding space is of the same class"
+    )
+    assert f"Modalities {modalities} mixed:" in text
+    assert f"in {100 * same_class[1]:.0f} per cent after training, 50 before, 25 by chance." in text
+
+
+def test_the_share_of_wider_gaussians_is_that_of_all_pairs(folder):
+    material = Material(folder)
+    caption = spread_figure(material).caption
+    for column, name in enumerate(material.config["data"]["modalities"]):
+        wrong, right = [], []
+        for outputs, values in material.inspections("cm_arr"):
+            has = outputs.present[:, column]
+            hit = outputs.logits[column].argmax(-1) == outputs.label
+            right += values["spread"][has & hit, column].tolist()
+            wrong += values["spread"][has & ~hit, column].tolist()
+        wider = np.mean(np.subtract.outer(wrong, right) > 0)
+        assert f"{100 * wider:.0f} per cent ({name})" in caption
+
+
+def test_a_calibration_error_stands_in_a_column_of_its_own(folder):
+    figure = reliability_figure(Material(folder))
+    lines = [dict(zip(figure.header, line, strict=True)) for line in figure.numbers]
+    for line in lines:
+        assert bool(line["error, per cent"]) == bool(line["temperature"]) == (line["mean confidence"] == "all")
+    of = [line for line in lines if (line["method"], line["scaling"]) == (LABELS["cm_arr"], "before")]
+    groups, total = of[:-1], of[-1]
+    assert total["decisions"] == sum(line["decisions"] for line in groups)
+    gaps = [abs(float(line["mean confidence"]) - float(line["share right"])) * line["decisions"] for line in groups]
+    assert float(total["error, per cent"]) == pytest.approx(100 * sum(gaps) / total["decisions"], abs=0.1)
 
 
 def test_a_folder_of_one_row_has_the_figures_that_it_allows(folder, tmp_path):

@@ -12,6 +12,7 @@ from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canv
 from experiments.report.material import Material
 from experiments.report.rates import RATES, scores_by_rate
 from experiments.report.scores import AVERAGE, CEILINGS, Summary, collect, counted, of_metric, summarize, with_interval
+from experiments.report.text import signed
 from experiments.statistics import NUM_DRAWS
 from experiments.units import counts_by_speaker
 
@@ -30,7 +31,7 @@ def chosen_text(material: Material, names: Sequence[str]) -> str:
     if len(names) == len(material.runs):
         return ""
     others = counted(len(names) - 1, "other method")
-    return f" Drawn are {material.label(names[0])} and the {others} with the highest UAR: more cannot be told apart."
+    return f" Drawn are {material.label(names[0])} and the {others} with the highest UAR: more would hide each other."
 
 
 def hide_rest(axes: np.ndarray, used: int) -> None:
@@ -61,6 +62,7 @@ def conditions_figure(material: Material, metric: str = "uar") -> Figure:
                 axis.axvline(100 * mean, color=INK, linestyle=("--", ":")[line % 2], linewidth=1.2)
                 numbers.append([material.label(row), name, *_per_cent(mean, np.nan, np.nan), ""])
             axis.set_title(name)
+            axis.xaxis.set_major_locator(MaxNLocator(3))
             axis.set_ylim(len(trained) - 0.4, -0.6)
             axis.set_yticks(range(len(trained)), [material.label(row) for row in trained])
             axis.tick_params(axis="y", length=0)
@@ -107,8 +109,8 @@ def differences_figure(material: Material) -> Figure | None:
                 inside = colour if one.verdict in (BETTER, WORSE) else "none"
                 axis.plot(mean, level, marker, color=colour, markerfacecolor=inside, markersize=6)
                 numbers.append([
-                    material.label(one.baseline), metric.upper(), f"{mean:+.2f}", f"{low:+.2f}", f"{high:+.2f}",
-                    f"{one.p:.3f}", one.verdict,
+                    material.label(one.baseline), metric.upper(), *map(signed, (mean, low, high)),
+                    f"{one.p_alone:.4f}", f"{one.p:.3f}", one.verdict,
                 ])  # fmt: skip
             axis.axvline(0, color=INK, linewidth=1)
             axis.set_title(metric.upper())
@@ -122,18 +124,19 @@ def differences_figure(material: Material) -> Figure | None:
     return Figure(
         "differences",
         f"{label} minus each other method",
-        "Average of the missing-modality conditions; single conditions are not tested. Bar: 95 % interval over "
-        f"{counted(material.num_speakers, 'speaker')} (bootstrap, {NUM_DRAWS:,} draws) and seeds; with few speakers it "
-        "is rough. Both methods decide on the same utterances, so judge by these differences, not by whether intervals "
-        f"of two scores overlap. Filled square: {label} is better (blue) or worse (orange), p below {LEVEL:g}. Hollow "
-        "square: the interval leaves out zero, but p does not stay below that after the correction, as among many "
-        "comparisons such intervals come by chance. Hollow circle: no difference is shown, which does not show that "
-        "there is none. p, under Numbers: of a permutation test over speakers, corrected after Holm "
-        "for the number of methods, each metric by itself.",
+        "Average of the missing-modality conditions, from numbers that were not rounded; single conditions are not "
+        f"tested. Bar: 95 % interval over {counted(material.num_speakers, 'speaker')} and seeds (Student's t, standard "
+        f"error of a bootstrap of {NUM_DRAWS:,} draws); with few speakers it is rough. Both methods decide on the same "
+        "utterances, so judge by these differences, not by whether intervals of two scores overlap. Filled "
+        f"square: {label} is better (blue) or worse (orange), p below {LEVEL:g}. Hollow square: the interval leaves "
+        "out zero, but p does not stay below that after the correction, as among many comparisons such intervals come "
+        "by chance. Hollow circle: no difference is shown, which does not show that there is none. p, under Numbers: "
+        "of a permutation test over speakers, first alone, then corrected after Holm for the number of methods, each "
+        "metric by itself; how trainings vary is in the interval, not in p.",
         f"{label} minus {counted(len(baselines), 'other method')}, in UAR and WAR: {num_shown} of "
         f"{len(material.comparisons)} differences are shown after correction.",
         svg,
-        ["minus", "metric", "difference", "low", "high", "p", ""],
+        ["minus", "metric", "difference", "low", "high", "p alone", "p corrected", ""],
         numbers,
     )
 
@@ -164,15 +167,16 @@ def confusion_figure(material: Material) -> Figure | None:
                 for true in range(len(classes))
             ]
         hide_rest(axes, len(names))
+        for axis in axes[:, 0]:
+            axis.set_ylabel("true")
         figure.supxlabel("predicted", fontsize=10, color=INK)
-        figure.supylabel("true", fontsize=10, color=INK)
         svg = to_svg(figure, "confusions")
     return Figure(
         "confusions",
         f"Confusions of {material.label(material.main)}",
         "Of the utterances of a true class (row), per cent that were given each class (column); all test folds and "
-        "seeds together, so recalls differ a little from the tables, which average folds. The diagonal is the recall "
-        "of each class.",
+        "seeds together. The diagonal is the recall of each class; its mean differs a little from the UAR of the "
+        "tables, which is averaged over folds.",
         f"Confusion matrices of {material.label(material.main)} in {len(names)} conditions. Smallest recalls: "
         f"{', '.join(lowest)}.",
         svg,
@@ -220,6 +224,7 @@ def learning_figure(material: Material) -> Figure | None:
             axis.set_title(name.replace("_", " "), fontsize=9)
             axis.tick_params(labelsize=8)
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axis.yaxis.set_major_formatter("{x:.3g}")
         hide_rest(axes, len(names))
         figure.supxlabel("epoch", fontsize=10, color=INK)
         svg = to_svg(figure, "learning")
@@ -228,16 +233,24 @@ def learning_figure(material: Material) -> Figure | None:
         f"Learning curves of {material.label(main)}",
         "Each line is a run. Vertical lines are where its last stage begins, from which on modalities are hidden, so "
         "values jump there: val uar (a share) is of complete data before, of the missing-modality conditions after. "
-        "The dot is the epoch that validation chose, in the last stage. Losses are means over the steps of an epoch, "
-        "before their weights. nll: the flow's "
-        "negative log-likelihood, nats per dimension. What is no loss: grad norm, before clipping; temperature, of the "
-        "contrastive loss; log std, the mean log standard deviation of the embeddings; round trip error and log scale, "
-        "the largest of the flow on validation.",
+        f"The dot is the epoch that validation chose, in the last stage{_score_text(material)}. Losses are means over "
+        "the steps of an epoch: loss is the total, with the weights of each run; the others are before their weights. "
+        "nll: the flow's negative log-likelihood, nats per dimension. entropy: what the Gaussians lack "
+        "to a floor of their entropy, weight 0 by default. squared error: of the reconstruction, 0 until "
+        "modalities are hidden. What is no loss: grad norm, before clipping; temperature, of the contrastive loss; log "
+        "std, the mean log standard deviation of the embeddings; round trip error and log scale, the largest of the "
+        "flow on validation.",
         f"Learning curves of {len(names)} quantities over the epochs of {len(records)} runs. {_chosen_text(numbers)}",
         svg,
         ["quantity", "fold", "seed", "chosen epoch", "first", "at the chosen epoch", "last"],
         numbers,
     )
+
+
+def _score_text(material: Material) -> str:
+    """Why the chosen epoch need not be that of the largest score."""
+    epochs = material.config["preset"].get("train", {}).get("score_epochs", 1)
+    return "" if epochs == 1 else f", by the mean score of {epochs} epochs, so val uar of a later one can be larger"
 
 
 def _is_told(records: Sequence[dict], name: str) -> bool:

@@ -41,13 +41,12 @@ def map_figure(material: Material) -> Figure | None:
                     [name, "class" if names is classes else "modality", *(f"{x:.3f}" for x in _purity(points, groups))]
                 )
         svg = to_svg(figure, "map")
-    found_text = _neighbours_text(numbers)
+    found_text = neighbours_text(numbers)
     return Figure(
         "map",
         f"Map of the embeddings of {material.label(main)}",
-        f"t-SNE of {len(rows)} test utterances of one fold, a point for each modality of each. If modalities mix "
-        f"(right), alignment has worked; if classes gather (left), refinement has. {found_text} Distances on such a "
-        "map mean little.",
+        f"t-SNE of {len(rows)} test utterances of the first fold, a point for each modality of each. {found_text} "
+        "Distances on such a map mean little.",
         f"Four scatter plots of embeddings before and after training, by class and by modality. {found_text}",
         svg,
         ["embeddings", "groups", "nearest neighbour of the same group", "by chance"],
@@ -71,12 +70,16 @@ def _purity(points: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     return float(np.mean(groups[distance.argmin(1)] == groups)), float(by_chance)
 
 
-def _neighbours_text(numbers: list[list]) -> str:
+def neighbours_text(numbers: list[list]) -> str:
     """What the numbers of the map say, in sentences."""
-    share = {(name, kind): f"{100 * float(value):.0f}" for name, kind, value, _ in numbers}
-    by_chance = {kind: f"{100 * float(value):.0f}" for _, kind, _, value in numbers}
-    return " ".join(
-        f"The nearest neighbour in the embedding space is of the same {kind} in {share['after training', kind]} per "
-        f"cent after training, {share['before training', kind]} before, {by_chance[kind]} by chance."
-        for kind in ("class", "modality")
-    )
+    share = {(name, kind): round(100 * float(value)) for name, kind, value, _ in numbers}
+    by_chance = {kind: round(100 * float(value)) for _, kind, _, value in numbers}
+    told = []
+    for kind, subject, verb in (("class", "Classes", "gathered"), ("modality", "Modalities", "mixed")):
+        before, after = share["before training", kind], share["after training", kind]
+        done = "have" if (after > before if kind == "class" else after < before) else "have not"
+        told.append(
+            f"{subject} {done} {verb}: the nearest neighbour in the embedding space is of the same {kind} in {after} "
+            f"per cent after training, {before} before, {by_chance[kind]} by chance."
+        )
+    return " ".join(told)

@@ -1,9 +1,11 @@
 """Figures of how far a model can be trusted: calibration, coverage, spread of the Gaussians, reconstructions."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from sklearn.metrics import roc_auc_score
 
 from cmarr_jax.data.availability import availability_patterns
 from experiments.report.confidence import (
@@ -13,7 +15,7 @@ from experiments.report.confidence import (
     reliability,
     risk_by_coverage,
 )
-from experiments.report.drawing import INK, MARKERS, MUTED, PAPER, SERIES, Figure, canvas, to_svg
+from experiments.report.drawing import INK, MARKERS, MUTED, PAPER, SERIES, Figure, canvas, legend_below, to_svg
 from experiments.report.figures import MOST_ROWS, chosen_rows, chosen_text
 from experiments.report.material import Material
 
@@ -47,16 +49,16 @@ def reliability_figure(material: Material) -> Figure | None:
     with canvas(9.6, 2.8, 1, len(names), sharey=True) as (figure, axes):
         for axis, row in zip(axes[0], names, strict=True):
             numbers += _draw_reliability(axis, material, row)
-            axis.set_title(_short(material.label(row)), fontsize=9)
+            axis.set_title(textwrap.fill(material.label(row), 30), fontsize=9)
             axis.set_xlabel("confidence")
             axis.set_xlim(0, 1)
             axis.set_ylim(0, 1)
         axes[0, 0].set_ylabel("share of right decisions")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         svg = to_svg(figure, "reliability")
-    found = {(row, name): error for row, name, error, *_ in numbers}
+    found = {(row, name): error for row, name, *_, error, _ in numbers if error}
     errors = [
-        f"{label} {' and '.join(found[label, f'{name}: error, per cent'] for name in ('before', 'after'))}"
+        f"{label} {' and '.join(found[label, name] for name in ('before', 'after'))}"
         for label in map(material.label, names)
     ]
     return Figure(
@@ -68,7 +70,7 @@ def reliability_figure(material: Material) -> Figure | None:
         "than 1 in 200 decisions are not drawn." + chosen_text(material, names),
         f"Expected calibration error, per cent, before and after temperature scaling: {'; '.join(errors)}.",
         svg,
-        ["method", "scaling", "mean confidence", "share right", "decisions"],
+        ["method", "scaling", "mean confidence", "share right", "decisions", "error, per cent", "temperature"],
         numbers,
     )
 
@@ -86,10 +88,10 @@ def _draw_reliability(axis: Axes, material: Material, row: str) -> list[list]:
         texts.append(f"{name} {100 * bins.error:.2f}")
         for mean, share, count in zip(bins.confidence, bins.accuracy, bins.counts, strict=True):
             if count:
-                numbers.append([material.label(row), name, f"{mean:.3f}", f"{share:.3f}", int(count)])
-        temperature = f"temperature {np.mean(temperatures) if number else 1:.2f}"
-        error = [f"{name}: error, per cent", f"{100 * bins.error:.2f}"]
-        numbers.append([material.label(row), *error, temperature, len(hits)])
+                numbers.append([material.label(row), name, f"{mean:.3f}", f"{share:.3f}", int(count), "", ""])
+        temperature = f"{np.mean(temperatures) if number else 1:.2f}"
+        error = f"{100 * bins.error:.2f}"
+        numbers.append([material.label(row), name, "all", f"{hits.mean():.3f}", len(hits), error, temperature])
     axis.text(0.03, 0.97, "error\n" + "\n".join(texts), va="top", fontsize=8, color=INK)
     return numbers
 
@@ -132,7 +134,7 @@ def spread_figure(material: Material) -> Figure | None:
     found = [(outputs, values) for outputs, values in found if "spread" in values]
     if main is None or not found:
         return None
-    modalities, numbers = material.config["data"]["modalities"], []
+    modalities, numbers, wider = material.config["data"]["modalities"], list[list](), list[str]()
     with canvas(1.2 + 2.6 * len(modalities), 2.8, 1, len(modalities), sharey=True) as (figure, axes):
         for column, name in enumerate(modalities):
             spread, right = [], []
@@ -142,6 +144,8 @@ def spread_figure(material: Material) -> Figure | None:
                 right.append((outputs.logits[column].argmax(-1) == outputs.label)[has])
             values, hits = np.concatenate(spread), np.concatenate(right)
             parts = [values[hits], values[~hits]]
+            if all(map(len, parts)):
+                wider.append(f"{100 * roc_auc_score(~hits, values):.0f} per cent ({name})")
             axis = axes[0, column]
             for place, (part, label) in enumerate(zip(parts, ("right", "wrong"), strict=True)):
                 if len(part) < 2:
@@ -157,10 +161,10 @@ def spread_figure(material: Material) -> Figure | None:
             axis.set_xlim(-0.6, 1.6)
         axes[0, 0].set_ylabel("mean log standard deviation")
         svg = to_svg(figure, "spread")
-    median = {(name, decision): float(middle) for name, decision, _, _, middle, *_ in numbers}
-    wider = [name for name in modalities if median.get((name, "wrong"), -np.inf) > median.get((name, "right"), np.inf)]
-    answer = "No" if not wider else "Yes" if len(wider) == len(modalities) else "In a part"
-    answer += f": wrong decisions have the larger median in {len(wider)} of {len(modalities)} modalities."
+    answer = (
+        "Of a wrong and a right decision drawn at random, the wrong one has the wider Gaussian in "
+        f"{', '.join(wider)}; 50 per cent would be chance."
+    )
     return Figure(
         "spread",
         f"Spread of the Gaussians of {material.label(main)}",
@@ -190,7 +194,9 @@ def reconstruction_figure(material: Material) -> Figure | None:
             relative = np.array([relative_errors(outputs, values, missing) for outputs, values in found[row]])
             mean, std = np.nanmean(relative, axis=0), np.nanstd(relative, axis=0)
             level = np.arange(len(missing)) + 0.5 * (number + 0.5) / len(rows) - 0.25
-            axis.plot(mean, level, MARKERS[number], color=SERIES[number], markersize=5, label=material.label(row))
+            axis.hlines(level, mean - std, mean + std, color=SERIES[number], linewidth=1, alpha=0.6)
+            axis.plot(mean, level, MARKERS[number], color=SERIES[number], markersize=5, linestyle="none",
+                      label=material.label(row))  # fmt: skip
             numbers += [
                 [material.label(row), name, f"{m:.3f}", f"{s:.3f}"] for name, m, s in zip(names, mean, std, strict=True)
             ]
@@ -199,7 +205,7 @@ def reconstruction_figure(material: Material) -> Figure | None:
         axis.set_ylim(len(missing) - 0.4, -0.6)
         axis.set_xlabel("squared error, relative to predicting the mean (dashed line)")
         if len(rows) > 1:
-            axis.legend()
+            legend_below(figure, axis)
         svg = to_svg(figure, "reconstruction")
     below = [
         f"{label}: below 1 in {sum(float(line[2]) < 1 for line in numbers if line[0] == label)} of {len(missing)} cases"
@@ -210,10 +216,10 @@ def reconstruction_figure(material: Material) -> Figure | None:
         "Error of the recovered embeddings",
         "Squared error between the recovered and the true embedding of a missing modality, divided by that of "
         "predicting the mean embedding of the test utterances. Below 1: something of the utterance was recovered; "
-        "above 1: worse than the mean. Mean over the runs. "
+        "above 1: worse than the mean. Dot: mean over the runs; bar: standard deviation over them. "
         + ". ".join(below)
-        + ". Methods that recover no embeddings, or say nothing of them, are left out. Each has its own "
-        "embedding space, so errors of two methods do not compare.",
+        + ". Methods that recover no embeddings, or keep no record of them, are left out. Each has its own "
+        "embedding space: compare a method with the dashed line, not with another method.",
         f"Relative error of recovered embeddings. {'; '.join(below)}.",
         svg,
         ["method", "case", "relative error", "standard deviation over runs"],
@@ -230,7 +236,3 @@ def relative_errors(outputs, values: dict[str, np.ndarray], missing: list[tuple[
         variance = np.mean(np.var(point[where, m], axis=0)) if where.sum() > 1 else np.nan
         errors.append(float(np.mean(values["error"][p, where, m]) / variance) if variance else np.nan)
     return errors
-
-
-def _short(text: str, most: int = 34) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

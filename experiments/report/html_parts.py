@@ -42,9 +42,14 @@ def figure_section(figure: Figure) -> str:
 
 
 def html_table(header: Sequence[str], cells: Cells) -> str:
-    """A table of plain texts and numbers."""
+    """A table of plain texts and numbers; the first cell of a row says what the row is of."""
     head = "".join(f"<th scope='col'>{html.escape(str(text))}</th>" for text in header)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>" for row in cells)
+    body = "".join(
+        f"<tr><th scope='row'>{html.escape(str(name))}</th>"
+        + "".join(f"<td>{html.escape(str(value))}</td>" for value in values)
+        + "</tr>"
+        for name, *values in cells
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

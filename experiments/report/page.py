@@ -1,6 +1,7 @@
 """`report.html`: one file without network requests, light and dark, for screens from a phone on."""
 
 import html
+import itertools
 import json
 import shlex
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from experiments.report.published import published_rows
 from experiments.report.scores import (
     AVERAGE,
     CEILINGS,
+    Scores,
     collect,
     counted,
     of_metric,
@@ -38,7 +40,7 @@ from experiments.report.scores import (
     summarize,
     with_interval,
 )
-from experiments.report.text import headings
+from experiments.report.text import headings, signed
 from experiments.results import METRICS
 from experiments.rows import ABOUT, explanations
 
@@ -107,8 +109,9 @@ def converged_text(config: dict[str, Any]) -> str:
     if not train.get("patience"):
         return "every stage had a fixed number of epochs, which says nothing of convergence"
     return (
-        f"in the last stage, the score on validation had not improved for {train['patience']} epochs before its most, "
-        f"{train['missing_epochs']} epochs, were reached; models of scikit-learn are fitted once and count as converged"
+        f"the last stage ended because the score on validation had not improved for {train['patience']} epochs, not "
+        f"because it had its most, {train['missing_epochs']} epochs; models of scikit-learn have no epochs, count as "
+        "converged, and are the same for every seed that has the same labels"
     )
 
 
@@ -128,15 +131,26 @@ def _result(material: Material) -> str:
     low, high = material.intervals[material.main, "uar", AVERAGE][1:]
     around = "" if np.isnan(low) else f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
     label = html.escape(material.label(material.main))
-    score = f"<strong>{label} has a mean UAR of {100 * found.mean:.2f} %{around}</strong>"
-    told = [_differences_sentence(material, metric) for metric in PAGE_METRICS]
+    score = (
+        f"<strong>{label} has a mean UAR (unweighted average recall) of {100 * found.mean:.2f} %{around} over the "
+        f"missing-modality conditions{_place(material, scores, found.mean)}</strong>"
+    )
+    told = [differences_sentence(material, metric) for metric in PAGE_METRICS]
     limits = ""
     if any(told) and len(material.config["seeds"]) == 1:
         limits = " With one seed, the variation between trainings is not in these intervals."
-    return f"{score} over the missing-modality conditions. {' '.join(told)}{limits}"
+    return f"{score}. {' '.join(told)}{limits}"
 
 
-def _differences_sentence(material: Material, metric: str) -> str:
+def _place(material: Material, scores: Scores, mean: float) -> str:
+    """How many of the other methods have a larger mean."""
+    others = [summarize(scores[row][AVERAGE]).mean for row in material.trained() if row != material.main]
+    if not others:
+        return ""
+    return f"; {sum(other > mean for other in others)} of {counted(len(others), 'other method')} have a larger mean"
+
+
+def differences_sentence(material: Material, metric: str) -> str:
     """Which rows differ from the main one in a metric, after the correction and before it."""
     comparisons = [one for one in material.comparisons if one.metric == metric]
     if not comparisons:
@@ -146,19 +160,24 @@ def _differences_sentence(material: Material, metric: str) -> str:
         """`MMIN (+0.94 points, +0.65 to +1.22, p 0.045)` of all with this verdict."""
         told = []
         for one in (one for one in comparisons if one.verdict == verdict):
-            mean, low, high = (f"{100 * value:+.2f}" for value in one.difference)
+            mean, low, high = (signed(100 * value) for value in one.difference)
             around = "" if np.isnan(one.difference.low) else f", {low} to {high}"
             told.append(f"{html.escape(material.label(one.baseline))} ({mean} points{around}, p {one.p:.3f})")
         return ", ".join(told)
 
-    parts = [f"{word} than {names}" for word in (BETTER, WORSE) if (names := listed(word))]
-    if names := listed(UNCORRECTED):
-        parts.append(f"different only before the correction: {names}")
-    num_others = sum(one.verdict == NOT_SHOWN for one in comparisons)
-    if num_others:
-        all_of_them = "any other method" if num_others == len(comparisons) else f"the other {num_others}"
+    label = html.escape(material.label(comparisons[0].method))
+    parts = [f"{label} is {word} than {names}" for word in (BETTER, WORSE) if (names := listed(word))]
+    others = [one for one in comparisons if one.verdict in (NOT_SHOWN, UNCORRECTED)]
+    if others:
+        all_of_them = "any other method" if len(others) == len(comparisons) else f"the other {len(others)}"
         parts.append(f"no difference is shown from {all_of_them}")
-    corrected = f", corrected for {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
+    if hints := [one for one in others if one.verdict == UNCORRECTED]:
+        below = sum(one.difference.mean < 0 for one in hints)
+        parts[-1] += (
+            f", but before the correction {len(hints)} of these intervals {'leaves' if len(hints) == 1 else 'leave'} "
+            f"out zero ({below} with {label} worse, {len(hints) - below} with it better)"
+        )
+    corrected = f", after the correction for {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
     return f"{metric.upper()}{corrected}: {'; '.join(parts)}."
 
 
@@ -179,13 +198,14 @@ def _contents(figures: Sequence[Figure]) -> list[tuple[str, str]]:
 
 def words_section(material: Material) -> str:
     """Task, conditions, metrics and rows, for a reader who knows none of them."""
-    modalities = material.config["data"]["modalities"]
+    data = material.config["data"]
+    widths = data.get("widths", itertools.repeat(None))  # folders of earlier versions have none
     counts = material.class_counts()
     classes = ", ".join(f"{n} {html.escape(name)}" for name, n in zip(material.class_names, counts, strict=True))
     tested = f"tested: {classes}" if any(counts) else "no run has scores"
     letters = ", ".join(
-        f"{html.escape(condition)}: {html.escape(name)}"
-        for condition, name in zip(material.conditions, modalities, strict=False)
+        f"{html.escape(condition)}: {html.escape(name)}" + (f", {width} features" if width else "")
+        for condition, name, width in zip(material.conditions, data["modalities"], widths, strict=False)
     )
     items = [
         ("Task", f"which of {len(material.class_names)} classes an utterance has; {tested}"),
@@ -232,8 +252,8 @@ def _scores_section(material: Material, metric: str) -> str:
         f"<section id='table-{metric}'><h2>{metric.upper()}, per cent</h2><p>Columns: the modalities that are "
         "available; "
         "average: of the missing-modality conditions. Mean over folds of the mean over seeds; below it the 95 % "
-        "interval over speakers (bootstrap) and seeds. Bold: the largest number of a column, which does not mean that "
-        "it differs from the others.</p><div "
+        "interval over speakers (bootstrap) and seeds. Bold: the largest number of a column, ceilings left out, which "
+        "does not mean that it differs from the others.</p><div "
         f"class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         "</section>"
     )
@@ -269,11 +289,18 @@ def _how_section(material: Material) -> str:
         "last one makes this page again:</p><pre>python3 -m venv .venv\n. .venv/bin/activate\n"
         "pip install --constraint constraints.txt --editable '.[experiments]'\n"
         f"{html.escape(lines)}\npython -m experiments.report {out}</pre><p>{where}The epoch of a model is chosen on "
-        "the validation part of its fold by the UAR of the missing-modality conditions pooled; the test part is scored "
-        "once. Behind each fold below: the numbers of labelled training, validation and test utterances, and of "
-        f"unlabelled ones if there are any.</p><div class='facts'>{html_table(['', ''], facts)}</div>"
+        f"the validation part of its fold by the UAR of the missing-modality conditions pooled{_averaged(config)}; the "
+        "test part is scored once. Behind each fold below: the numbers of labelled training, validation and test "
+        "utterances, and of unlabelled ones if there are any.</p><div "
+        f"class='facts'>{html_table(['', ''], facts)}</div>"
         f"<details><summary>Configuration</summary><pre>{html.escape(settings)}</pre></details></section>"
     )
+
+
+def _averaged(config: dict[str, Any]) -> str:
+    """Over how many epochs the score is averaged that an epoch is chosen by."""
+    epochs = config["preset"].get("train", {}).get("score_epochs", 1)
+    return "" if epochs == 1 else f", averaged over the last {epochs} epochs"
 
 
 def _sizes(fold: dict[str, Any]) -> str:

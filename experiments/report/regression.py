@@ -110,7 +110,7 @@ def _csv(cells: Mapping[str, Cells]) -> str:
 
 
 def _latex(material: Material, title: str, cells: Mapping[str, Cells]) -> str:
-    parts = ["% Needs \\usepackage{latex_table}. Made by: python -m experiments.report FOLDER"]
+    parts = ["% Needs \\usepackage{booktabs}. Made by: python -m experiments.report FOLDER"]
     for metric, table in cells.items():
         header = list(next(iter(table.values())))
         names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]

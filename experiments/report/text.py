@@ -63,10 +63,15 @@ def differences_text(comparisons: Sequence[Comparison], num_conditions: int) -> 
     table = ["| minus | metric | difference | p | |", "|---|---|---|---|---|"]
     for one in comparisons:
         mean, low, high = (100 * value for value in one.difference)
-        around = "" if np.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
+        around = "" if np.isnan(low) else f" ({signed(low)} to {signed(high)})"
         baseline = LABELS.get(one.baseline, one.baseline)
-        table.append(f"| {baseline} | {one.metric.upper()} | {mean:+.2f}{around} | {one.p:.3f} | {one.verdict} |")
+        table.append(f"| {baseline} | {one.metric.upper()} | {signed(mean)}{around} | {one.p:.3f} | {one.verdict} |")
     return "\n\n".join([*lines, "\n".join(table)])
+
+
+def signed(points: float) -> str:
+    """Points with their sign; what rounds to zero has none to show."""
+    return f"{round(points, 2) + 0.0:+.2f}"
 
 
 def plain_table(header: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
@@ -94,7 +99,7 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
     if config["smoke"]:
         notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
     notes.append(
-        f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}`; {counted(len(config['folds']), 'fold')}, "
+        f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}...`; {counted(len(config['folds']), 'fold')}, "
         f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
     )
     notes.append(tuning_text(config))
@@ -116,9 +121,12 @@ def tuning_text(config: dict[str, Any]) -> str:
     trials = sorted({choice.get("trials", 1) for row in tuned.values() for choice in row.values()})
     number = " to ".join(map(str, dict.fromkeys((trials[0], trials[-1]))))
     text = (
-        f"Learning rate, dropout and loss weights of each fold: the best of {number} trials on validation, of the row "
-        "itself or of the method that it changes."
+        f"Learning rate, dropout and loss weights are the best of {number} trials on validation, for each fold and "
+        "network by itself; a variant that was not tuned has the choices of the method that it changes. Trials are not "
+        "counted as runs."
     )
+    if len(networks) < len(config["methods"]):
+        text += " Models of scikit-learn choose their strength on validation."
     others = ", ".join(LABELS.get(row, row) for row in networks if row not in tuned)
     return text + (f" Not tuned, with the preset's values: {others}." if others else "")
 
