@@ -196,6 +196,7 @@ TABLE_ROWS = {
         options=_LINEAR_HEAD.options,
         weights=_CROSS_ENTROPY,
     ),
+    "cm_arr_linear_told": _LINEAR_HEAD.with_tricks("told"),
     "cm_arr_linear_within_told_self": _LINEAR_HEAD.with_tricks("early", "within", "told", "self"),
     "cm_arr_labelled_only": _cm_arr(
         "labelled utterances only",
