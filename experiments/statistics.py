@@ -60,7 +60,7 @@ class Interval(NamedTuple):
         return self.low > 0 or self.high < 0
 
 
-NUM_DRAWS = 2000  # of speakers, for an interval
+NUM_DRAWS = 2000  # of speakers for an interval, of exchanges for a test
 
 
 def estimate(folds: Sequence[FoldCounts], metric: Metric) -> np.ndarray:
@@ -170,7 +170,7 @@ def swap_test(
     ours: Sequence[FoldCounts],
     theirs: Sequence[FoldCounts],
     metric: Metric,
-    num_samples: int = 2000,
+    num_samples: int = NUM_DRAWS,
     seed: int = 0,
 ) -> np.ndarray:
     """Two-sided p, per condition `[P]`, of the hypothesis that two methods do not differ: a permutation test.

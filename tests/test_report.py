@@ -80,6 +80,15 @@ def test_it_is_said_how_much_was_tuned():
     assert "the best of 4 to 6 trials on" in text({"a": choices(6), "mmin": choices(4, 6)})
     assert "Not tuned" not in text({"a": choices(6), "mmin": choices(6)})
     assert text({"a": choices(6)}).endswith(" Not tuned, with the preset's values: MMIN.")
+    assert "themselves" not in text({"a": choices(6), "mmin": choices(6)})
+    ablation = {
+        "methods": {"cm_arr": {}, "cm_arr_no_flow": {}},
+        "tuned": dict.fromkeys(("cm_arr", "cm_arr_no_flow"), choices(6)),
+    }
+    like = (
+        f" Not tuned by themselves, with the choices of the method that they change: {scores.LABELS['cm_arr_no_flow']}."
+    )
+    assert tuning_text(ablation).endswith(like)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def chosen_text(material: Material, names: Sequence[str]) -> str:
     if len(names) == len(material.runs):
         return ""
     others = counted(len(names) - 1, "other method")
-    return f" Drawn are {material.label(names[0])} and the {others} with the highest UAR: more would hide each other."
+    return f" Drawn are {material.label(names[0])} and the {others} with the highest average UAR."
 
 
 def hide_rest(axes: np.ndarray, used: int) -> None:
@@ -126,13 +126,13 @@ def differences_figure(material: Material) -> Figure | None:
         f"{label} minus each other method",
         "Average of the missing-modality conditions, from numbers that were not rounded; single conditions are not "
         f"tested. Bar: 95 % interval over {counted(material.num_speakers, 'speaker')} and seeds (Student's t, standard "
-        f"error of a bootstrap of {NUM_DRAWS:,} draws); with few speakers it is rough. Both methods decide on the same "
-        "utterances, so judge by these differences, not by whether intervals of two scores overlap. Filled "
-        f"square: {label} is better (blue) or worse (orange), p below {LEVEL:g}. Hollow square: the interval leaves "
-        "out zero, but p does not stay below that after the correction, as among many comparisons such intervals come "
-        "by chance. Hollow circle: no difference is shown, which does not show that there is none. p, under Numbers: "
-        "of a permutation test over speakers, first alone, then corrected after Holm for the number of methods, each "
-        "metric by itself; how trainings vary is in the interval, not in p.",
+        f"error of a bootstrap of {NUM_DRAWS:,} draws); with few speakers it is rough. Circle: the interval has zero "
+        "in it, no difference is shown, which does not show that there is none. Square: it leaves out zero, and "
+        f"{label} is better (blue) or worse (orange). Filled square: p is below {LEVEL:g} after the correction. Hollow "
+        "square: it is not; among many comparisons such intervals come by chance. Both methods decide on the same "
+        "utterances, so judge by these differences, not by whether intervals of two scores overlap. p, under Numbers: "
+        f"of a permutation test over speakers ({NUM_DRAWS:,} random exchanges), alone and corrected after Holm for the "
+        "number of methods, each metric by itself. The interval also has how trainings vary, p has not.",
         f"{label} minus {counted(len(baselines), 'other method')}, in UAR and WAR: {num_shown} of "
         f"{len(material.comparisons)} differences are shown after correction.",
         svg,
@@ -175,8 +175,8 @@ def confusion_figure(material: Material) -> Figure | None:
         "confusions",
         f"Confusions of {material.label(material.main)}",
         "Of the utterances of a true class (row), per cent that were given each class (column); all test folds and "
-        "seeds together. The diagonal is the recall of each class; its mean differs a little from the UAR of the "
-        "tables, which is averaged over folds.",
+        "seeds together. The diagonal is the recall of each class in all folds together; the UAR of the tables "
+        "is of each fold, then averaged.",
         f"Confusion matrices of {material.label(material.main)} in {len(names)} conditions. Smallest recalls: "
         f"{', '.join(lowest)}.",
         svg,
@@ -235,8 +235,8 @@ def learning_figure(material: Material) -> Figure | None:
         "values jump there: val uar (a share) is of complete data before, of the missing-modality conditions after. "
         f"The dot is the epoch that validation chose, in the last stage{_score_text(material)}. Losses are means over "
         "the steps of an epoch: loss is the total, with the weights of each run; the others are before their weights. "
-        "nll: the flow's negative log-likelihood, nats per dimension. entropy: what the Gaussians lack "
-        "to a floor of their entropy, weight 0 by default. squared error: of the reconstruction, 0 until "
+        "nll: the flow's negative log-likelihood, nats per dimension. entropy: a penalty of Gaussians that "
+        "are too narrow, with weight 0 by default. squared error: of the reconstruction, 0 until "
         "modalities are hidden. What is no loss: grad norm, before clipping; temperature, of the contrastive loss; log "
         "std, the mean log standard deviation of the embeddings; round trip error and log scale, the largest of the "
         "flow on validation.",

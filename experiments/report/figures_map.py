@@ -45,8 +45,8 @@ def map_figure(material: Material) -> Figure | None:
     return Figure(
         "map",
         f"Map of the embeddings of {material.label(main)}",
-        f"t-SNE of {len(rows)} test utterances of the first fold, a point for each modality of each. {found_text} "
-        "Distances on such a map mean little.",
+        f"t-SNE of {len(rows)} test utterances of the first fold and seed, a point for each modality of each. "
+        f"{found_text} Distances on such a map mean little.",
         f"Four scatter plots of embeddings before and after training, by class and by modality. {found_text}",
         svg,
         ["embeddings", "groups", "nearest neighbour of the same group", "by chance"],

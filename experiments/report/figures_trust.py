@@ -18,6 +18,7 @@ from experiments.report.confidence import (
 from experiments.report.drawing import INK, MARKERS, MUTED, PAPER, SERIES, Figure, canvas, legend_below, to_svg
 from experiments.report.figures import MOST_ROWS, chosen_rows, chosen_text
 from experiments.report.material import Material
+from experiments.report.scores import counted
 
 COVERAGE = tuple(np.linspace(0.1, 1.0, 19).round(2).tolist())
 LEAST = 0.005  # share of the decisions that a group of a reliability diagram has, to be drawn
@@ -137,15 +138,17 @@ def spread_figure(material: Material) -> Figure | None:
     modalities, numbers, wider = material.config["data"]["modalities"], list[list](), list[str]()
     with canvas(1.2 + 2.6 * len(modalities), 2.8, 1, len(modalities), sharey=True) as (figure, axes):
         for column, name in enumerate(modalities):
-            spread, right = [], []
+            spread, right, shares = [], [], []
             for outputs, inspection in found:
                 has = outputs.present[:, column]
                 spread.append(inspection["spread"][has, column])
                 right.append((outputs.logits[column].argmax(-1) == outputs.label)[has])
+                if 0 < right[-1].mean() < 1:
+                    shares.append(roc_auc_score(~right[-1], spread[-1]))
+            if shares:
+                wider.append(f"{100 * np.mean(shares):.0f} per cent ({name})")
             values, hits = np.concatenate(spread), np.concatenate(right)
             parts = [values[hits], values[~hits]]
-            if all(map(len, parts)):
-                wider.append(f"{100 * roc_auc_score(~hits, values):.0f} per cent ({name})")
             axis = axes[0, column]
             for place, (part, label) in enumerate(zip(parts, ("right", "wrong"), strict=True)):
                 if len(part) < 2:
@@ -162,8 +165,8 @@ def spread_figure(material: Material) -> Figure | None:
         axes[0, 0].set_ylabel("mean log standard deviation")
         svg = to_svg(figure, "spread")
     answer = (
-        "Of a wrong and a right decision drawn at random, the wrong one has the wider Gaussian in "
-        f"{', '.join(wider)}; 50 per cent would be chance."
+        "Of a wrong and a right decision of a run drawn at random, the wrong one has the wider Gaussian in "
+        f"{', '.join(wider)}; 50 per cent would be chance. Mean over {counted(len(found), 'run')}."
     )
     return Figure(
         "spread",

@@ -109,9 +109,9 @@ def converged_text(config: dict[str, Any]) -> str:
     if not train.get("patience"):
         return "every stage had a fixed number of epochs, which says nothing of convergence"
     return (
-        f"the last stage ended because the score on validation had not improved for {train['patience']} epochs, not "
-        f"because it had its most, {train['missing_epochs']} epochs; models of scikit-learn have no epochs, count as "
-        "converged, and are the same for every seed that has the same labels"
+        "the last stage, with modalities hidden, ended because the score on validation had not improved for "
+        f"{train['patience']} epochs, not because it had its most, {train['missing_epochs']} epochs; models of "
+        "scikit-learn have no epochs, count as converged, and are the same for every seed that has the same labels"
     )
 
 
@@ -120,6 +120,12 @@ def speakers_apart(config: dict[str, Any]) -> str:
     if [fold["name"] for fold in config["folds"]] == [OWN_SPLIT]:
         return "the parts are those of the data set's own split, in which a speaker may be in several"
     return "a speaker's utterances are tested by models that were not trained on that speaker"
+
+
+def _one_speaker(material: Material) -> str:
+    """Said of folds that test one speaker each."""
+    alone = material.num_speakers == len(material.config["folds"]) > 1
+    return ", here with one test speaker each" if alone else ""
 
 
 def _result(material: Material) -> str:
@@ -132,22 +138,24 @@ def _result(material: Material) -> str:
     around = "" if np.isnan(low) else f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
     label = html.escape(material.label(material.main))
     score = (
-        f"<strong>{label} has a mean UAR (unweighted average recall) of {100 * found.mean:.2f} %{around} over the "
-        f"missing-modality conditions{_place(material, scores, found.mean)}</strong>"
+        f"{label} has a mean UAR (unweighted average recall) of {100 * found.mean:.2f} %{around} over the "
+        "missing-modality conditions."
     )
-    told = [differences_sentence(material, metric) for metric in PAGE_METRICS]
-    limits = ""
-    if any(told) and len(material.config["seeds"]) == 1:
-        limits = " With one seed, the variation between trainings is not in these intervals."
-    return f"{score}. {' '.join(told)}{limits}"
+    told = [text for metric in PAGE_METRICS if (text := differences_sentence(material, metric))]
+    first, rest = " ".join([score, *told[:1]]), [*told[1:], *_place(material, scores, found.mean)]
+    if told and len(material.config["seeds"]) == 1:
+        rest.append("With one seed, the variation between trainings is not in these intervals.")
+    return " ".join([f"<strong>{first}</strong>", *rest])
 
 
-def _place(material: Material, scores: Scores, mean: float) -> str:
-    """How many of the other methods have a larger mean."""
+def _place(material: Material, scores: Scores, mean: float) -> list[str]:
+    """How many of the other methods have a larger mean, as far as the table shows."""
+    shown = lambda mean: round(100 * mean, 2)
     others = [summarize(scores[row][AVERAGE]).mean for row in material.trained() if row != material.main]
-    if not others:
-        return ""
-    return f"; {sum(other > mean for other in others)} of {counted(len(others), 'other method')} have a larger mean"
+    larger = sum(shown(other) > shown(mean) for other in others)
+    return (
+        [f"By the mean UAR alone, {larger} of {counted(len(others), 'other method')} are above it."] if others else []
+    )
 
 
 def differences_sentence(material: Material, metric: str) -> str:
@@ -174,8 +182,9 @@ def differences_sentence(material: Material, metric: str) -> str:
     if hints := [one for one in others if one.verdict == UNCORRECTED]:
         below = sum(one.difference.mean < 0 for one in hints)
         parts[-1] += (
-            f", but before the correction {len(hints)} of these intervals {'leaves' if len(hints) == 1 else 'leave'} "
-            f"out zero ({below} with {label} worse, {len(hints) - below} with it better)"
+            f", but before the correction {counted(len(hints), 'interval')} of these differences "
+            f"{'leaves' if len(hints) == 1 else 'leave'} out zero ({below} with {label} worse, {len(hints) - below} "
+            "with it better)"
         )
     corrected = f", after the correction for {len(comparisons)} comparisons" if len(comparisons) > 1 else ""
     return f"{metric.upper()}{corrected}: {'; '.join(parts)}."
@@ -213,7 +222,11 @@ def words_section(material: Material) -> str:
         ("UAR", "unweighted average recall: the mean of the recalls of the classes; per cent"),
         ("WAR", "weighted average recall: the share of right decisions; per cent"),
         ("Converged", converged_text(material.config)),
-        ("Fold", f"a partition into training, validation and test utterances; {speakers_apart(material.config)}"),
+        (
+            "Fold",
+            f"a partition into training, validation and test utterances{_one_speaker(material)}; "
+            f"{speakers_apart(material.config)}",
+        ),
     ]  # fmt: skip
     rows = list(dict.fromkeys(row.method for row in material.rows))
     for name in [name for name in rows if name in CEILINGS]:
@@ -293,7 +306,8 @@ def _how_section(material: Material) -> str:
         "test part is scored once. Behind each fold below: the numbers of labelled training, validation and test "
         "utterances, and of unlabelled ones if there are any.</p><div "
         f"class='facts'>{html_table(['', ''], facts)}</div>"
-        f"<details><summary>Configuration</summary><pre>{html.escape(settings)}</pre></details></section>"
+        "<details><summary>Configuration; what is tuned replaces the values of the methods</summary>"
+        f"<pre>{html.escape(settings)}</pre></details></section>"
     )
 
 

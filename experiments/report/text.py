@@ -22,7 +22,7 @@ from experiments.report.scores import (
 )
 from experiments.results import METRICS, Row
 from experiments.results_folder import SHARE
-from experiments.rows import CLASSICAL_ROWS
+from experiments.rows import CLASSICAL_ROWS, TABLE_ROWS
 
 
 def to_markdown(
@@ -93,8 +93,9 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
     if synthetic:
         notes.append(
             "Synthetic data, drawn once, with the speakers, sessions and class shares of IEMOCAP; not a corpus, and no "
-            "evidence on real emotion. The Bayes ceiling decides for the most probable class in WAR, and in UAR after "
-            "the probabilities were divided by the class shares; methods decide for their most probable class in both."
+            "evidence on real emotion. The best decision for WAR is the most probable class; for UAR it is the most "
+            "probable one after the probabilities were divided by the class shares. The Bayes ceiling takes the one in "
+            "WAR and the other in UAR, methods the first in both: this rule is a part of their distance to it in UAR."
         )
     if config["smoke"]:
         notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
@@ -122,13 +123,24 @@ def tuning_text(config: dict[str, Any]) -> str:
     number = " to ".join(map(str, dict.fromkeys((trials[0], trials[-1]))))
     text = (
         f"Learning rate, dropout and loss weights are the best of {number} trials on validation, for each fold and "
-        "network by itself; a variant that was not tuned has the choices of the method that it changes. Trials are not "
-        "counted as runs."
+        "network by itself. Trials are not counted as runs."
     )
+    if like := [row for row in networks if row in tuned and tuned[row] == tuned.get(_changed_method(row))]:
+        text += f" Not tuned by themselves, with the choices of the method that they change: {_names(like)}."
     if len(networks) < len(config["methods"]):
         text += " Models of scikit-learn choose their strength on validation."
-    others = ", ".join(LABELS.get(row, row) for row in networks if row not in tuned)
-    return text + (f" Not tuned, with the preset's values: {others}." if others else "")
+    others = [row for row in networks if row not in tuned]
+    return text + (f" Not tuned, with the preset's values: {_names(others)}." if others else "")
+
+
+def _changed_method(row: str) -> str | None:
+    """The row whose choices a variant may have, such as CM-ARR's of its ablations."""
+    method = TABLE_ROWS[row].method if row in TABLE_ROWS else row
+    return None if method == row else method
+
+
+def _names(rows: Sequence[str]) -> str:
+    return ", ".join(LABELS.get(row, row) for row in rows)
 
 
 def _table(cells: dict, text) -> str:
