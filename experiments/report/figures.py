@@ -249,7 +249,7 @@ def learning_figure(material: Material) -> Figure | None:
 
 def _score_text(material: Material) -> str:
     """Why the chosen epoch need not be that of the largest score."""
-    epochs = material.config["preset"].get("train", {}).get("score_epochs", 1)
+    epochs = material.score_epochs
     return "" if epochs == 1 else f", by the mean score of {epochs} epochs, so val uar of a later one can be larger"
 
 

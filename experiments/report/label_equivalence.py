@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.report.scores import counted
+from experiments.report.text import signed
 from experiments.statistics import Interval
 
 
@@ -110,8 +111,8 @@ def _difference_text(one: Equivalence) -> str:
     if one.difference is None:
         return ""
     mean, low, high = (100 * value for value in one.difference)
-    around = "" if np.isnan(low) else f", 95 % interval {low:+.2f} to {high:+.2f}"
-    points = f"{mean:+.2f} points{around}"
+    around = "" if np.isnan(low) else f", 95 % interval {signed(low)} to {signed(high)}"
+    points = f"{signed(mean)} points{around}"
     if one.difference.excludes_zero:
         return f" (with equal labels: {points})"
     return f"; with equal labels no difference shown ({points})"

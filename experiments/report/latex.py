@@ -7,6 +7,7 @@ import numpy as np
 from experiments.comparison import LEVEL, Comparison
 from experiments.report.published import Published
 from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals, collect, of_metric, summarize, with_interval
+from experiments.report.text import signed
 from experiments.results import METRICS, Row
 
 SPECIAL = {
@@ -80,10 +81,10 @@ def _differences_table(title: str, comparisons: Sequence[Comparison]) -> str:
     lines = []
     for one in comparisons:
         mean, low, high = (100 * value for value in one.difference)
-        around = "" if np.isnan(low) else f" & {low:+.2f} to {high:+.2f}"
+        around = "" if np.isnan(low) else f" & {signed(low)} to {signed(high)}"
         label = escape(LABELS.get(one.baseline, one.baseline))
         lines.append(
-            f"{label} & {one.metric.upper()} & {mean:+.2f}{around or ' &'} & {one.p:.3f} & {one.verdict} " + r"\\"
+            f"{label} & {one.metric.upper()} & {signed(mean)}{around or ' &'} & {one.p:.3f} & {one.verdict} " + r"\\"
         )
     ours = escape(LABELS.get(comparisons[0].method, comparisons[0].method))
     caption = (

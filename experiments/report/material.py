@@ -76,6 +76,11 @@ class Material:
         """Of each cell."""
         return cell_intervals(self.folder, self.rows, AVERAGE)
 
+    @property
+    def score_epochs(self) -> int:
+        """Epochs whose validation scores are averaged when an epoch is chosen."""
+        return self.config["preset"].get("train", {}).get("score_epochs", 1)
+
     @cached_property
     def class_names(self) -> list[str]:
         """Names of the classes, or their numbers."""

@@ -293,6 +293,8 @@ def _how_section(material: Material) -> str:
     words = commands[-1]
     out = shlex.quote(words[words.index("--out") + 1]) if "--out" in words[:-1] else "FOLDER"
     where = "" if out != "FOLDER" else "The second to last command prints the folder that it writes to. "
+    epochs = material.score_epochs
+    averaged = "" if epochs == 1 else f", averaged over the last {epochs} epochs"
     settings = json.dumps(
         {"preset": config["preset"], "methods": config["methods"], "tuned": config.get("tuned", {})}, indent=1
     )
@@ -302,19 +304,13 @@ def _how_section(material: Material) -> str:
         "last one makes this page again:</p><pre>python3 -m venv .venv\n. .venv/bin/activate\n"
         "pip install --constraint constraints.txt --editable '.[experiments]'\n"
         f"{html.escape(lines)}\npython -m experiments.report {out}</pre><p>{where}The epoch of a model is chosen on "
-        f"the validation part of its fold by the UAR of the missing-modality conditions pooled{_averaged(config)}; the "
+        f"the validation part of its fold by the UAR of the missing-modality conditions pooled{averaged}; the "
         "test part is scored once. Behind each fold below: the numbers of labelled training, validation and test "
         "utterances, and of unlabelled ones if there are any.</p><div "
         f"class='facts'>{html_table(['', ''], facts)}</div>"
         "<details><summary>Configuration; what is tuned replaces the values of the methods</summary>"
         f"<pre>{html.escape(settings)}</pre></details></section>"
     )
-
-
-def _averaged(config: dict[str, Any]) -> str:
-    """Over how many epochs the score is averaged that an epoch is chosen by."""
-    epochs = config["preset"].get("train", {}).get("score_epochs", 1)
-    return "" if epochs == 1 else f", averaged over the last {epochs} epochs"
 
 
 def _sizes(fold: dict[str, Any]) -> str:

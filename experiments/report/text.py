@@ -22,7 +22,8 @@ from experiments.report.scores import (
 )
 from experiments.results import METRICS, Row
 from experiments.results_folder import SHARE
-from experiments.rows import CLASSICAL_ROWS, TABLE_ROWS
+from experiments.rows import CLASSICAL_ROWS
+from experiments.tuned import tuned_row
 
 
 def to_markdown(
@@ -70,7 +71,7 @@ def differences_text(comparisons: Sequence[Comparison], num_conditions: int) -> 
 
 
 def signed(points: float) -> str:
-    """Points with their sign; what rounds to zero has none to show."""
+    """Points with their sign, two decimals; what rounds to zero is +0.00."""
     return f"{round(points, 2) + 0.0:+.2f}"
 
 
@@ -125,18 +126,13 @@ def tuning_text(config: dict[str, Any]) -> str:
         f"Learning rate, dropout and loss weights are the best of {number} trials on validation, for each fold and "
         "network by itself. Trials are not counted as runs."
     )
-    if like := [row for row in networks if row in tuned and tuned[row] == tuned.get(_changed_method(row))]:
+    others = lambda row: {name: choices for name, choices in tuned.items() if name != row}
+    if like := [row for row in networks if row in tuned and tuned[row] == tuned.get(tuned_row(row, others(row)))]:
         text += f" Not tuned by themselves, with the choices of the method that they change: {_names(like)}."
     if len(networks) < len(config["methods"]):
         text += " Models of scikit-learn choose their strength on validation."
-    others = [row for row in networks if row not in tuned]
-    return text + (f" Not tuned, with the preset's values: {_names(others)}." if others else "")
-
-
-def _changed_method(row: str) -> str | None:
-    """The row whose choices a variant may have, such as CM-ARR's of its ablations."""
-    method = TABLE_ROWS[row].method if row in TABLE_ROWS else row
-    return None if method == row else method
+    preset = [row for row in networks if row not in tuned]
+    return text + (f" Not tuned, with the preset's values: {_names(preset)}." if preset else "")
 
 
 def _names(rows: Sequence[str]) -> str:
