@@ -25,6 +25,9 @@ WEIGHTS = dict.fromkeys(("alignment", "nll", "squared_error", "refinement", "ent
 QUIET = {
     "cm_arr": run_config(dropout=0.0, min_log_std=-20.1, max_log_std=-20.0, weights=WEIGHTS),
     "zero_fill": run_config(method="zero_fill", dropout=0.0),
+    "zero_fill_self": run_config(
+        method="zero_fill", dropout=0.0, pseudo_labels=True, weights={"threshold": 0.33}
+    ),  # some are surer
 }
 
 
@@ -54,7 +57,7 @@ def recording_norm() -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: jnp.zeros(()), lambda grads, *_: (grads, optax.tree.norm(grads)))
 
 
-@pytest.mark.parametrize(("name", "stage"), [("cm_arr", 0), ("cm_arr", 1), ("zero_fill", 1)])
+@pytest.mark.parametrize(("name", "stage"), [("cm_arr", 0), ("cm_arr", 1), ("zero_fill", 1), ("zero_fill_self", 1)])
 def test_a_training_step_on_eight_devices_equals_one(name, stage):
     method, config = make_method(QUIET[name]), TrainConfig(average=0.5)
     stage = method.stages[stage]
@@ -62,6 +65,8 @@ def test_a_training_step_on_eight_devices_equals_one(name, stage):
     method = method._replace(optimizer=optax.chain(recording_norm(), optax.clip_by_global_norm(0.1)))
     method = with_fixed_patterns(method) if stage.hide else method
     batch = uneven_batch()
+    if name == "zero_fill_self":  # all rows of some devices, none of others
+        batch = batch._replace(label=batch.label.at[4:11].set(-1))
     state = first_state(method, config, random_params(method.init, batch))
     hyper = hyperparameters_of(QUIET[name])._replace(learning_rate=10.0)
     args = jax.random.key(0), False, hyper._replace(weights={**hyper.weights, **stage.weights})
@@ -76,6 +81,8 @@ def test_a_training_step_on_eight_devices_equals_one(name, stage):
     if name == "cm_arr" and stage.hide:
         assert aux.pop("skipped") == 0
         assert all(value != 0 for value in aux.values())
+    if name == "zero_fill_self":
+        assert 0 < aux["pseudo_share"] < 1
 
 
 def test_a_step_may_follow_a_step():

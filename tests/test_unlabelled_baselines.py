@@ -23,6 +23,7 @@ from baselines import (
 
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import cross_entropy
+from cmarr_jax.methods.self_training import align_shares
 
 LABELLED = jnp.arange(7) < 4
 SELF_TRAINED = ("zero_fill_self", "contrastive_self", "cm_arr_self")
@@ -40,10 +41,17 @@ def half_labelled():
     return batch._replace(label=jnp.where(LABELLED, batch.label, -1))
 
 
+def scaled(params, scale):
+    return jax.tree.map(lambda x: scale * x, params)
+
+
 @functools.cache
-def guesses(variant="zero_fill_self"):
-    """Probabilities that the network gives from all modalities, `[7, K]`; those of rows differ widely."""
-    params, batch = last_params(variant), seven()
+def guesses(variant="zero_fill_self", scale=1.0):
+    """Probabilities that the network gives from all modalities, `[7, K]`; those of rows differ widely.
+
+    With a smaller `scale` of the parameters they are less sure.
+    """
+    params, batch = scaled(last_params(variant), scale), seven()
     embedding = method_of(variant).encode(params, batch)
     return jax.nn.softmax(predict(variant)(params, embedding, batch.present))
 
@@ -193,3 +201,68 @@ def test_the_probe_changes_no_logits():
     params, batch = last_params("contrastive"), half_labelled()
     found = [gradients("contrastive", params, batch, EVERY, fine_tuning=share) for share in (0.0, 1.0)]
     chex.assert_trees_all_equal(found[0][2], found[1][2])
+
+
+def test_guesses_are_aligned_by_hand():
+    """Two labelled rows, two unlabelled ones and one that does not count.
+
+    Two rows more have the shares of all, (1 + 1.7, 1 + 0.3) / 4 = (0.675, 0.325). Labels: (1 + 1.35, 1 + 0.65) / 4 =
+    (0.5875, 0.4125). Guesses: (1.7 + 1.35, 0.3 + 0.65) / 4 = (0.7625, 0.2375). Ratio: (0.770492, 1.736842). Row 2:
+    (0.9, 0.1) * ratio = (0.693443, 0.173684); row 3: (0.8, 0.2) * ratio = (0.616393, 0.347368).
+    """
+    guess = jnp.asarray([[0.3, 0.7], [0.6, 0.4], [0.9, 0.1], [0.8, 0.2], [0.5, 0.5]])
+    label, where = jnp.asarray([0, 1, -1, -1, -1]), jnp.arange(5) < 4
+    found = align_shares(guess, label, where)
+    np.testing.assert_allclose(found[2], [0.799701, 0.200299], atol=1e-6)
+    np.testing.assert_allclose(found[3], [0.639571, 0.360429], atol=1e-6)
+    np.testing.assert_array_equal(found[:2], guess[:2])
+    np.testing.assert_array_equal(found[4], guess[4])
+
+
+def test_a_preferred_class_loses_its_preference():
+    """Every guess names class 0, half of the labels do: only those that are the surest of class 0 still name it."""
+    guess = jnp.stack([jnp.linspace(0.6, 0.99, 200), 1 - jnp.linspace(0.6, 0.99, 200)], axis=1)
+    label = jnp.concatenate([jnp.tile(jnp.arange(2), 50), jnp.full(200, -1)])
+    found = align_shares(jnp.concatenate([guess[:100], guess]), label, jnp.ones(300, bool))[100:]
+    assert (guess.argmax(-1) == 0).all()
+    assert 90 < (found.argmax(-1) == 0).sum() < 140
+    np.testing.assert_array_equal(jnp.argsort(found[:, 0]), jnp.arange(200))
+    np.testing.assert_allclose(found.sum(-1), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("label", [-1, 2], ids=["no label", "no unlabelled row"])
+def test_without_labels_or_guesses_nothing_is_aligned(label):
+    guess = jax.nn.softmax(3 * jax.random.normal(jax.random.key(0), (9, 4)))
+    np.testing.assert_allclose(align_shares(guess, jnp.full(9, label), jnp.ones(9, bool)), guess, rtol=1e-6)
+
+
+def test_a_class_that_nothing_names_stays_finite():
+    guess = jnp.asarray([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.7, 0.1]])
+    found = align_shares(guess, jnp.asarray([-1, -1, 0]), jnp.ones(3, bool))
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found[:2, 2], 0.0)
+    np.testing.assert_array_equal(found[0], guess[0])
+
+
+def test_guesses_are_aligned_over_all_devices():
+    guess = jax.nn.softmax(3 * jax.random.normal(jax.random.key(0), (8, 4)))
+    batch = guess, jnp.asarray([0, 1, -1, -1, -1, 2, -1, -1]), jnp.arange(8) != 4
+    expected = align_shares(*batch)
+    found = jax.pmap(lambda *part: align_shares(*part, "batch"), "batch")(
+        *(x.reshape(4, 2, *x.shape[1:]) for x in batch)
+    )
+    np.testing.assert_allclose(found.reshape(8, 4), expected, rtol=1e-6)
+    assert (abs(expected - guess).max(-1) > 1e-3).tolist() == [False, False, True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize("variant", SELF_TRAINED)
+def test_guesses_are_aligned_in_training(variant):
+    """All rows sure: their cross-entropy is that of the rows with the classes of the aligned guesses."""
+    plain, params = guesses(variant, 0.5), scaled(last_params(variant), 0.5)
+    batch = half_labelled()._replace(label=jnp.where(LABELLED, plain.mean(0).argmin(), -1))
+    aligned = align_shares(plain, batch.label, batch.where).argmax(-1)
+    assert (aligned != plain.argmax(-1))[~LABELLED].any()
+    _, _, terms = gradients(variant, params, batch, EVERY, threshold=0.0)
+    told = batch._replace(label=jnp.where(LABELLED, -1, aligned), where=~LABELLED)
+    _, _, expected = gradients(variant, params, told, EVERY)
+    np.testing.assert_allclose(terms["pseudo"], expected["cross_entropy"], rtol=1e-5)

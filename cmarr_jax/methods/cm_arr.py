@@ -120,7 +120,7 @@ def loss(
     target = apply(batch, method="encode").mean if options.clean_target and model.recovers else embedding.mean
     guess = None
     if options.pseudo_labels:
-        guess = self_training.guessed(partial(encode, model), partial(predict, model), params, batch)
+        guess = self_training.guessed(partial(encode, model), partial(predict, model), params, batch, axis_name)
     # From here on, rows are patterns of utterances.
     (points, latent, log_std, target, guess), rows, available = each_pattern(
         (points, latent, embedding.log_std, target, guess), batch, available

@@ -132,7 +132,7 @@ def loss(
     )
     guess = None
     if model.options.pseudo_labels:
-        guess = self_training.guessed(partial(encode, model), partial(predict, model), params, batch)
+        guess = self_training.guessed(partial(encode, model), partial(predict, model), params, batch, axis_name)
     share = hyper.weights["fine_tuning"]
     embedding = share * embedding + (1 - share) * jax.lax.stop_gradient(embedding)
     (embedding, guess), batch, available = each_pattern((embedding, guess), batch, available)

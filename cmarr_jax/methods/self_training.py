@@ -4,8 +4,11 @@ The label of an unlabelled utterance is the class that the network gives it from
 enough. The network learns to give this class from some of them, too. It begins in the stage that hides modalities: the
 guesses of an untrained network teach nothing.
 
+A network that begins to prefer one class teaches itself to name this class alone. So guesses are aligned first: their
+class shares over the unlabelled utterances are moved to those of the labelled ones.
+
 Sources: Lee, Pseudo-Label, ICML workshop on challenges in representation learning 2013. Sohn et al., FixMatch, NeurIPS
-2020.
+2020. Berthelot et al., ReMixMatch, ICLR 2020, for the distribution alignment.
 """
 
 from collections.abc import Callable
@@ -42,17 +45,47 @@ def guessed(
     predict: Callable[[Params, Embedding, Array], Array],
     params: Params,
     batch: Batch,
+    axis_name: str | None = None,
 ) -> Array:
     """Class probabilities from all modalities that an utterance has, without dropout or gradient, `[B, K]`.
+
+    Those of the unlabelled rows are aligned (`align_shares`).
 
     Args:
       encode: As `Method.encode`.
       predict: As `Method.predict`.
       params: Parameters.
-      batch: Its modalities are read, hidden ones too.
+      batch: Its modalities are read, hidden ones too, and its labels for the class shares.
+      axis_name: Device axis of an enclosing `pmap`, or None.
     """
     params = jax.lax.stop_gradient(params)
-    return jax.nn.softmax(predict(params, encode(params, batch), batch.present))
+    guess = jax.nn.softmax(predict(params, encode(params, batch), batch.present))
+    return align_shares(guess, batch.label, batch.where, axis_name)
+
+
+def align_shares(guess: Array, label: Array, where: Array, axis_name: str | None = None) -> Array:
+    """Guesses for the unlabelled rows whose class shares are moved to those of the labelled ones, `[B, K]`.
+
+    Each guess is multiplied by `shares of the labels / shares of the guesses` and normalised. Both shares are counted
+    with as many rows more as there are classes, which have the shares of labels and guesses together (D): few rows say
+    little about the shares, so they change the guesses little. Without any label nothing is changed.
+
+    Args:
+      guess: Class probabilities, `[B, K]`, float.
+      label: Class, `[B]`, integer; -1: none.
+      where: Rows that count, `[B]`, bool.
+      axis_name: Device axis of an enclosing `pmap` whose batch is counted as a whole, or None.
+    """
+    num_classes = guess.shape[-1]
+    total = lambda rows: rows.sum(0) if axis_name is None else jax.lax.psum(rows.sum(0), axis_name)
+    known, unknown = where & (label >= 0), where & (label < 0)
+    labels = total(jax.nn.one_hot(label, num_classes) * known[:, None])
+    guesses = total(jnp.where(unknown[:, None], guess, 0.0))
+    both = (labels + guesses) / jnp.maximum((labels + guesses).sum(), 1)
+    share = lambda counts: (counts + num_classes * both) / (counts.sum() + num_classes)
+    ratio = share(labels) / jnp.maximum(share(guesses), 1e-12)
+    aligned = guess * ratio[None]
+    return jnp.where(unknown[:, None], aligned / aligned.sum(-1, keepdims=True), guess)
 
 
 def pseudo_terms(

@@ -63,7 +63,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         apply, (encode_key, classify_key) = bind(model, params), jax.random.split(key)
         embedding = apply(batch, dropout=hyper.dropout, rngs={"dropout": encode_key}, method="encode")
         guess = (
-            self_training.guessed(partial(encode, model), partial(predict, model), params, batch)
+            self_training.guessed(partial(encode, model), partial(predict, model), params, batch, axis_name)
             if options.pseudo_labels
             else None
         )
