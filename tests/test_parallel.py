@@ -25,9 +25,8 @@ WEIGHTS = dict.fromkeys(("alignment", "nll", "squared_error", "refinement", "ent
 QUIET = {
     "cm_arr": run_config(dropout=0.0, min_log_std=-20.1, max_log_std=-20.0, weights=WEIGHTS),
     "zero_fill": run_config(method="zero_fill", dropout=0.0),
-    "zero_fill_self": run_config(
-        method="zero_fill", dropout=0.0, pseudo_labels=True, weights={"threshold": 0.33}
-    ),  # some are surer
+    # Some of its guesses are surer than the threshold.
+    "zero_fill_self": run_config(method="zero_fill", dropout=0.0, pseudo_labels=True, weights={"threshold": 0.33}),
 }
 
 

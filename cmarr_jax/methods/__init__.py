@@ -5,6 +5,7 @@ A method's module has `Options`, a frozen dataclass of what shapes its network b
 needs no registration: its dotted name is its name.
 """
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
@@ -26,7 +27,7 @@ REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which take
     "dicmor": "cmarr_jax.methods.dicmor",
 }
 
-__all__ = ["REGISTRY", "Method", "Stage", "hyperparameters_of", "make_method", "make_options"]
+__all__ = ["REGISTRY", "Method", "Stage", "complete", "hyperparameters_of", "make_method", "make_options"]
 
 
 def make_method(config: RunConfig) -> Method:
@@ -41,6 +42,14 @@ def make_method(config: RunConfig) -> Method:
     for weights in (config.weights, *(stage.weights for stage in method.stages)):
         check_weights(method.weights, weights)
     return method
+
+
+def complete(config: RunConfig) -> RunConfig:
+    """The configuration with all options and loss weights of its method: the same run, whatever the defaults become."""
+    method, options = make_method(config), make_options(config.method, config.options)
+    return dataclasses.replace(
+        config, options=dataclasses.asdict(options), weights={**method.weights, **config.weights}
+    )
 
 
 def make_options(name: str, values: Mapping[str, Any]) -> Any:

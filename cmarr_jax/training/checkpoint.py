@@ -19,7 +19,7 @@ from cmarr_jax.config import REGRESSION_TASK, RunConfig
 from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.json_object import is_kind, read_object, shown
 from cmarr_jax.data.normalizer import Normalizer, identity_normalizer
-from cmarr_jax.methods import make_method
+from cmarr_jax.methods import complete, make_method
 from cmarr_jax.methods.base import Params
 from cmarr_jax.training.disk import named_disk_errors, whole_folder
 from cmarr_jax.training.state_file import is_key, storable
@@ -58,7 +58,7 @@ def save_run(
 
     Args:
       folder: New.
-      config: Of the run.
+      config: Of the run; all options and weights are written, those with their default, too.
       params: Of the chosen epoch.
       normalizer: Of the run.
       record: What else is to be known of it.
@@ -78,7 +78,7 @@ def save_run(
             checkpointer.save((partial / name).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
         _write_arrays(partial, arrays)
         own = {"format": FORMAT, "sha256": digest(tree)}
-        (partial / RECORD).write_text(to_json({"config": config.to_dict(), **record, **own}, indent=1) + "\n")
+        (partial / RECORD).write_text(to_json({"config": complete(config).to_dict(), **record, **own}, indent=1) + "\n")
 
 
 def save_record(folder: Path, record: dict[str, Any], arrays: Arrays | None = None) -> None:
