@@ -21,7 +21,7 @@ class Calibration(NamedTuple):
     Attributes:
       temperature: By which logits are divided.
       confidence: Largest probability of each validation decision, `[n_p]`, by available modalities, `[P]` in the order
-        of `availability_patterns`. A decision is in the entry of the modalities that the utterance really had.
+        of `availability_patterns`. An utterance counts in each entry all of whose modalities it has.
     """
 
     temperature: float

@@ -79,7 +79,8 @@ class TrainConfig:
 
     An *epoch* here ends with a validation: it reads every training row once, or as often as `min_epoch_steps` asks on a
     small corpus. A stage ends when its score has not improved for `patience` epochs, or at its budget of epochs. The
-    score is the validation UAR, averaged over the last `score_epochs` epochs, so that one noisy epoch is not chosen.
+    score is the validation UAR (in a regression the CCC), averaged over the last `score_epochs` epochs of the stage, so
+    that one noisy epoch is hardly chosen; the first epochs of a stage have fewer to average over.
     """
 
     complete_epochs: int = 20  # D: budget of stages on complete data
@@ -91,7 +92,7 @@ class TrainConfig:
     average: float = 0.0  # D: decay per step of the exponential moving average of the weights; 0: none
     patience: int = 0  # D: epochs without improvement that end a stage; 0: stages use their whole budget
     min_epoch_steps: int = 0  # D: steps that an epoch has at least; 0: an epoch reads the rows once
-    score_epochs: int = 1  # D: epochs whose validation UAR is averaged
+    score_epochs: int = 1  # D: epochs whose validation score is averaged
     max_skipped: int = 10  # D: updates skipped in a row, as loss or gradient was not finite, that end a run
     eval_batch_size: int = 256
 

@@ -4,7 +4,8 @@
     model = load("EXPORT")
     answer = model({"audio": frames}, {"audio": lengths})  # logits and probabilities, `[B, K]` each
 
-Features are not standardised; frames are `[B, T, D]`, vectors `[B, D]`. B and T are any.
+Features are not standardised; frames are `[B, T, D]`, vectors `[B, D]`. B and T are any, but no utterance has more
+frames than `max_frames` in `config.json`, if that is a number.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ def load(folder: str | Path) -> Callable[..., dict[str, jax.Array]]:
 
     A modality that is left out of `features` is missing for all; `present` `{name: [B] bool}` says which utterances
     have one that is there, by default all. `length` `{name: [B] int}` is the number of valid frames, by default all.
+    `model` raises ValueError for arguments that it cannot use.
 
     Raises:
       FileNotFoundError: if a file of the export is missing.
@@ -36,7 +38,7 @@ def load(folder: str | Path) -> Callable[..., dict[str, jax.Array]]:
     folder = Path(folder)
     with _damage_named(folder / CONFIG):
         config = json.loads((folder / CONFIG).read_text())
-        modalities = config["modalities"]
+        modalities, max_frames = config["modalities"], config["max_frames"]
         specs(config, {}), len(config["class_names"]), len(config["platforms"])  # what is read later
     params = {name: jnp.asarray(values) for name, values in read_safetensors(folder / PARAMS).items()}
     with _damage_named(folder / MODEL):
@@ -45,7 +47,7 @@ def load(folder: str | Path) -> Callable[..., dict[str, jax.Array]]:
     def model(
         features: Mapping[str, Any], length: Mapping[str, Any] | None = None, present: Mapping[str, Any] | None = None
     ) -> dict[str, jax.Array]:
-        return call(params, *_arguments(modalities, features, length or {}, present or {}))
+        return call(params, *_arguments(modalities, max_frames, features, length or {}, present or {}))
 
     return model
 
@@ -96,7 +98,13 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _arguments(modalities: Any, features: Mapping[str, Any], length: Mapping[str, Any], present: Mapping[str, Any]):
+def _arguments(
+    modalities: Any,
+    max_frames: int | None,
+    features: Mapping[str, Any],
+    length: Mapping[str, Any],
+    present: Mapping[str, Any],
+):
     names = [modality["name"] for modality in modalities]
     for name in (*features, *length, *present):
         if name not in names:
@@ -113,9 +121,23 @@ def _arguments(modalities: Any, features: Mapping[str, Any], length: Mapping[str
             wanted = f"[{size}, T, {width}]" if is_sequence else f"[{size}, {width}]"
             raise ValueError(f"{name}: has shape {list(arrays[name].shape)} where {wanted} is expected")
         columns.append(np.asarray(present.get(name, np.full(size, name in features)), bool))
+        if name not in features and columns[-1].any():
+            raise ValueError(f"{name}: present says that utterances have it, but features have none; give both or none")
         if is_sequence:
-            lengths[name] = np.asarray(length.get(name, np.full(size, arrays[name].shape[1])), np.int32)
-    return arrays, lengths, np.stack(columns, axis=1)
+            num_frames = arrays[name].shape[1]
+            lengths[name] = np.asarray(length.get(name, np.full(size, num_frames)), np.int32)
+            longest = max(lengths[name][columns[-1]], default=0)
+            if longest > num_frames:
+                raise ValueError(f"{name}: a length of {longest} where features have {num_frames} frames")
+            if max_frames is not None and longest > max_frames:
+                raise ValueError(
+                    f"{name}: {longest} frames where the model was trained with at most {max_frames} (max_frames in "
+                    f"{CONFIG}); average neighbouring frames first, as cmarr_jax.data.device.shorten does"
+                )
+    there = np.stack(columns, axis=1)
+    if not there.any(axis=1).all():
+        raise ValueError(f"utterance {np.argmin(there.any(axis=1))} has no modality; leave it out")
+    return arrays, lengths, there
 
 
 def _exported(folder: Path, config: Mapping[str, Any], params: Mapping[str, Any]) -> jax.export.Exported:

@@ -3,6 +3,7 @@
 `baselines.py` has them.
 """
 
+import dataclasses
 from collections import OrderedDict
 
 import chex
@@ -30,10 +31,10 @@ from baselines import (
     trained,
     with_unlabelled,
 )
-from tiny import make_batch, random_params
+from tiny import make_batch, random_params, run_config
 
 from cmarr_jax.config import ModalityConfig
-from cmarr_jax.methods import make_method
+from cmarr_jax.methods import hyperparameters_of, make_method
 from cmarr_jax.methods.cif_mmin import pair_weights
 from cmarr_jax.nn.imagination import Imagination
 
@@ -252,11 +253,12 @@ def test_shares_of_two_devices_add_up(variant):
         ("cif_mmin", {"widths": ()}, r"widths must be positive and at least one, found \(\)"),
         ("cif_mmin", {"min_temperature": 1.0}, "0 < min_temperature < max_temperature is needed, found 1.0, 1.0"),
         ("dicmor", {"flow_layers": 3}, "flow_layers must be even"),
-        ("dicmor", {"repair_ratio": 0}, "repair_ratio and flow_log_scale_bound must be positive, found 8, 0 and 2.0"),
+        ("dicmor", {"repair_ratio": 0}, "repair_ratio must be an integer of at least 1, found 0"),
+        ("dicmor", {"flow_hidden": 0}, "flow_hidden and flow_log_scale_bound must be positive, found 0 and 2.0"),
         ("dicmor", {"prior": "fixed"}, "prior must be one of learned, random; found 'fixed'"),
         ("mean", {"guess": "median"}, "guess must be one of mean, ridge; found 'median'"),
-        ("zero_fill", {"patterns": 0}, "patterns must be at least 1, found 0"),
-        ("contrastive", {"projection": 0}, "projection must be at least 1, found 0"),
+        ("zero_fill", {"patterns": 0}, "patterns must be an integer of at least 1, found 0"),
+        ("contrastive", {"projection": 0}, "projection must be an integer of at least 1, found 0"),
         ("contrastive", {"min_temperature": 1.0}, "0 < min_temperature < max_temperature is needed, found 1.0, 1.0"),
         ("late_fusion", {"weights": {"prior": 1.0}}, "no loss weight 'prior'"),
     ],
@@ -264,6 +266,28 @@ def test_shares_of_two_devices_add_up(variant):
 def test_options_out_of_range_raise(variant, change, text):
     with pytest.raises(ValueError, match=text):
         make_method(config_of(variant, **change))
+
+
+@pytest.mark.parametrize("variant", ["mmin", "cif_mmin"])
+def test_an_untrained_teacher_is_refused(variant):
+    config = config_of(variant)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, complete_epochs=0))
+    with pytest.raises(ValueError, match="a trained teacher, so complete_epochs must be at least 1, found 0"):
+        make_method(config)
+
+
+@pytest.mark.parametrize("name", ["late_fusion", "dicmor", "dedicated"])
+def test_rows_without_a_label_count_in_no_loss_that_reads_labels(name):
+    """Their label, -1, would be read as a class."""
+    config = run_config(VECTORS, method=name, dropout=0.0)
+    method, hyper, batch = make_method(config), hyperparameters_of(config), seven()
+    params = random_params(method.init, batch)
+    unlabelled = batch._replace(label=batch.label.at[4:].set(-1))
+    fewer = batch._replace(where=jnp.arange(7) < 4)
+    loss = lambda batch: method.loss(params, batch, EVERY, jax.random.key(0), hyper)[1]
+    found, expected = loss(unlabelled), loss(fewer)
+    for name in expected.keys() - {"squared_error"}:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, err_msg=name)
 
 
 def test_pair_weights():

@@ -16,7 +16,7 @@ from cmarr_jax.config import ModalityConfig, RunConfig, TrainConfig
 from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.names import as_file_name
 from cmarr_jax.data.normalizer import Normalizer, fit_normalizer
-from cmarr_jax.methods import complete, make_method, make_options
+from cmarr_jax.methods import make_method, make_options, with_all_defaults
 from cmarr_jax.training import checkpoint
 from cmarr_jax.training.checkpoint import LAST_GOOD, abstract_state, load_progress, load_run, save_progress, save_run
 from cmarr_jax.training.disk import DiskError
@@ -41,7 +41,7 @@ def test_round_trip(tmp_path, method, modalities):
     config, params, normalizer = make_run(method, modalities)
     save_run(tmp_path / "deep" / "run", config, params, normalizer, RECORD)
     saved = load_run(tmp_path / "deep" / "run")
-    assert saved.config == complete(config)
+    assert saved.config == with_all_defaults(config)
     chex.assert_trees_all_equal(saved.params, params, strict=True)
     chex.assert_trees_all_equal(saved.normalizer, normalizer, strict=True)
     assert isinstance(saved.normalizer, Normalizer)
@@ -94,7 +94,7 @@ def test_a_folder_without_a_record_is_no_finished_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
         load_run(tmp_path / "run")
     save_run(tmp_path / "run", config, params, normalizer, RECORD)  # it blocks nothing
-    assert load_run(tmp_path / "run").config == complete(config)
+    assert load_run(tmp_path / "run").config == with_all_defaults(config)
 
 
 def test_what_is_not_finite_is_null_in_the_record_and_refused_in_the_parameters(tmp_path):

@@ -10,7 +10,7 @@ from tiny import make_corpus
 from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.folds import make_folds
 from cmarr_jax.estimator import MissingModalityClassifier
-from cmarr_jax.methods import complete
+from cmarr_jax.methods import with_all_defaults
 from cmarr_jax.training.checkpoint import load_run
 from cmarr_jax.training.one_run import train_once
 from experiments import reproduce
@@ -65,6 +65,6 @@ def test_the_classifier_gives_the_same_from_arrays(table):
     assert tuple(model.classes_) == corpus.class_names
     [fitted] = model.predictor_.units
     unit = load_run(out / UNIT.path)
-    assert complete(fitted.config) == unit.config
+    assert with_all_defaults(fitted.config) == unit.config
     jax.tree.map(np.testing.assert_array_equal, fitted.params, unit.params)
     jax.tree.map(np.testing.assert_array_equal, fitted.normalizer, unit.normalizer)

@@ -176,6 +176,9 @@ def test_parameters_are_read_as_safetensors_reads_them(folder):
         assert ours[name].dtype == values.dtype
 
 
+VIDEO = np.ones((2, 3), np.float32)
+
+
 @pytest.mark.parametrize(
     ("features", "sentence"),
     [
@@ -183,11 +186,31 @@ def test_parameters_are_read_as_safetensors_reads_them(folder):
         ({}, "no modality is there"),
         ({"video": np.ones((1, 4))}, r"video: has shape \[1, 4\] where \[1, 3\] is expected"),
         ({"audio": np.ones((1, 5))}, r"audio: has shape \[1, 5\] where \[1, T, 5\] is expected"),
+        (
+            {"video": VIDEO, "present": {"audio": [True, False]}},
+            "audio: present says that utterances have it, but feat",
+        ),
+        ({"video": VIDEO, "present": {"video": [True, False]}}, "utterance 1 has no modality; leave it out"),
+        ({"audio": np.ones((1, 4, 5)), "length": {"audio": [5]}}, "audio: a length of 5 where features have 4 frames"),
     ],
 )
 def test_faults_of_the_input(folder, features, sentence):
+    others = {name: features[name] for name in ("length", "present") if name in features}
+    features = {name: values for name, values in features.items() if name not in others}
     with pytest.raises(ValueError, match=sentence):
-        exported.load(folder)(features)
+        exported.load(folder)(features, **others)
+
+
+def test_longer_sequences_than_the_model_knows_are_refused(folder, tmp_path):
+    copy = tmp_path / "export"
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"max_frames": 4}))
+    model = exported.load(copy)
+    padded = {"audio": np.ones((1, 9, 5), np.float32)}
+    model(padded, {"audio": [4]})  # padding does not count
+    with pytest.raises(ValueError, match="audio: 9 frames where the model was trained with at most 4"):
+        model(padded)
 
 
 @pytest.mark.parametrize("name", ["config.json", "params.safetensors", "model.jax_export"])

@@ -64,6 +64,15 @@ def test_temperatures_are_the_likeliest_on_validation():
     assert np.ptp(found["log_temperature"]) > 2
 
 
+def test_a_modality_without_validation_rows_keeps_its_temperature():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(7, 20, 4)), jnp.float32)
+    present = jnp.broadcast_to(jnp.asarray([True, True, False]), (20, 3))
+    params = {"log_temperature": jnp.zeros(3)}
+    found = calibrate(params, logits, jnp.arange(20) % 4, present, jnp.arange(20) < 15)["log_temperature"]
+    assert found[:2].all()
+    assert found[2] == 0.0
+
+
 def test_a_run_calibrates_on_validation_rows_only():
     setup = make_setup("late_fusion", make_corpus(sequences=()))
     fold, number = setup.fold(0), jax.random.key(0)

@@ -42,6 +42,11 @@ def initialise(**changes):
         ({"modalities": MODALITIES[:1]}, "at least two modalities"),
         ({"modalities": MODALITIES[:1] * 2}, "different names"),
         ({"flow_layers": 3}, "flow_layers must be even"),
+        ({"flow_log_scale_bound": 0.0}, "flow_hidden and flow_log_scale_bound must be positive, found 8 and 0.0"),
+        ({"projection": 0}, "projection must be an integer of at least 1, found 0"),
+        ({"head_ratio": 0.5}, "head_ratio must be an integer of at least 1, found 0.5"),
+        ({"patterns": 1.5}, "patterns must be an integer of at least 1, found 1.5"),
+        ({"alignment_scale": -1.0}, "alignment_scale must be above 0, found -1.0"),
         ({"max_temperature": 0.01}, "0 < min_temperature < max_temperature is needed, found 0.01, 0.01"),
         ({"max_log_std": 7.0}, "max_log_std <= 6 is needed, found -6.0 and 7.0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
@@ -85,9 +90,33 @@ def test_weights_of_a_run_replace_the_defaults():
     assert weights["alignment"] != make_method(config).weights["alignment"]
 
 
-def test_unknown_method_raises_with_the_known_ones():
-    with pytest.raises(ValueError, match=rf"method must be one of {', '.join(REGISTRY)}.*found 'magic'"):
-        make_method(run_config(method="magic"))
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("alignment", -1.0, "a finite number of at least 0, found -1.0"),
+        ("alignment", float("nan"), "a finite number of at least 0, found nan"),
+        ("refinement_temperature", 0.0, "a finite number above 0, found 0.0"),
+        ("refinement_temperature", -0.1, "a finite number above 0, found -0.1"),
+        ("entropy_floor", float("inf"), "a finite number, found inf"),
+    ],
+)
+def test_impossible_weights_raise(name, value, wanted):
+    for call in (make_method, hyperparameters_of):
+        with pytest.raises(ValueError, match=f"the loss weight '{name}' must be {wanted}"):
+            call(run_config(weights={name: value}))
+    assert hyperparameters_of(run_config(weights={"entropy_floor": -2.0})).weights["entropy_floor"] == -2.0
+
+
+@pytest.mark.parametrize("name", ["magic", "", "..zero_fill", ".zero_fill"])
+def test_unknown_method_raises_with_the_known_ones(name):
+    with pytest.raises(ValueError, match=rf"method must be one of {', '.join(REGISTRY)}.*found '{name}'"):
+        make_method(run_config(method=name))
+
+
+def test_an_import_that_a_method_lacks_is_named_even_if_the_names_begin_alike(own_module):
+    own_module("bad", "import own_meth")
+    with pytest.raises(ModuleNotFoundError, match="No module named 'own_meth'"):
+        make_method(run_config(method="own_methods.bad"))
 
 
 OWN_METHOD = """

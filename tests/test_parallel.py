@@ -121,7 +121,10 @@ def test_evaluation_on_eight_devices_equals_one():
     step = make_parallel_eval_step(method)
     found, diagnostics = step(params, split_batch(batch, DEVICES))
     expected = jax.jit(lambda *x: evaluate_batch(method, *x))(params, batch)
+    of_one = jax.jit(lambda params: method.diagnose(params, method.encode(params, batch), batch.where))(params)
     np.testing.assert_array_equal(found.counts, expected.counts)
+    for name in ("log_std", "temperature"):  # means over all rows; row 13 alone on its device counts nowhere
+        np.testing.assert_allclose(diagnostics[name], of_one[name], rtol=1e-5)
     assert found.finite
     assert set(diagnostics) == {"log_std", "temperature", "round_trip_error", "log_scale"}
     assert found.counts[-1].sum() == 12

@@ -199,6 +199,24 @@ def test_a_diverged_run_is_no_result(where):
     assert np.isfinite(result.params["w"])
 
 
+def test_a_run_whose_test_outputs_are_not_finite_has_the_parameters_of_its_last_update():
+    """Validation is finite, so an epoch is chosen; its parameters are not those that `last_good` promises."""
+    data, fold = counter_data()
+    is_test = jnp.zeros(22, bool).at[fold.test].set(True)
+    plain = counter((0, 3), always)
+    spoilt = data.features | {"one": jnp.where(is_test[:, None], jnp.nan, data.features["one"])}
+    method = plain._replace(
+        encode=lambda params, batch: (batch.label, batch.features["one"]),
+        predict=lambda params, encoded, available: plain.predict(params, encoded[0], available) + encoded[1],
+    )
+    result, _ = run_counter(method, data=(data._replace(features=spoilt), fold))
+    # By hand: every epoch is right, so the first one (w = -3) is chosen; the last update gives -9.
+    assert (result.status, result.best_epoch) == (DIVERGED, 0)
+    np.testing.assert_allclose(result.params["w"], -9, rtol=1e-5)
+    assert not result.val_counts.any()
+    assert not result.test_counts.any()
+
+
 def available_in_a_step(hide, *, include_complete=True, seed=0, num=400):
     loss = lambda params, batch, available, key, hyper, axis_name=None: (params["w"], {"available": available})
     method = counter((1,), always)._replace(loss=loss, optimizer=optax.identity())

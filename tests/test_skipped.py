@@ -77,6 +77,20 @@ def test_so_many_in_a_row_end_the_run_with_the_state_before_them(no_scaling):
     assert (once.status, once.num_epochs, once.skipped.total) == (DIVERGED, 1, 1)
 
 
+def test_a_run_that_diverges_in_the_last_epoch_of_a_stage_begins_no_other():
+    """Its parameters are those after its last update, not those of the best epoch, from which stage 2 would begin."""
+
+    def loss(params, batch, available, key, hyper, axis_name=None):
+        return jnp.where(params["w"] < -4.5, jnp.nan, params["w"]), {}
+
+    begin = lambda params: {"w": params["w"] + 100}
+    method = counter((2, 3), always, begin=begin, from_best=True)._replace(loss=loss)
+    result, _ = run_counter(method, max_skipped=1)
+    # By hand: three steps of size 1 an epoch; the third one of epoch 2 is the first with a nan loss.
+    assert (result.status, result.num_epochs) == (DIVERGED, 2)
+    np.testing.assert_allclose(result.params["w"], -5, rtol=1e-5)
+
+
 def test_a_skipped_step_changes_nothing_but_the_count():
     method, config = spoilt(), TrainConfig(average=0.9, max_skipped=2)
     step = jax.jit(make_train_step(method, config))

@@ -10,7 +10,7 @@ from tiny import make_corpus, run_config
 from cmarr_jax.config import TrainConfig
 from cmarr_jax.data.device import modality_configs, to_device
 from cmarr_jax.data.folds import make_folds, stack_folds
-from cmarr_jax.methods import complete, hyperparameters_of, make_method
+from cmarr_jax.methods import hyperparameters_of, make_method, with_all_defaults
 from cmarr_jax.training.checkpoint import load_run, save_run
 from cmarr_jax.training.run import history_by_stage, make_run
 
@@ -90,7 +90,7 @@ def test_a_method_of_ones_own_is_saved_and_read_back(setting, states, tmp_path):
     _, result = states
     save_run(tmp_path / "run", config, result.params, result.normalizer, {})
     saved = load_run(tmp_path / "run")
-    assert saved.config == complete(config)
+    assert saved.config == with_all_defaults(config)
     chex.assert_trees_all_equal(saved.params, result.params)
 
 

@@ -79,6 +79,24 @@ def test_groups_and_the_archives_own_split():
     np.testing.assert_array_equal(fold.unlabelled, np.flatnonzero((CORPUS.label < 0) & (split == "train")))
 
 
+@pytest.mark.parametrize("session", ["another", "session1"], ids=["a session of its own", "the session of others"])
+@pytest.mark.parametrize("row", [0, 4], ids=["the first row of its speaker", "a later one"])
+def test_an_unlabelled_row_in_another_session_changes_no_part(row, session):
+    """It is learnt from only where neither its speaker nor its session is held out."""
+    corpus = dataclasses.replace(CORPUS, label=np.where(np.arange(96) == row, -1, CORPUS.label).astype(np.int32))
+    usual = make_folds(corpus)
+    moved = dataclasses.replace(corpus, session=np.where(np.arange(96) == row, session, corpus.session))
+    learnt = []
+    for fold, expected in zip(make_folds(moved), usual, strict=True):
+        for part in ("train", "val", "test"):
+            np.testing.assert_array_equal(getattr(fold, part), getattr(expected, part))
+        held_out = np.r_[expected.val, expected.test]
+        apart = corpus.speaker[row] not in corpus.speaker[held_out] and session not in corpus.session[held_out]
+        assert (row in fold.unlabelled) == apart
+        learnt.append(apart)
+    assert 0 < sum(learnt) < len(learnt)
+
+
 def test_folds_without_unlabelled_rows_are_padded_with_a_training_row():
     first, second, *_ = make_folds(CORPUS)
     stacked = stack_folds([first, second._replace(unlabelled=np.zeros(0, int))])

@@ -3,6 +3,7 @@
 Marks C, L, D: docs/decisions.md.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -63,8 +64,8 @@ def make_folds(corpus: Corpus, *, num_folds: int = 5) -> list[FoldSplit]:
     lack some.
 
     These rules see labelled utterances only: unlabelled ones change no part of a fold. They are the fold's `unlabelled`
-    rows if they are of the split's `train`, or, without a split, if their speaker (in case 2, their session) has no
-    utterance in the fold's validation and test.
+    rows if they are of the split's `train`, or, without a split, if their speaker (in case 2, their session, too) has
+    no utterance in the fold's validation and test.
 
     Args:
       corpus: A checked corpus.
@@ -86,7 +87,7 @@ def make_folds(corpus: Corpus, *, num_folds: int = 5) -> list[FoldSplit]:
     else:
         pairs = _has_speaker_pairs(corpus)
         folds = _leave_one_speaker_out(corpus) if pairs else _group_folds(corpus, num_folds)
-        apart = corpus.session if pairs else corpus.speaker
+        apart = [corpus.speaker, corpus.session] if pairs else [corpus.speaker]
         folds = [fold._replace(unlabelled=_unlabelled_rows(fold, corpus, apart)) for fold in folds]
         for fold in folds:
             _assert_speaker_disjoint(fold, corpus.speaker)
@@ -146,10 +147,11 @@ def _padded(name: str, rows: list[np.ndarray], fillers: list[int]) -> dict[str, 
     return {name: np.stack(filled).astype(np.int32), f"{name}_where": np.arange(size.max()) < size[:, None]}
 
 
-def _unlabelled_rows(fold: FoldSplit, corpus: Corpus, apart: np.ndarray) -> np.ndarray:
-    """Unlabelled rows that share no entry of `apart` (speakers or sessions, `[N]`) with validation and test."""
-    held_out = np.isin(apart, apart[np.r_[fold.val, fold.test]])
-    return np.flatnonzero(~corpus.labelled & ~held_out)
+def _unlabelled_rows(fold: FoldSplit, corpus: Corpus, apart: Sequence[np.ndarray]) -> np.ndarray:
+    """Unlabelled rows that share no entry of `apart` (speakers, sessions, `[N]` each) with validation and test."""
+    held_out = np.r_[fold.val, fold.test]
+    shares = [np.isin(names, names[held_out]) for names in apart]
+    return np.flatnonzero(~corpus.labelled & ~np.any(shares, axis=0))
 
 
 def _has_speaker_pairs(corpus: Corpus) -> bool:
@@ -167,14 +169,14 @@ def _has_speaker_pairs(corpus: Corpus) -> bool:
 def _leave_one_speaker_out(corpus: Corpus) -> list[FoldSplit]:
     folds, labelled = [], corpus.labelled
     for speaker in np.unique(corpus.speaker[labelled]):
-        is_test = corpus.speaker == speaker
+        is_test = labelled & (corpus.speaker == speaker)
         in_session = corpus.session == corpus.session[is_test][0]
         folds.append(
             FoldSplit(
                 name=str(speaker),
                 train=np.flatnonzero(labelled & ~in_session),
                 val=np.flatnonzero(labelled & in_session & ~is_test),
-                test=np.flatnonzero(labelled & is_test),
+                test=np.flatnonzero(is_test),
             )
         )
     return folds

@@ -27,7 +27,7 @@ REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which take
     "dicmor": "cmarr_jax.methods.dicmor",
 }
 
-__all__ = ["REGISTRY", "Method", "Stage", "complete", "hyperparameters_of", "make_method", "make_options"]
+__all__ = ["REGISTRY", "Method", "Stage", "hyperparameters_of", "make_method", "make_options", "with_all_defaults"]
 
 
 def make_method(config: RunConfig) -> Method:
@@ -44,7 +44,7 @@ def make_method(config: RunConfig) -> Method:
     return method
 
 
-def complete(config: RunConfig) -> RunConfig:
+def with_all_defaults(config: RunConfig) -> RunConfig:
     """The configuration with all options and loss weights of its method: the same run, whatever the defaults become."""
     method, options = make_method(config), make_options(config.method, config.options)
     return dataclasses.replace(
@@ -72,8 +72,10 @@ def _find(name: str) -> ModuleType:
     try:
         module = importlib.import_module(target)
     except ModuleNotFoundError as error:
-        if error.name is None or not target.startswith(error.name):
+        if error.name is None or not f"{target}.".startswith(f"{error.name}."):
             raise  # the module is there, and something that it imports is not
+        module = None
+    except (ValueError, TypeError):  # an empty name, or a relative one
         module = None
     if not hasattr(module, "make") or not hasattr(module, "Options"):
         raise ValueError(

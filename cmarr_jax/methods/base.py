@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from cmarr_jax import losses
@@ -117,6 +118,14 @@ class Method(NamedTuple):
     task: Task = CLASSIFICATION
 
 
+def complete_then_missing(train: TrainConfig, weights: Mapping[str, float] = {}) -> tuple[Stage, Stage]:
+    """The stages of most methods: complete data, with `weights` of its own, then with modalities hidden."""
+    return (
+        Stage("complete", train.complete_epochs, hide=False, weights=weights),
+        Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
+    )
+
+
 def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
     """Adam behind gradient clipping, without learning rate. Betas: optax's defaults, as in PyTorch."""
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(b1, b2))
@@ -128,18 +137,25 @@ def make_hyperparameters(
     """The hyperparameters of a run: the method's weights with those of `weights` replaced.
 
     Raises:
-      ValueError: for a weight that the method does not have, with the names that it has.
+      ValueError: for a weight that the method does not have, with the names that it has, or an impossible value.
     """
     check_weights(method.weights, weights or {})
     return Hyperparameters(learning_rate, dropout, {**method.weights, **(weights or {})})
 
 
 def check_weights(known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raises ValueError for a name in `given` that is not in `known`."""
-    for name in given:
+    """Raises ValueError for a name in `given` that is not in `known`, or a value that no weight can have.
+
+    A loss gets its weights traced, so it cannot check them. A temperature among them must be above 0.
+    """
+    for name, value in given.items():
         if name not in known:
             names = ", ".join(known) or "none"
             raise ValueError(f"there is no loss weight {name!r}; this method has: {names}")
+        is_temperature, is_floor = name.endswith("temperature"), name == "entropy_floor"  # of an entropy, any number
+        if not np.isfinite(value) or (value < 0 and not is_floor) or (value == 0 and is_temperature):
+            wanted = "a finite number" + ("" if is_floor else " above 0" if is_temperature else " of at least 0")
+            raise ValueError(f"the loss weight {name!r} must be {wanted}, found {value}")
 
 
 def bind(model: nn.Module, params: Params) -> Callable[..., Any]:
@@ -147,10 +163,10 @@ def bind(model: nn.Module, params: Params) -> Callable[..., Any]:
     return partial(model.apply, {"params": params})
 
 
-def check_patterns(patterns: int) -> None:
-    """Raises ValueError if an utterance is to draw less than one pattern."""
-    if patterns < 1:
-        raise ValueError(f"patterns must be at least 1, found {patterns}")
+def check_positive(name: str, value: int) -> None:
+    """Raises ValueError if a number of things is no integer of 1 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, found {value!r}")
 
 
 def each_pattern(embedding: Embedding, batch: Batch, available: Array) -> tuple[Embedding, Batch, Array]:

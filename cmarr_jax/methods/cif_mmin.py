@@ -2,7 +2,8 @@
 
 As MMIN, with a second encoder per modality for features that the modalities share. Stage 1 trains them by contrastive
 learning between pairs of modalities, beside the classifier. In stage 2 they enter every block of the imagination, and
-a consistency loss keeps those of the available modalities near those of the frozen teacher, which reads all of them.
+a consistency loss keeps those of all modalities, for a hidden one a learned vector, near those of the frozen teacher,
+which reads all of them.
 The classifier reads the sum of the available and the imagined embeddings.
 
 Differences from the published code (D): the schedule is that of the other methods; the invariant encoder of text is a

@@ -217,7 +217,7 @@ def inspect(model: CmArr, params: Params, batch: Batch, encoded: Encoded, availa
 
 
 def diagnose(model: CmArr, params: Params, encoded: Encoded, where: Array) -> dict[str, Array]:
-    """Flow's largest round-trip error and log-scale (absolute), mean log_std of embeddings, alignment temperature."""
+    """Largest round-trip error, of an autoencoder, too; flow's largest log-scale (absolute); log_std; temperature."""
     apply = bind(model, params)
     counted = jnp.broadcast_to(where[:, None, None], encoded.log_std.shape)
     scalars = {

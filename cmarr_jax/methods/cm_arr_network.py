@@ -15,10 +15,10 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, check_choice
-from cmarr_jax.methods.base import check_patterns
+from cmarr_jax.methods.base import check_positive
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
-from cmarr_jax.nn.flow import RealNVP, per_modality
+from cmarr_jax.nn.flow import RealNVP, check_flow, per_modality
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
 from cmarr_jax.nn.gaussian import GaussianHead, LinearHead
 from cmarr_jax.nn.recovery import Autoencoder, mean_latent
@@ -72,11 +72,14 @@ class Options:
         check_choice("refinement", self.refinement, REFINEMENTS)
         check_choice("combination", self.combination, COMBINATIONS)
         check_choice("fusion", self.fusion, FUSIONS)
-        check_patterns(self.patterns)
+        check_positive("patterns", self.patterns)
         if self.pseudo_labels and not self.unlabelled:
             raise ValueError("pseudo_labels reads rows without label, so it needs unlabelled=True")
-        if self.flow_layers < 2 or self.flow_layers % 2:
-            raise ValueError(f"flow_layers must be even (one coupling for each half), found {self.flow_layers}")
+        check_flow(self.flow_layers, self.flow_hidden, self.flow_log_scale_bound)
+        for name in ("head_ratio", "projection"):
+            check_positive(name, getattr(self, name))
+        if self.alignment_scale is not None and not self.alignment_scale > 0:
+            raise ValueError(f"alignment_scale must be above 0, found {self.alignment_scale}")
         check_temperatures(self.min_temperature, self.max_temperature)
         if not self.min_log_std < self.max_log_std <= 6:
             raise ValueError(

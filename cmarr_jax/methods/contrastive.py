@@ -19,9 +19,19 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
-from cmarr_jax.methods import self_training
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, contrast_group, each_pattern, supervised_loss
-from cmarr_jax.methods.zero_fill import NetworkOptions, ZeroFill, encode, predict
+from cmarr_jax.methods import self_training, zero_fill
+from cmarr_jax.methods.base import (
+    Method,
+    Params,
+    Stage,
+    adam,
+    bind,
+    check_positive,
+    contrast_group,
+    each_pattern,
+    supervised_loss,
+)
+from cmarr_jax.methods.zero_fill import ZeroFill, encode, predict
 from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch
 
@@ -33,7 +43,7 @@ WEIGHTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(NetworkOptions):
+class Options(zero_fill.Options):
     """Variants of the network; sizes of what the contrastive loss compares."""
 
     projection: int = 64  # D: width of the points
@@ -43,8 +53,7 @@ class Options(NetworkOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.projection < 1:
-            raise ValueError(f"projection must be at least 1, found {self.projection}")
+        check_positive("projection", self.projection)
         check_temperatures(self.min_temperature, self.max_temperature)
 
 

@@ -8,6 +8,7 @@ Marks C, L, D: docs/decisions.md.
 """
 
 import dataclasses
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import optax
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.data.availability import availability_patterns
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind
+from cmarr_jax.methods.base import Method, Params, adam, bind, complete_then_missing, is_labelled
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
@@ -34,11 +35,8 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
     model = Dedicated(encoders, num_classes)
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
-        loss=lambda *args: loss(model, *args),
-        stages=(
-            Stage("complete", train.complete_epochs, hide=False),
-            Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
-        ),
+        loss=partial(loss, model),
+        stages=complete_then_missing(train),
         encode=lambda params, batch: bind(model, params)(batch),
         predict=lambda params, logits, available: pick(logits, available),
         diagnose=lambda params, logits, where: {},
@@ -93,7 +91,7 @@ def loss(
     task = task_of(model.num_classes)
     values = task.loss(logits, batch)
     patterns = jnp.asarray(availability_patterns(batch.present.shape[1]))
-    has_all = (batch.present[:, None] | ~patterns[None]).all(-1) & batch.where[:, None]
+    has_all = (batch.present[:, None] | ~patterns[None]).all(-1) & is_labelled(batch)[:, None]
     by_network = [losses.masked_mean(values[:, p], has_all[:, p], axis_name=axis_name) for p in range(len(patterns))]
     total = jnp.sum(jnp.stack(by_network))
     return total, {task.loss_name: total}

@@ -24,12 +24,23 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig, check_choice
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, check_classes, cross_entropy
+from cmarr_jax.methods.base import (
+    Method,
+    Params,
+    adam,
+    bind,
+    check_classes,
+    check_positive,
+    complete_then_missing,
+    cross_entropy,
+    is_labelled,
+)
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
-from cmarr_jax.nn.flow import RealNVP, per_modality
+from cmarr_jax.nn.flow import RealNVP, check_flow, per_modality
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
 from cmarr_jax.nn.gaussian import ResidualMlp
+from cmarr_jax.nn.recovery import mean_latent
 from cmarr_jax.types import Array, Batch
 
 PRIORS = ("learned", "random")
@@ -53,13 +64,8 @@ class Options:
     def __post_init__(self):
         check_choice("prior", self.prior, PRIORS)
         check_choice("fusion", self.fusion, FUSIONS)
-        if self.flow_layers < 2 or self.flow_layers % 2:
-            raise ValueError(f"flow_layers must be even (one coupling for each half), found {self.flow_layers}")
-        if self.flow_hidden < 1 or self.repair_ratio < 1 or not self.flow_log_scale_bound > 0:
-            raise ValueError(
-                f"flow_hidden, repair_ratio and flow_log_scale_bound must be positive, "
-                f"found {self.flow_hidden}, {self.repair_ratio} and {self.flow_log_scale_bound}"
-            )
+        check_flow(self.flow_layers, self.flow_hidden, self.flow_log_scale_bound)
+        check_positive("repair_ratio", self.repair_ratio)
 
 
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
@@ -73,10 +79,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
         loss=partial(loss, model),
-        stages=(
-            Stage("complete", train.complete_epochs, hide=False),
-            Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
-        ),
+        stages=complete_then_missing(train),
         encode=lambda params, batch: bind(model, params)(batch, method="encode_once"),
         predict=lambda params, encoded, available: bind(model, params)(encoded, available, method="predict"),
         diagnose=partial(diagnose, model),
@@ -139,8 +142,7 @@ class Dicmor(nn.Module):
 
     def recover(self, latent: Array, available: Array) -> Array:
         """Every modality's point from the mean latent of the available ones, `[B, M, D]`; the flows get no gradient."""
-        seen = available[..., None]
-        shared = jnp.sum(jnp.where(seen, latent, 0.0), axis=1) / jnp.maximum(seen.sum(1), 1)
+        shared = mean_latent(latent, available)
         points = self.flows.from_latent(jnp.broadcast_to(shared[:, None], latent.shape))
         return self.repair(jax.lax.stop_gradient(points))
 
@@ -187,13 +189,13 @@ def loss(
     completed = apply(Encoded(points, latent), available, method="complete")
     logits = apply(completed, dropout=hyper.dropout, rngs={"dropout": classify_key}, method="classify")
     label_mean = apply(method="class_means")[batch.label]
-    counted = batch.present & batch.where[:, None]
+    hidden = batch.present & ~available & batch.where[:, None]
     mean = partial(losses.masked_mean, axis_name=axis_name)
     nll = losses.flow_nll_per_dim(latent - label_mean[:, None], log_det)
-    error = losses.squared_error(completed, jax.lax.stop_gradient(embedding), counted & ~available)
+    error = losses.squared_error(completed, jax.lax.stop_gradient(embedding), hidden)
     terms = {
         "cross_entropy": cross_entropy(logits, batch, axis_name),
-        "nll": mean(nll, counted & available),
+        "nll": mean(nll, available & is_labelled(batch)[:, None]),
         "squared_error": mean(*error),
     }
     return terms["cross_entropy"] + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms

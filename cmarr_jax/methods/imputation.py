@@ -8,6 +8,7 @@ Marks C, L, D: docs/decisions.md.
 """
 
 import dataclasses
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig, check_choice
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, supervised_loss
+from cmarr_jax.methods.base import Method, Params, adam, bind, complete_then_missing, supervised_loss
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
@@ -45,11 +46,8 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
     model = Imputation(encoders, num_classes, options)
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
-        loss=lambda *args: loss(model, *args),
-        stages=(
-            Stage("complete", train.complete_epochs, hide=False),
-            Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
-        ),
+        loss=partial(loss, model),
+        stages=complete_then_missing(train),
         encode=lambda params, batch: bind(model, params)(batch, method="encode"),
         predict=lambda params, embedding, available: bind(model, params)(embedding, available, method="predict"),
         diagnose=lambda params, embedding, where: {},

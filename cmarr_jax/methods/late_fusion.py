@@ -13,6 +13,7 @@ Modern Neural Networks, ICML 2017, the temperature.
 """
 
 import dataclasses
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -22,7 +23,7 @@ import optax
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
-from cmarr_jax.methods.base import Method, Params, Stage, adam, bind
+from cmarr_jax.methods.base import Method, Params, adam, bind, complete_then_missing, is_labelled
 from cmarr_jax.nn.dropout import Dropout, Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.task import task_of
@@ -42,11 +43,8 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
     model = LateFusion(encoders, num_classes)
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
-        loss=lambda *args: loss(model, *args),
-        stages=(
-            Stage("complete", train.complete_epochs, hide=False),
-            Stage("missing", train.missing_epochs, hide=True, decay=train.decay),
-        ),
+        loss=partial(loss, model),
+        stages=complete_then_missing(train),
         encode=lambda params, batch: bind(model, params)(batch),
         predict=predict,
         diagnose=lambda params, logits, where: {},
@@ -106,6 +104,8 @@ def tempered(params: Params, logits: Array) -> Array:
 def calibrate(params: Params, logits: Array, label: Array, present: Array, where: Array) -> Params:
     """The parameters with the temperature of each modality at which its validation labels are likeliest.
 
+    A modality that no row has keeps its temperature of 1.
+
     Args:
       params: Whose temperatures are 1.
       logits: `[P, n, K]` by condition; the first M conditions have one modality each.
@@ -114,14 +114,17 @@ def calibrate(params: Params, logits: Array, label: Array, present: Array, where
       where: Rows that count, `[n]`, bool.
     """
 
+    counted = present.T & where[None]
+    temperatures = jnp.asarray(TEMPERATURES, logits.dtype)
+
     def nll(temperature: Array) -> Array:
         single = logits[: present.shape[1]] / temperature
         label_of_each = jnp.broadcast_to(label[None], single.shape[:2])
         values = optax.softmax_cross_entropy_with_integer_labels(single, label_of_each)
-        return jnp.sum(jnp.where(present.T & where[None], values, 0.0), axis=1)
+        return jnp.sum(jnp.where(counted, values, 0.0), axis=1)
 
-    best = jnp.argmin(jax.vmap(nll)(jnp.asarray(TEMPERATURES, logits.dtype)), axis=0)
-    return {**params, "log_temperature": jnp.log(jnp.asarray(TEMPERATURES, logits.dtype))[best]}
+    best = jnp.log(temperatures)[jnp.argmin(jax.vmap(nll)(temperatures), axis=0)]
+    return {**params, "log_temperature": jnp.where(counted.any(axis=1), best, 0.0)}
 
 
 def fuse(logits: Array, log_prior: Array, available: Array) -> Array:
@@ -159,10 +162,11 @@ def loss(
     task = task_of(model.num_classes)
     values = task.loss(logits, batch)
     mean = lambda values, where: losses.masked_mean(values, where, axis_name=axis_name)
-    by_modality = [mean(values[:, m], batch.present[:, m] & batch.where) for m in range(values.shape[1])]
+    labelled = is_labelled(batch)
+    by_modality = [mean(values[:, m], batch.present[:, m] & labelled) for m in range(values.shape[1])]
     supervised = jnp.sum(jnp.stack(by_modality))
     if model.num_classes == 1:
         return supervised, {task.loss_name: supervised}
     prior = jnp.broadcast_to(log_prior(params)[None], (len(batch.label), model.num_classes))
-    shares = mean(task.loss(prior, batch), batch.where)
+    shares = mean(task.loss(prior, batch), labelled)
     return supervised + shares, {task.loss_name: supervised, "prior": shares}

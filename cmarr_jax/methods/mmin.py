@@ -187,7 +187,13 @@ def with_teacher(student: Params, frozen: Iterable[str]) -> Params:
 
 
 def imagination_stage(train: TrainConfig) -> Stage:
-    """Stage 2: the best epoch of stage 1 becomes the teacher; the student goes on from it with a fresh optimizer."""
+    """Stage 2: the best epoch of stage 1 becomes the teacher; the student goes on from it with a fresh optimizer.
+
+    Raises:
+      ValueError: if stage 1 has no epoch: the teacher would be an untrained network.
+    """
+    if train.complete_epochs < 1:
+        raise ValueError("the imagination needs a trained teacher, so complete_epochs must be at least 1, found 0")
 
     def begin(params: Params) -> Params:
         teacher = {name: params["student"][name] for name in params["teacher"]}

@@ -17,10 +17,10 @@ from cmarr_jax.methods import self_training
 from cmarr_jax.methods.base import (
     Method,
     Params,
-    Stage,
     adam,
     bind,
-    check_patterns,
+    check_positive,
+    complete_then_missing,
     each_pattern,
     supervised_loss,
 )
@@ -31,7 +31,7 @@ from cmarr_jax.types import Array, Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkOptions:
+class Options:
     """Variants of the network, how many patterns it is trained with in a step, and self-training."""
 
     fusion: str = "concat"  # L; or "attention"
@@ -42,14 +42,7 @@ class NetworkOptions:
 
     def __post_init__(self):
         check_choice("fusion", self.fusion, FUSIONS)
-        check_patterns(self.patterns)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options(NetworkOptions):
-    """Variants of the network and of its training."""
-
-    hide: bool = True  # False: no modality is ever hidden, for a model of one condition
+        check_positive("patterns", self.patterns)
 
 
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
@@ -78,10 +71,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
     return Method(
         init=lambda key, batch: model.init(key, batch)["params"],
         loss=loss,
-        stages=(
-            Stage("complete", train.complete_epochs, hide=False, weights=off),
-            Stage("missing", train.missing_epochs, hide=options.hide, decay=train.decay),
-        ),
+        stages=complete_then_missing(train, weights=off),
         encode=partial(encode, model),
         predict=partial(predict, model),
         diagnose=lambda params, embedding, where: {},
@@ -107,7 +97,7 @@ class ZeroFill(nn.Module):
 
     config: EncoderConfig
     num_classes: int
-    options: NetworkOptions = NetworkOptions()
+    options: Options = Options()
 
     def setup(self) -> None:
         options = self.options

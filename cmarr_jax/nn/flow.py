@@ -31,6 +31,14 @@ except Exception as error:  # a stable tensorflow-probability fails with errors 
 Weights = dict[str, Array]
 
 
+def check_flow(layers: int, hidden: int, log_scale_bound: float) -> None:
+    """Raises ValueError for a flow that cannot be made, in the names that the methods' options have."""
+    if layers < 2 or layers % 2:
+        raise ValueError(f"flow_layers must be even (one coupling for each half), found {layers}")
+    if hidden < 1 or not log_scale_bound > 0:
+        raise ValueError(f"flow_hidden and flow_log_scale_bound must be positive, found {hidden} and {log_scale_bound}")
+
+
 class RealNVP(nn.Module):
     """A flow on vectors of `size` dimensions. `to_latent` and `from_latent` are inverse to each other.
 
@@ -43,8 +51,7 @@ class RealNVP(nn.Module):
     log_scale_bound: float = 2.0
 
     def setup(self) -> None:
-        if self.num_layers < 2 or self.num_layers % 2:
-            raise ValueError(f"num_layers must be even, so that both halves change alike; found {self.num_layers}")
+        check_flow(self.num_layers, self.hidden, self.log_scale_bound)
         second = self.size // 2  # the first coupling of a pair changes what comes after it
         self.pairs = [
             self._conditioner(name, given, changed)

@@ -19,7 +19,7 @@ from cmarr_jax.config import REGRESSION_TASK, RunConfig
 from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.json_object import is_kind, read_object, shown
 from cmarr_jax.data.normalizer import Normalizer, identity_normalizer
-from cmarr_jax.methods import complete, make_method
+from cmarr_jax.methods import make_method, with_all_defaults
 from cmarr_jax.methods.base import Params
 from cmarr_jax.training.disk import named_disk_errors, whole_folder
 from cmarr_jax.training.state_file import is_key, storable
@@ -78,7 +78,8 @@ def save_run(
             checkpointer.save((partial / name).absolute(), args=orbax.checkpoint.args.StandardSave(tree))
         _write_arrays(partial, arrays)
         own = {"format": FORMAT, "sha256": digest(tree)}
-        (partial / RECORD).write_text(to_json({"config": complete(config).to_dict(), **record, **own}, indent=1) + "\n")
+        values = {"config": with_all_defaults(config).to_dict(), **record, **own}
+        (partial / RECORD).write_text(to_json(values, indent=1) + "\n")
 
 
 def save_record(folder: Path, record: dict[str, Any], arrays: Arrays | None = None) -> None:

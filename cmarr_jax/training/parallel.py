@@ -55,13 +55,17 @@ def map_step(step, devices=None):
 def make_parallel_eval_step(method: Method, devices=None):
     """A data-parallel evaluation step, `(params, batch) -> (Evaluation, diagnostics)` of the whole batch.
 
-    Diagnostics are means over the devices.
+    Diagnostics are means over the devices, weighted by the rows that count: of a mean over rows, the mean of all.
     """
 
     def step(params: Params, batch: Batch) -> tuple[Evaluation, dict[str, Array]]:
         embedding = method.encode(params, batch)
         counts, finite, _ = evaluate_embedding(method, params, embedding, batch)
-        diagnostics = jax.lax.pmean(method.diagnose(params, embedding, batch.where), AXIS)
+        num_rows = batch.where.sum()
+        weight = num_rows / jnp.maximum(jax.lax.psum(num_rows, AXIS), 1)
+        diagnostics = jax.tree.map(
+            lambda value: jax.lax.psum(weight * value, AXIS), method.diagnose(params, embedding, batch.where)
+        )
         return Evaluation(jax.lax.psum(counts, AXIS), jax.lax.pmin(finite.astype(int), AXIS) > 0), diagnostics
 
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=devices)

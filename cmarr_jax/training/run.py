@@ -51,12 +51,12 @@ class RunResult(NamedTuple):
       num_epochs: Epochs done.
       best_epoch: Chosen epoch of the last stage, counted from 0; -1 if there is none.
       val_counts: Validation confusion counts at that epoch, `[P, K, K]`, by condition; of a regression sums, as in
-        `cmarr_jax.training.evaluation.Evaluation`.
-      test_counts: Test confusion counts, `[P, K, K]`, or sums; zeros, whose scores are nan, if the run is no result.
+        `cmarr_jax.training.evaluation.Evaluation`. Zeros, whose scores are nan, if the run is no result.
+      test_counts: Test confusion counts, `[P, K, K]`, or sums; zeros as well.
       val_logits: Logits behind the validation counts, `[P, n, K]`, in the order of `Fold.val`; of a regression numbers
         in the unit of the target, K = 1.
       test_logits: Logits behind the test counts, `[P, n, K]`, in the order of `Fold.test`.
-      skipped: Updates that were not made.
+      skipped: Steps whose loss or gradient was not finite.
       status: How the run ended, one of `cmarr_jax.training.schedule.STATUS`.
     """
 
@@ -249,7 +249,7 @@ def _finish(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState) -> R
     has_result = (state.status != DIVERGED) & (state.status != MISMATCH)
     status = jnp.where(has_result & ~evaluation.finite, DIVERGED, state.status)
     counted = lambda counts: jnp.where(has_result & evaluation.finite, counts, 0)
-    diverged = state.status == DIVERGED
+    diverged = status == DIVERGED
     return RunResult(
         params=jax.tree.map(lambda last, best: jnp.where(diverged, last, best), state.model.params, best.params),
         normalizer=state.normalizer,

@@ -31,10 +31,11 @@ class Best(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """The updates that a run skipped, because loss or gradient was not finite, and the last batch that was so.
+    """The steps of a run whose loss or gradient was not finite, and the last batch that was so.
 
     Attributes:
-      total: How many, int32.
+      total: How many, int32. A run that has skipped `max_skipped` updates in a row makes no further one: those are
+        not counted here, but in its history. 0 in a streamed run.
       rows: Rows of the corpus in that batch, `[B]` int32; -1 for rows that only fill the batch, and where there is
         none. A streamed run finds them by the number of the step and leaves -1.
       epoch: Epochs that were done before it, int32; -1: none.
@@ -220,7 +221,8 @@ def end_epoch(
     status = jnp.where(finite, status, DIVERGED).astype(jnp.int32)
     state = state._replace(best=best, epoch=epoch, done=state.done + 1, recent=recent, history=history, status=status)
     following = [partial(_begin_stage, method, config, number) for number in range(1, len(stages))]
-    return jax.lax.switch(jnp.where(ends & ~is_last, state.stage + 1, 0), [lambda state: state, *following], state)
+    following_stage = jnp.where(finite & ends & ~is_last, state.stage + 1, 0)  # a run that diverged goes no further
+    return jax.lax.switch(following_stage, [lambda state: state, *following], state)
 
 
 def _begin_stage(method: Method, config: TrainConfig, number: int, state: RunState) -> RunState:
