@@ -5,13 +5,14 @@ Transcripts are licensed text. They are written to the details file and the tfds
 
 import dataclasses
 import json
-import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from cmarr_jax.data.corpus import RESERVED as ARCHIVE_KEYS
 from cmarr_jax.data.corpus import ArchiveError
+from data_prep.whole_file import whole_file
 
 TEXT = ("dialogue", "sex", "transcript")
 NUMBERS = ("valence", "arousal", "dominance", "start", "end")
@@ -50,28 +51,34 @@ class Details:
     extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
+def check_modality_names(names: Iterable[str]) -> None:
+    """Checks that a tfds data set has room for the modalities beside the details of an utterance.
+
+    Raises:
+      ArchiveError: if a modality has the name of a detail.
+    """
+    for name in names:
+        if name in (*TEXT, *NUMBERS, EXTRA):
+            text = "has the name of a detail, which a tfds data set holds beside it; rename it, or give --without-tfds"
+            raise ArchiveError(f"modality {name!r}: {text}")
+
+
 def details_path(archive: Path) -> Path:
     """`NAME_details.npz` beside `NAME.npz`."""
     return archive.with_name(f"{archive.stem}_details.npz")
 
 
 def write_details(path: Path, details: Details) -> None:
-    """Writes the details as an `.npz`: a temporary file in the same folder, then renamed.
+    """Writes the details as an `.npz`, complete or not at all.
 
     Raises:
       ArchiveError: if the file cannot be written.
     """
     arrays = {key: getattr(details, key) for key in ("utterance_id", *TEXT, *NUMBERS)}
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        extra = {f"{EXTRA}_{index}": column for index, column in enumerate(details.extra.values())}
-        extra |= {EXTRA: np.array(list(details.extra), str)} if extra else {}
+    extra = {f"{EXTRA}_{index}": column for index, column in enumerate(details.extra.values())}
+    extra |= {EXTRA: np.array(list(details.extra), str)} if extra else {}
+    with whole_file(path) as temporary:
         np.savez(temporary, **arrays | extra | {"record": np.array(json.dumps(details.record))})
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_details(path: Path) -> Details:

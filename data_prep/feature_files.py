@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,26 @@ KINDS = (".h5", ".hdf5", ".npz", ".csv", ".parquet")
 Found = dict[str, np.ndarray]
 
 
+class NoneFoundError(ArchiveError):
+    """The file can be read, and has usable features of none of the names.
+
+    Attributes:
+      reasons: For each name, why it has none.
+    """
+
+    def __init__(self, path: Path, reasons: Mapping[str, str]) -> None:
+        first = next(iter(reasons.values()), "the manifest has no utterance")
+        super().__init__(f"{path}: has features of none of the {len(reasons)} names; {first}")
+        self.reasons = reasons
+
+
+class _Table(NamedTuple):
+    """Rows of a table by name, `[T, D]`, nan where a cell is no number; and of such a name the first such cell."""
+
+    rows: Found
+    faults: dict[str, str]
+
+
 @dataclasses.dataclass(frozen=True)
 class FeatureFile:
     """A file of features of many utterances.
@@ -26,22 +47,26 @@ class FeatureFile:
     With `key` and `values`, the file holds the names `[N]` under the one and the features `[N, D]` under the other; a
     table holds the names in the column `key` and numbers in all others. Else an HDF5 or npz file holds one array
     `[T, D]` or `[D]` under the name of each utterance. In a table, rows of the same name are frames in their order.
+    A table is read once, however often `read` is called.
 
     Attributes:
       path: The file.
       key: Key or column of the names; empty: `utterance_id` where the file has it.
       values: Key of the features; empty: `features` where the file has it.
+      frames: Whether a table gives `[T, D]`, also of a name with one row; if not, one row gives `[D]`. `None`: it gives
+        `[T, D]` where any name of the file has several rows.
     """
 
     path: Path
     key: str = ""
     values: str = ""
+    frames: bool | None = None
 
     def read(self, names: Sequence[str]) -> tuple[Found, dict[str, str]]:
         """Features of these names, float32, all `[D]` or all `[T, D]`; and for each other name why it has none.
 
         Raises:
-          ArchiveError: if the file cannot be read, or has none of the names.
+          ArchiveError: if the file cannot be read; `NoneFoundError` if it has none of the names.
         """
         kind = self.path.suffix.lower()
         if kind not in KINDS:
@@ -53,7 +78,7 @@ class FeatureFile:
                 reasons[name] = f"{self.path.name}: {name!r} {problem}"
         shapes = Counter((array.ndim, array.shape[-1]) for name, array in found.items() if name not in reasons)
         if not shapes:
-            raise ArchiveError(f"{self.path}: has features of none of the {len(names)} names; {_first(reasons)}")
+            raise NoneFoundError(self.path, reasons)
         (ndim, width), _ = shapes.most_common(1)[0]
         for name, array in found.items():
             if name not in reasons and (array.ndim, array.shape[-1]) != (ndim, width):
@@ -61,6 +86,11 @@ class FeatureFile:
                 reasons[name] = f"{self.path.name}: {name!r} has shape {list(array.shape)} where most have {most}"
         good = {name: found[name].astype(np.float32) for name in names if name not in reasons}
         return good, reasons
+
+    @functools.cached_property
+    def table(self) -> _Table:
+        """All rows of a table. Raises ArchiveError if it cannot be read or lacks the column of the names."""
+        return _read_table(self.path, self.key or "utterance_id")
 
     def record(self) -> dict[str, Any]:
         """Name and hash of the file, for the record."""
@@ -75,10 +105,6 @@ def _problem(array: np.ndarray) -> str:
         return f"has shape {list(array.shape)}, nothing in it"
     with np.errstate(over="ignore"):
         return "" if np.isfinite(array.astype(np.float32)).all() else "holds nan or infinity (as float32)"
-
-
-def _first(reasons: Mapping[str, str]) -> str:
-    return next(iter(reasons.values()), "the manifest has no utterance")
 
 
 @contextlib.contextmanager
@@ -116,7 +142,7 @@ def _from_arrays(file: FeatureFile, arrays: Any, names: Sequence[str]) -> Iterat
             if name not in arrays:
                 raise ArchiveError(f"{file.path}: has no key {name!r}; it has {', '.join(list(arrays)[:8])}")
         ids, rows = np.asarray(arrays[key]), np.asarray(arrays[values])
-        if ids.ndim != 1 or len(ids) != len(rows):
+        if ids.ndim != 1 or ids.shape != rows.shape[:1]:
             text = f"has shape {list(ids.shape)} where {values!r} has {list(rows.shape)}; one name per row is needed"
             raise ArchiveError(f"{file.path}: key {key!r} {text}")
         listed = [item.decode() if isinstance(item, bytes) else str(item) for item in ids.tolist()]
@@ -125,7 +151,8 @@ def _from_arrays(file: FeatureFile, arrays: Any, names: Sequence[str]) -> Iterat
     for name in names:
         if name in arrays:
             item = arrays[name]
-            yield name, item[()] if hasattr(item, "shape") else np.empty((0, 0))  # an HDF5 group is no array
+            is_array = getattr(item, "shape", None) is not None  # HDF5 has groups, and data sets that hold nothing
+            yield name, np.asarray(item[()]) if is_array else np.empty((0, 0))  # one text or number is no array
 
 
 def _one_row_each(
@@ -139,26 +166,39 @@ def _one_row_each(
 
 
 def _from_table(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    columns, rows = read_table(file.path)
-    key = file.key or "utterance_id"
+    rows, faults = file.table
+    gives_frames = any(len(found) > 1 for found in rows.values()) if file.frames is None else file.frames
+    for name in names:
+        if name in faults:
+            raise ArchiveError(f"{file.path}: {faults[name]}")
+        if name in rows:
+            yield name, rows[name] if gives_frames or len(rows[name]) > 1 else rows[name][0]
+
+
+def _read_table(path: Path, key: str) -> _Table:
+    columns, lines = read_table(path)
     if key not in columns:
-        raise ArchiveError(f"{file.path}: has no column {key!r}; it has {', '.join(columns[:8])}; give key=COLUMN")
-    wanted, numbers = set(names), [name for name in columns if name != key]
-    frames: dict[str, list[list[float]]] = {}
-    for number, row in rows:
-        if row[key] in wanted:
-            frames.setdefault(row[key], []).append([_number(file.path, number, name, row[name]) for name in numbers])
-    is_vector = all(len(found) == 1 for found in frames.values())
-    for name, found in frames.items():
-        yield name, np.array(found[0] if is_vector else found)
+        raise ArchiveError(f"{path}: has no column {key!r}; it has {', '.join(columns[:8])}; give key=COLUMN")
+    numbers = [column for column in columns if column != key]
+    rows: dict[str, list[list[float | None]]] = {}
+    faults: dict[str, str] = {}
+    for number, line in lines:
+        if not (name := line[key]):  # no utterance has an empty name
+            continue
+        values = [_number(line[column]) for column in numbers]
+        rows.setdefault(name, []).append(values)
+        if None in values:
+            column = numbers[values.index(None)]
+            text = f"{line[column]!r} is no number; remove the column or correct it"
+            faults.setdefault(name, f"row {number}, column {column!r}: {text}")
+    return _Table({name: np.array(found, np.float64) for name, found in rows.items()}, faults)
 
 
-def _number(path: Path, row: int, column: str, text: str) -> float:
+def _number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        text = f"{text!r} is no number; remove the column or correct it"
-        raise ArchiveError(f"{path}: row {row}, column {column!r}: {text}") from None
+        return None
 
 
 _READERS = {".npz": _from_npz, ".h5": _from_h5, ".hdf5": _from_h5, ".csv": _from_table, ".parquet": _from_table}

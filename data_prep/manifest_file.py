@@ -12,7 +12,7 @@ from typing import Any
 
 from cmarr_jax.data.corpus import PARTS, ArchiveError
 from data_prep.details import NUMBERS, RESERVED
-from data_prep.manifest_table import DETAILS, NEEDED, OPTIONAL, read_table
+from data_prep.manifest_table import DETAILS, NEEDED, OPTIONAL, read_table, relative_path
 from data_prep.media import Media
 from data_prep.text_files import read_text
 from data_prep.utterances import Parsed, Utterance, examples
@@ -42,10 +42,11 @@ def read_manifest(path: Path, *, labelled: bool = True) -> Parsed:
     if labelled:
         _check_targets(path, rows, utterances)
     utterances, notes, not_there = _without_missing_files(path, utterances)
-    lost = [item.text("utterance_id") for item in cells if not _is_there(item.file("transcript_file"))]
+    files = {item.text("utterance_id"): item.file("transcript_file") for item in cells}
+    lost = {key: file for key, file in files.items() if file is not None and not os.path.isfile(file)}
     if lost:
-        notes.append(f"{path}: transcript files that are not there, taken as absent: {examples(lost)}")
-    return Parsed(tuple(utterances), tuple(notes), not_there)
+        notes.append(f"{path}: transcript files that are not there, taken as absent: {examples([*lost])}")
+    return Parsed(tuple(utterances), tuple(notes), {**not_there, "text": lost})
 
 
 def to_rows(utterances: Iterable[Utterance], folder: Path) -> list[dict[str, object]]:
@@ -68,8 +69,8 @@ def _row(item: Utterance, folder: Path) -> dict[str, object]:
         "session": item.session,
         "split": item.split,
         "target": number(item.target),
-        "audio": _relative(media.audio, folder),
-        "video": _relative(media.video, folder),
+        "audio": relative_path(media.audio, folder) if media.audio else "",
+        "video": relative_path(media.video, folder) if media.video else "",
         "text": media.text or "",
         "start": number(start),
         "end": number(end),
@@ -80,13 +81,6 @@ def _row(item: Utterance, folder: Path) -> dict[str, object]:
         **{key: number(getattr(item, key)) for key in ("valence", "arousal", "dominance")},
         **item.extra,
     }
-
-
-def _relative(path: Path | None, folder: Path) -> str:
-    if path is None:
-        return ""
-    inside = path.absolute().is_relative_to(folder.absolute())
-    return str(path.absolute().relative_to(folder.absolute()) if inside else path.absolute())
 
 
 class _Cells:
@@ -165,6 +159,9 @@ def _media(cell: _Cells, columns: Sequence[str]) -> Media:
     span = (start, end)
     audio_span, video_span = (span if cut in ("", name) else (None, None) for name in ("audio", "video"))
     has_track = "audio" not in columns
+    if has_track and cut == "audio":
+        text = "is 'audio', and there is no column audio, since the sound is the sound track of the video"
+        raise cell.fault("cut", f"{text}; leave it empty, or write video")
     return Media(
         utterance_id=cell.needed("utterance_id", "give every utterance a name of its own"),
         audio=video if has_track else cell.file("audio"),
@@ -184,7 +181,7 @@ def _transcript(cell: _Cells) -> str | None:
         return cell.text("text") or None
     if cell.text("text"):
         raise cell.fault("transcript_file", "there is a text in this row, too; keep one of them")
-    return " ".join(read_text(path).split()) or None if _is_there(path) else None
+    return " ".join(read_text(path).split()) or None if os.path.isfile(path) else None
 
 
 def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
@@ -227,13 +224,13 @@ def _check_targets(path: Path, rows: Sequence[tuple[int, Row]], utterances: Sequ
 
 def _without_missing_files(
     path: Path, utterances: Sequence[Utterance]
-) -> tuple[list[Utterance], list[str], dict[str, str]]:
-    """Takes a medium whose file is not there as absent, and notes it, in all and by utterance.
+) -> tuple[list[Utterance], list[str], dict[str, dict[str, Path]]]:
+    """Takes a medium whose file is not there as absent; the notes, and these files by column and utterance id.
 
     Raises:
       ArchiveError: if no file of a column is there: then the paths are meant in another way.
     """
-    result, notes, not_there = list(utterances), list[str](), dict[str, str]()
+    result, notes, not_there = list(utterances), list[str](), dict[str, dict[str, Path]]()
     for column in ("audio", "video"):
         named = [row for row, item in enumerate(result) if getattr(item.media, column) is not None]
         gone = [row for row in named if not os.path.isfile(getattr(result[row].media, column))]
@@ -244,15 +241,9 @@ def _without_missing_files(
         if gone:
             names = [result[row].media.utterance_id for row in gone]
             notes.append(f"{path}: {column} files that are not there, taken as absent: {examples(names)}")
+        not_there[column] = {result[row].media.utterance_id: getattr(result[row].media, column) for row in gone}
         for row in gone:
-            key, file = result[row].media.utterance_id, getattr(result[row].media, column)
-            not_there[key] = "; ".join([*filter(None, [not_there.get(key)]), f"{column}: {file}: is not there"])
             absent: dict[str, Any] = {column: None}
             media = dataclasses.replace(result[row].media, **absent)
             result[row] = dataclasses.replace(result[row], media=media)
     return result, notes, not_there
-
-
-def _is_there(path: Path | None) -> bool:
-    """Whether a file is there; where a cell is empty, none is missing."""
-    return path is None or os.path.isfile(path)

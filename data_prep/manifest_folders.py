@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.manifest_table import write_manifest
+from data_prep.manifest_table import relative_path, write_manifest
+from data_prep.text_files import printable
 from data_prep.write import check_new, make_console
 
 Level = Literal["label", "speaker", "session"]
@@ -76,7 +77,8 @@ def _rows(folder: Path, base: Path, levels: Sequence[Level]) -> tuple[list[dict[
             if name.startswith("."):  # `._` files of a Mac, `.DS_Store`
                 continue
             if column is None:
-                others[path.suffix.lower()] = others.get(path.suffix.lower(), 0) + 1
+                ending = printable(path.suffix.lower())
+                others[ending] = others.get(ending, 0) + 1
                 continue
             _add(rows, path, column, folder, base, levels)
     media = {key: row for key, row in rows.items() if "audio" in row or "video" in row}
@@ -98,5 +100,4 @@ def _add(
         text = f"is a second {column} of {name!r}, beside {row[column]}; move one of them elsewhere"
         raise ArchiveError(f"{path}: {text}")
     row.update(zip(levels, relative.parts, strict=False))
-    inside = path.absolute().is_relative_to(base.absolute())
-    row[column] = str(path.absolute().relative_to(base.absolute()) if inside else path.absolute())
+    row[column] = relative_path(path, base)

@@ -3,17 +3,18 @@
 import csv
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.extractors.base import need
-from data_prep.text_files import cannot_read, read_text
+from data_prep.text_files import cannot_read, printable, read_text
+from data_prep.whole_file import whole_file
 
 NEEDED = ("utterance_id", "speaker", "label")
 OPTIONAL = ("session", "split", "target", "audio", "video", "text", "start", "end", "cut", "half", "transcript_file")
+FILES = ("audio", "video", "transcript_file")
 DETAILS = ("dialogue", "sex", "valence", "arousal", "dominance")  # have a place of their own in the details file
 Row = Mapping[str, str]
 
@@ -35,22 +36,32 @@ def write_manifest(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Writes rows as CSV: UTF-8, columns in the order of README, further ones after them.
 
     Raises:
-      ArchiveError: if the file cannot be written.
+      ArchiveError: if the file cannot be written, or a file that a row names has a name that is not UTF-8.
     """
+    _check_file_names(path, rows)
     found = dict.fromkeys(key for row in rows for key in row)
     known = [key for key in (*NEEDED, *OPTIONAL, *DETAILS) if key in found]
     columns = [*known, *(key for key in found if key not in known)]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def relative_path(path: Path, folder: Path) -> str:
+    """How a manifest in `folder` names a file: relative to it where the file lies below it, else absolute."""
+    path, folder = path.absolute(), folder.absolute()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _check_file_names(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Raises ArchiveError for a name that is not UTF-8 (Linux allows any bytes), since text cannot hold it."""
+    for row in rows:
+        for column in FILES:
+            name = str(row.get(column, ""))
+            if (shown := printable(name)) != name:
+                text = f"{shown} has a name that is not UTF-8; rename the file or its folder"
+                raise ArchiveError(f"{path}: column {column!r}: {text}")
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:

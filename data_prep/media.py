@@ -33,3 +33,9 @@ class Media:
     text: str | None = None
     audio_start: float | None = None
     audio_end: float | None = None
+
+    @property
+    def span(self) -> tuple[float | None, float | None]:
+        """Start and end of the utterance in its recording: those in the video, else those in the sound."""
+        is_cut = self.start is not None or self.end is not None
+        return (self.start, self.end) if is_cut else (self.audio_start, self.audio_end)

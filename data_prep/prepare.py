@@ -1,6 +1,7 @@
 """From utterances to an archive: features of each modality, details file, tfds data set. All corpora go this way."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from cmarr_jax.data.corpus import UNLABELLED, ArchiveError, Corpus
 from cmarr_jax.data.folds import unpaired_sessions
 from data_prep.convert import Flag
 from data_prep.cores import available_cores
-from data_prep.details import NUMBERS, Details
+from data_prep.details import NUMBERS, Details, check_modality_names
 from data_prep.join_features import join_features
 from data_prep.sounds import check_sounds
 from data_prep.sources import Extraction, FromFile, Spec, make_source, parse_specs
@@ -91,7 +92,9 @@ class Job:
 
 def check_options(out: Path, options: Options) -> None:
     """Checks the options before anything is read. Raises ArchiveError."""
-    options.specs  # noqa: B018  (parses them)
+    specs = options.specs
+    if not options.without_tfds:
+        check_modality_names(specs)
     if not options.dry_run:
         check_out(out, force=options.force)
 
@@ -121,11 +124,11 @@ def prepare(job: Job, parsed: Parsed, options: Options) -> None:
         _print_estimate(utterances, specs, options, console)
         return
     sources = {name: make_source(spec) for name, spec in specs.items()}
-    features, failures = _all_features(utterances, sources, job.out, options, console)
+    features, failures = _all_features(utterances, sources, parsed.not_there, job.out, options, console)
     record = job.record | {
         "unlabelled": dict(chosen.unlabelled),
         "left_out": dict(chosen.left_out),
-        "failures": without_folders(failures, utterances, job.source),
+        "failures": without_folders(failures, utterances, parsed.not_there, job.source),
         "extractors": {name: source.record() for name, source in sources.items()},
         "notes": [_below(note, job.source) for note in parsed.notes],
     }
@@ -139,22 +142,36 @@ def prepare(job: Job, parsed: Parsed, options: Options) -> None:
 
 
 def without_folders(
-    failures: Mapping[str, Mapping[str, str]], utterances: Sequence[Utterance], source: Path
+    failures: Mapping[str, Mapping[str, str]],
+    utterances: Sequence[Utterance],
+    not_there: Mapping[str, Mapping[str, Path]],
+    source: Path,
 ) -> dict[str, dict[str, str]]:
     """Reasons without the user's folders, which are nobody's business: paths below `source`, or names of files."""
+    folder = _folder(source)
     media = {item.media.utterance_id: item.media for item in utterances}
 
     def short(key: str, text: str) -> str:
-        text = _below(text, source)
-        for path in (media[key].audio, media[key].video):
-            text = text.replace(str(path), path.name) if path else text
-        return text
+        for path in (media[key].audio, media[key].video, *(files.get(key) for files in not_there.values())):
+            if path is not None:
+                is_below = path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts
+                text = text.replace(str(path), str(path.relative_to(folder)) if is_below else path.name)
+        return _below(text, source)
 
     return {name: {key: short(key, text) for key, text in found.items()} for name, found in failures.items()}
 
 
 def _below(text: str, source: Path) -> str:
-    return text.replace(f"{source if source.is_dir() else source.parent}/", "")
+    """The text with paths relative to `source`. A path starts at the beginning, or after a space, quote or bracket."""
+    folder = _folder(source)
+    if folder == Path():
+        return text  # paths are relative to it already
+    start = rf"(?<![^\s'\"(]){re.escape(str(folder))}"
+    return re.sub(rf"{start}(/|(?=:))", lambda found: "" if found[1] else folder.name, text)
+
+
+def _folder(source: Path) -> Path:
+    return source if source.is_dir() else source.parent
 
 
 def to_corpus(
@@ -193,7 +210,8 @@ def to_corpus(
 
 
 def _details(rows: Sequence[Utterance], record: dict[str, Any]) -> Details:
-    times = {"start": [item.media.start for item in rows], "end": [item.media.end for item in rows]}
+    spans = [item.media.span for item in rows]
+    times = {"start": [start for start, _ in spans], "end": [end for _, end in spans]}
     numbers = {key: times.get(key) or [getattr(item, key) for item in rows] for key in NUMBERS}
     return Details(
         utterance_id=np.array([item.media.utterance_id for item in rows]),
@@ -207,12 +225,18 @@ def _details(rows: Sequence[Utterance], record: dict[str, Any]) -> Details:
 
 
 def _all_features(
-    chosen: Sequence[Utterance], sources: Mapping[str, Source], out: Path, options: Options, console: Console
+    chosen: Sequence[Utterance],
+    sources: Mapping[str, Source],
+    not_there: Mapping[str, Mapping[str, Path]],
+    out: Path,
+    options: Options,
+    console: Console,
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, str]]]:
     """Features and reasons of failures, per modality, by utterance id."""
     features, failures = {}, {}
+    ids = {item.media.utterance_id for item in chosen}
     cache = options.cache_dir or out.with_name(f"{out.stem}_cache")
-    sound = [name for name, source in sources.items() if _reads_sound(source)]
+    sound = [name for name, source in sources.items() if _reads(source) == "audio"]
     chosen, broken = check_sounds(chosen, console) if sound else (chosen, {})
     for name, source in sources.items():
         items = [item for item in chosen if source.has(item)]
@@ -221,13 +245,15 @@ def _all_features(
             raise ArchiveError(f"{source.spec.option}: {text}")
         console.print(f"{name}: {len(items)} utterances by {source.spec.kind}")
         features[name], reasons = source.features(items, cache / name, options.num_workers or None)
-        print_missing(name, reasons, console)
-        failures[name] = (broken if name in sound else {}) | reasons
+        lost = {key: f"{path}: is not there" for key, path in not_there.get(_reads(source), {}).items() if key in ids}
+        print_missing(name, lost | reasons, console)
+        failures[name] = (broken if name in sound else {}) | lost | reasons
     return features, failures
 
 
-def _reads_sound(source: Source) -> bool:
-    return isinstance(source, Extraction) and source.extractor.modality == "audio"
+def _reads(source: Source) -> str:
+    """The medium that features are made of; empty: they come from a file."""
+    return source.extractor.modality if isinstance(source, Extraction) else ""
 
 
 def _print_estimate(chosen: Sequence[Utterance], specs: Mapping[str, Spec], options: Options, console: Console) -> None:
@@ -255,9 +281,9 @@ def _print_estimate(chosen: Sequence[Utterance], specs: Mapping[str, Spec], opti
 
 
 def _seconds(item: Utterance) -> float:
-    start, end = item.media.start or item.media.audio_start or 0.0, item.media.end or item.media.audio_end
+    start, end = item.media.span
     if end is not None:
-        return end - start
+        return end - (start or 0.0)
     try:
         return item.media.audio.stat().st_size / (2 * 44100) if item.media.audio else 4.0  # 16 bits, 44.1 kHz
     except OSError:

@@ -58,13 +58,18 @@ class Extraction:
 
 
 class FromFile:
-    """Features of a file; the id of an utterance there is a column of the manifest."""
+    """Features of a file; the id of an utterance there is a column of the manifest.
 
-    def __init__(self, spec: Spec) -> None:
+    Args:
+      spec: What the command line says.
+      frames: What the rows of a table are, as in `FeatureFile`.
+    """
+
+    def __init__(self, spec: Spec, frames: bool | None = None) -> None:
         values = dict(spec.values)
         self.spec, self.column = spec, values.pop("id", "utterance_id")
         try:
-            self.file = FeatureFile(**values)
+            self.file = FeatureFile(**values, frames=frames)
         except TypeError:
             known = "features:FILE,key=NAME,values=NAME,id=COLUMN"
             raise ArchiveError(f"{spec.option}: has an option that is unknown; write {known}") from None
@@ -87,7 +92,11 @@ class FromFile:
     def features(
         self, items: Sequence[Utterance], cache: Path, num_workers: int | None
     ) -> tuple[Features, dict[str, str]]:
-        """Features `[T, D]` or `[D]` by utterance id; and for each other utterance the reason."""
+        """Features `[T, D]` or `[D]` by utterance id; and for each other utterance the reason.
+
+        Raises:
+          ArchiveError: if the file cannot be read; `NoneFoundError` if it has none of these utterances.
+        """
         del cache, num_workers
         found, reasons = self.file.read(sorted({self.name(item) for item in items}))
         names = {item.media.utterance_id: self.name(item) for item in items}

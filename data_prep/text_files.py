@@ -55,6 +55,11 @@ def decode(data: bytes, path: Path) -> str:
     raise ArchiveError(f"{path}: begins as UTF-16 text and ends in the middle of a letter; save it again as UTF-8 text")
 
 
+def printable(name: str) -> str:
+    """The name of a file, with escapes for bytes that are not UTF-8 (`caf\\xe9.wav`), which Python cannot print."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def cannot_read(path: Path, error: OSError) -> str:
     """A sentence for a file that cannot be opened, with advice for its cause."""
     advice = _ADVICE.get(error.errno or 0, "see that the disk is there and healthy")

@@ -7,7 +7,9 @@ only: `tfds.data_source` or `tfds.builder_from_directory(DATA_SET).as_data_sourc
 """
 
 import dataclasses
+import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -22,7 +24,16 @@ import tyro
 from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
 from data_prep.convert import Flag, Out, run_command
-from data_prep.details import EXTRA, NUMBERS, TEXT, Details, details_path, read_details, write_details
+from data_prep.details import (
+    EXTRA,
+    NUMBERS,
+    TEXT,
+    Details,
+    check_modality_names,
+    details_path,
+    read_details,
+    write_details,
+)
 from data_prep.known_counts import CLASS_NAMES
 from data_prep.quiet_tfds import quiet_tfds
 
@@ -76,17 +87,16 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             homepage=self.HOMEPAGE,
             features=tfds.features.FeaturesDict(
                 {
-                    **{
-                        key: tfds.features.Text()
-                        for key in ("utterance_id", "speaker", "session", "split", *TEXT, EXTRA)
-                    },
-                    **dict.fromkeys(NUMBERS, np.float32),
+                    **{key: tfds.features.Text() for key in _TEXTS},
+                    **dict.fromkeys(("target", *NUMBERS), np.float32),
                     "label": tfds.features.ClassLabel(names=list(config.class_names)),
                     **tensors,
                     **{f"{name}_present": np.bool_ for name in tensors},
                 }
             ),
-            metadata=tfds.core.MetadataDict(modalities=list(config.shapes), record=config.record),
+            metadata=tfds.core.MetadataDict(
+                modalities=list(config.shapes), class_names=list(config.class_names), record=config.record
+            ),
             disable_shuffling=True,
         )
 
@@ -109,6 +119,7 @@ class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         for row, utterance_id in enumerate(corpus.utterance_id.tolist()):
             example: dict[str, Any] = {"utterance_id": utterance_id, "label": int(corpus.label[row])}
             example["split"] = "" if corpus.split is None else str(corpus.split[row])
+            example["target"] = np.float32(np.nan if corpus.target is None else corpus.target[row])
             for key in ("speaker", "session"):
                 example[key] = str(getattr(corpus, key)[row])
             example |= {key: str(getattr(details, key)[row]) for key in TEXT}
@@ -151,8 +162,10 @@ def write_dataset(builder_class: type[CorpusBuilder], archive: Path, data_dir: P
       The folder of the data set.
 
     Raises:
-      ArchiveError: if a file is missing or has a fault, or the folder cannot be written.
+      ArchiveError: if a file is missing or has a fault, a modality has the name of another field, or the folder cannot
+        be written.
     """
+    check_modality_names(corpus.modalities)
     path = dataset_path(builder_class, archive, data_dir)
     config = CorpusConfig(
         name=_config_name(archive),
@@ -184,9 +197,10 @@ def read_dataset(path: Path) -> tuple[Corpus, Details]:
             builder = tfds.builder_from_directory(path)
             source = builder.as_data_source(split=SPLIT)
             examples = [source[row] for row in range(len(source))]
-        metadata, class_names = builder.info.metadata, builder.info.features["label"].names
-        modalities = list(metadata["modalities"])
-        corpus, details = _from_examples(examples, modalities, tuple(class_names), metadata["record"])
+        metadata = builder.info.metadata
+        # The label's own names come from a file with one name per line, without spaces at the ends.
+        class_names = tuple(metadata.get("class_names") or builder.info.features["label"].names)
+        corpus, details = _from_examples(examples, list(metadata["modalities"]), class_names, metadata["record"])
     except Exception as error:  # tfds and array_record raise many types
         raise ArchiveError(f"{path}: is no data set of this project or is damaged; write it again") from error
     check_corpus(corpus, str(path))
@@ -215,6 +229,8 @@ def _from_examples(
     text = lambda key: np.array([example[key].decode() for example in examples], str)
     sequences = [name for name in modalities if examples[0][name].ndim == 2]
     split = text("split")
+    # Data sets that were written before there were targets have no such field.
+    target = np.array([example.get("target", np.nan) for example in examples], np.float32)
     corpus = Corpus(
         utterance_id=text("utterance_id"),
         speaker=text("speaker"),
@@ -228,6 +244,7 @@ def _from_examples(
         length={name: np.array([len(example[name]) for example in examples], np.int32) for name in sequences},
         present=np.array([[bool(example[f"{name}_present"]) for name in modalities] for example in examples]),
         split=split if np.any(split != "") else None,
+        target=None if np.isnan(target).all() else target,
     )
     numbers = {key: np.array([example[key] for example in examples], np.float32) for key in NUMBERS}
     rows = [json.loads(example[EXTRA]) for example in examples]
@@ -239,7 +256,10 @@ def _from_examples(
 
 
 def _config_name(archive: Path) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", archive.stem)
+    """The archive's name with `_` for what tfds may not take; then a hash keeps names apart that look the same."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", archive.stem)
+    digest = hashlib.sha256(os.fsencode(archive.stem)).hexdigest()[:8]
+    return name if name == archive.stem else f"{name}_{digest}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

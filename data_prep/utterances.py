@@ -5,6 +5,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
@@ -55,12 +56,12 @@ class Parsed:
     Attributes:
       utterances: In the order of the archive.
       notes: Sentences to print, without transcripts.
-      not_there: Which media files an utterance names that are not there, by its id.
+      not_there: Files of a manifest that are not there, by medium (`audio`, `video`, `text`) and utterance id.
     """
 
     utterances: tuple[Utterance, ...]
     notes: tuple[str, ...]
-    not_there: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    not_there: Mapping[str, Mapping[str, Path]] = dataclasses.field(default_factory=dict)
 
 
 class Chosen(NamedTuple):

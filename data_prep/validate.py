@@ -15,7 +15,6 @@ from typing import Annotated
 import numpy as np
 import tyro
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.corpus import PARTS, Corpus, frame_where
 from cmarr_jax.data.folds import FoldSplit, make_folds, unpaired_sessions
 from data_prep.convert import run_command
+from data_prep.write import make_console
 
 File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -37,7 +37,7 @@ def validate(file: File, folds: int = 5) -> None:
     """
     corpus = read_archive(file)
     fold_splits = make_folds(corpus, num_folds=folds)
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    console = make_console()
     size = os.path.getsize(file) / 1e6
     console.print(f"{escape(str(file))}: {len(corpus)} utterances, {size:.1f} MB\nSHA-256 {sha256(file)}")
     if not corpus.labelled.all():

@@ -9,8 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
+from cmarr_jax.config import ModalityConfig
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.predict import Predictor
+from data_prep.feature_files import NoneFoundError
 from data_prep.manifest_file import read_manifest
 from data_prep.sounds import check_sounds
 from data_prep.sources import Extraction, FromFile, Spec, make_source, parse_spec
@@ -45,19 +47,22 @@ def make_sources(
             raise ArchiveError(f"--modality: {item!r}: write NAME=EXTRACTOR:key=value, NAME one of {', '.join(names)}")
         specs[name] = parse_spec(f"--modality {name}", text)
     sources = {}
-    for name in names:
+    for modality in predictor.modalities:
+        name = modality.name
         if only and name not in only:
             continue
         if name not in records:
             text = f"does not say how {name!r} was made, since its archive had no details file"
             advice = "make the features as in training and give them as an .npz"
             raise ArchiveError(f"{predictor.units[0].folder}: {text}; {advice}, or leave it out with --only")
-        sources[name] = _make_source(name, records[name], specs.get(name), other_versions)
+        sources[name] = _make_source(modality, records[name], specs.get(name), other_versions)
     return sources
 
 
-def _make_source(name: str, record: Mapping[str, Any], given: Spec | None, other_versions: bool) -> Source:
-    kind, option = record["name"], f"--modality {name}"
+def _make_source(
+    modality: ModalityConfig, record: Mapping[str, Any], given: Spec | None, other_versions: bool
+) -> Source:
+    name, kind, option = modality.name, record["name"], f"--modality {modality.name}"
     if given is not None and given.kind != kind:
         raise ArchiveError(f"{option}: the model was trained with {kind!r}, found {given.kind!r}; give {kind!r}")
     if kind == "features":
@@ -65,7 +70,7 @@ def _make_source(name: str, record: Mapping[str, Any], given: Spec | None, other
             raise ArchiveError(
                 f"{option}: its features come from a file; give {name}=features:FILE for these utterances"
             )
-        return make_source(given)
+        return FromFile(given, frames=modality.encoder != "vector")
     values = {**record["options"], **(given.values if given else {})}
     source = make_source(Spec(option, kind, values))
     found = json.loads(json.dumps(source.record()))
@@ -81,7 +86,7 @@ def manifest_items(path: Path, sources: Mapping[str, Source], num_workers: int |
     """Yields id, features and a note of each utterance; what cannot be read is absent, and the note says why.
 
     Raises:
-      ArchiveError: if the manifest has a fault.
+      ArchiveError: if the manifest or a file of features has a fault.
     """
     parsed = read_manifest(path, labelled=False)
     for note in parsed.notes:
@@ -90,20 +95,22 @@ def manifest_items(path: Path, sources: Mapping[str, Source], num_workers: int |
     for start in range(0, len(parsed.utterances), BLOCK):
         with tempfile.TemporaryDirectory() as cache:
             part = parsed.utterances[start : start + BLOCK]
-            known = {item.media.utterance_id: parsed.not_there.get(item.media.utterance_id) for item in part}
-            yield from _block(part, known, sources, Path(cache), num_workers, console)
+            notes: dict[str, list[str]] = {item.media.utterance_id: [] for item in part}
+            for name, files in parsed.not_there.items():
+                for key in notes.keys() & files.keys():
+                    notes[key].append(f"{name}: {files[key]}: is not there")
+            yield from _block(part, notes, sources, Path(cache), num_workers, console)
 
 
 def _block(
     items: Sequence[Utterance],
-    known: Mapping[str, str | None],
+    notes: Mapping[str, list[str]],
     sources: Mapping[str, Source],
     cache: Path,
     num_workers: int | None,
     console: Console,
 ) -> Iterator[Named]:
-    """As `manifest_items`; `known` notes of each utterance come first."""
-    notes = {key: [text] if text else [] for key, text in known.items()}
+    """As `manifest_items`; further notes of each utterance are added to `notes`."""
     if any(isinstance(source, Extraction) and source.extractor.modality == "audio" for source in sources.values()):
         items, broken = check_sounds(items, console)
         for key, reason in broken.items():
@@ -123,9 +130,9 @@ def _features(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     if not items:
         return {}, {}
+    if isinstance(source, Extraction):
+        return source.features(items, cache, num_workers)
     try:
         return source.features(items, cache, num_workers)
-    except ArchiveError as error:
-        if isinstance(source, Extraction):
-            raise
-        return {}, {item.media.utterance_id: str(error) for item in items}  # the file has none of this block
+    except NoneFoundError as error:  # none of this block; other blocks may have some
+        return {}, {item.media.utterance_id: error.reasons[source.name(item)] for item in items}

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.feature_files import FeatureFile
+from data_prep import feature_files, sources
+from data_prep.feature_files import FeatureFile, NoneFoundError
 
 FRAMES = {name: np.arange(6 * (row + 1), dtype=np.float64).reshape(-1, 3) for row, name in enumerate(("a", "b/c", "d"))}
 VECTORS = {name: array[0] for name, array in FRAMES.items()}
@@ -106,3 +107,85 @@ def test_a_name_twice_or_a_key_that_is_missing(tmp_path):
     np.savez(tmp_path / "f.npz", clip=np.array(["a"]), units=np.zeros((2, 2)))
     with pytest.raises(ArchiveError, match=r"key 'clip' has shape \[1\] where 'units' has \[2, 2\]"):
         FeatureFile(tmp_path / "f.npz", "clip", "units").read(["a"])
+
+
+TABLE = "utterance_id,x\nu1,1\nu1,2\nu2,3\n,4\n,5\n"  # two rows without a name
+ONE_ROW_EACH = "utterance_id,x\nu1,1\nu2,3\n,4\n,5\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "frames", "expected"),
+    [
+        (TABLE, None, {"u1": [[1], [2]], "u2": [[3]]}),
+        (TABLE, True, {"u1": [[1], [2]], "u2": [[3]]}),
+        (TABLE, False, {"u1": [[1], [2]], "u2": [3]}),
+        (ONE_ROW_EACH, None, {"u1": [1], "u2": [3]}),
+        (ONE_ROW_EACH, True, {"u1": [[1]], "u2": [[3]]}),
+        (ONE_ROW_EACH, False, {"u1": [1], "u2": [3]}),
+    ],
+)
+def test_a_name_of_a_table_has_the_same_shape_whatever_else_is_read(tmp_path, text, frames, expected):
+    (tmp_path / "f.csv").write_text(text)
+    file = FeatureFile(tmp_path / "f.csv", frames=frames)
+    for name in expected:
+        np.testing.assert_array_equal(file.read([name])[0][name], expected[name])
+    if frames is not False:
+        assert {name: array.tolist() for name, array in file.read(["u1", "u2"])[0].items()} == expected
+
+
+def test_a_table_is_read_once(tmp_path, monkeypatch):
+    (tmp_path / "f.csv").write_text(TABLE)
+    file = FeatureFile(tmp_path / "f.csv")
+    found, _ = file.read(["u1"])
+    monkeypatch.setattr(feature_files, "read_table", None)
+    np.testing.assert_array_equal(file.read(["u1"])[0]["u1"], found["u1"])
+    assert file.read(["u2"])[0]["u2"].shape == (1, 1)
+
+
+def test_a_cell_that_is_no_number_is_a_fault_of_its_name_alone(tmp_path):
+    (tmp_path / "f.csv").write_text("utterance_id,x,y\na,1,2\nb,3,?\nb,!,4\n")
+    file = FeatureFile(tmp_path / "f.csv")
+    np.testing.assert_array_equal(file.read(["a"])[0]["a"], [[1, 2]])
+    for _ in range(2):
+        with pytest.raises(ArchiveError, match=r"f\.csv: row 3, column 'y': '\?' is no number; remove the column or"):
+            file.read(["a", "b"])
+
+
+def test_none_of_the_names_has_a_reason_for_each(tmp_path):
+    np.savez(tmp_path / "f.npz", a=np.array([np.nan]), c=np.ones(3))
+    with pytest.raises(NoneFoundError, match=r"has features of none of the 2 names; f\.npz: has no 'b'") as caught:
+        FeatureFile(tmp_path / "f.npz").read(["a", "b"])
+    assert caught.value.reasons == {
+        "b": "f.npz: has no 'b'",
+        "a": "f.npz: 'a' holds nan or infinity (as float32)",
+    }
+
+
+def test_texts_and_empty_entries_of_hdf5_do_not_stop_the_others(tmp_path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["a"] = FRAMES["a"]
+        file["text"] = "made by hand"
+        file["bytes"] = np.bytes_("abc")
+        file["number"] = 1.5
+        file["nothing"] = h5py.Empty("f4")
+        file.create_group("group")
+    found, reasons = FeatureFile(tmp_path / "f.h5").read(["a", "text", "bytes", "number", "nothing", "group"])
+    np.testing.assert_array_equal(found["a"], FRAMES["a"])
+    assert reasons == {
+        "text": "f.h5: 'text' must be [T, D] or [D] of numbers, found |S12 []",
+        "bytes": "f.h5: 'bytes' must be [T, D] or [D] of numbers, found |S3 []",
+        "number": "f.h5: 'number' must be [T, D] or [D] of numbers, found float64 []",
+        "nothing": "f.h5: 'nothing' has shape [0, 0], nothing in it",
+        "group": "f.h5: 'group' has shape [0, 0], nothing in it",
+    }
+
+
+def test_one_number_is_not_one_row_each(tmp_path):
+    np.savez(tmp_path / "f.npz", clip=np.array(["a"]), units=1.5)
+    with pytest.raises(ArchiveError, match=r"key 'clip' has shape \[1\] where 'units' has \[\]; one name per row"):
+        FeatureFile(tmp_path / "f.npz", "clip", "units").read(["a"])
+
+
+def test_frames_is_no_option_of_a_command_line():
+    with pytest.raises(ArchiveError, match=r"--audio: has an option that is unknown; write features:FILE,key=NAME"):
+        sources.make_source(sources.parse_spec("--audio", "features:f.csv,frames=1"))

@@ -1,14 +1,15 @@
 """Manifests: from a table of anybody's recordings to an archive, with stub extractors."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep import manifest, sources, validate
-from data_prep.details import details_path, read_details
+from data_prep import manifest, prepare, sources, validate
+from data_prep.details import Details, details_path, read_details, write_details
 from data_prep.iemocap import __main__ as iemocap
 from data_prep.manifest_file import read_manifest, to_rows
 from data_prep.manifest_table import write_manifest
@@ -198,6 +199,30 @@ def test_times_cut_what_the_column_says(tmp_path):
     assert (item.media.audio_start, item.media.audio_end, item.media.half) == (1, 2, "left")
 
 
+def test_the_sound_alone_cannot_be_cut_where_it_is_that_of_the_video(tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"x")
+    row = {"utterance_id": "u", "speaker": "s", "label": "l", "video": "v.mp4", "start": 1, "end": 2}
+    write_manifest(tmp_path / "m.csv", [{**row, "cut": "audio"}])
+    with pytest.raises(
+        ArchiveError, match=r"m\.csv: row 2, column 'cut': is 'audio', and there is no column audio, sinc"
+    ):
+        read_manifest(tmp_path / "m.csv")
+    write_manifest(tmp_path / "m.csv", [{**row, "cut": "video"}])
+    media = read_manifest(tmp_path / "m.csv").utterances[0].media
+    assert (media.start, media.end, media.audio_start, media.audio_end) == (1, 2, 1, 2)
+
+
+@pytest.mark.parametrize("cut", ["audio", "video", ""])
+def test_the_details_have_the_times_whichever_file_they_cut(tmp_path, cut):
+    times = {"start": 0.125, "end": 0.375, "cut": cut}
+    rows = [{**row, **(times if index != 5 else {})} for index, row in enumerate(with_sounds(tmp_path))]
+    write_manifest(tmp_path / "m.csv", rows)
+    assert convert(tmp_path / "m.csv", tmp_path / "o.npz", *BOTH, "--without-tfds") == 0
+    details = read_details(tmp_path / "o_details.npz")
+    for key, value in (("start", 0.125), ("end", 0.375)):
+        np.testing.assert_array_equal(getattr(details, key), np.where(np.arange(12) == 5, np.nan, np.float32(value)))
+
+
 def test_functionals_become_one_vector_per_utterance(tmp_path, monkeypatch):
     monkeypatch.setattr(stub_extractors.Loudness, "gives_vector", True)
     write_manifest(tmp_path / "m.csv", with_sounds(tmp_path))
@@ -253,6 +278,75 @@ def test_files_that_are_not_there_are_absent_and_noted(tmp_path):
         f"audio files that are not there, taken as absent: 1 ({rows[2]['utterance_id']!r} first)",
         f"transcript files that are not there, taken as absent: 1 ({rows[1]['utterance_id']!r} first)",
     ]
+
+
+def test_the_details_have_the_reason_of_files_that_are_not_there(tmp_path, capsys):
+    rows = with_sounds(tmp_path)
+    (tmp_path / "sound/2.wav").unlink()
+    (tmp_path / "sound/3.wav").write_bytes(b"RIFF")
+    (tmp_path / "sound/4.wav").unlink()
+    rows[1] |= {"transcript_file": "words/no.txt", "text": ""}
+    rows[4] |= {"label": "left out"}
+    rows[5] |= {"audio": "/nowhere/else/5.wav"}
+    write_manifest(tmp_path / "m.csv", rows)
+    argv = "--classes", "calm", "angry", "--without-tfds"
+    assert convert(tmp_path / "m.csv", tmp_path / "o.npz", *BOTH, *argv) == 0
+    failures = read_details(tmp_path / "o_details.npz").record["failures"]
+    ids = [row["utterance_id"] for row in rows]
+    assert set(failures["audio"]) == {ids[2], ids[3], ids[5]}
+    assert failures["audio"][ids[2]] == "sound/2.wav: is not there"
+    assert failures["audio"][ids[3]].startswith("sound/3.wav: is damaged")
+    assert failures["audio"][ids[5]] == "5.wav: is not there"
+    assert failures["text"] == {ids[1]: "words/no.txt: is not there"}
+    printed = capsys.readouterr().out
+    assert f"audio of {ids[2]} taken as missing: {tmp_path}/sound/2.wav: is not there" in printed
+    assert f"text of {ids[1]} taken as missing: {tmp_path}/words/no.txt: is not there" in printed
+
+
+@pytest.mark.parametrize("manifest_file", ["m.csv", "../work/m.csv", "{folder}/work/m.csv"])
+def test_reasons_of_a_relative_manifest_keep_their_paths(tmp_path, monkeypatch, manifest_file):
+    """The manifest lies in `work`; two of its sounds are beside that folder, two below it."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    rows = [{**row, "audio": f"../{row['audio']}"} for row in with_sounds(tmp_path)]
+    (tmp_path / "sound/2.wav").unlink()
+    (tmp_path / "sound/3.wav").write_bytes(b"RIFF")
+    rows[4]["audio"], rows[5]["audio"] = "in/4.wav", "in/5.wav"
+    (tmp_path / "work/in").mkdir()
+    (tmp_path / "work/in/5.wav").write_bytes(b"RIFF")
+    write_manifest(tmp_path / "work/m.csv", rows)
+    assert convert(manifest_file.format(folder=tmp_path), "o.npz", *BOTH, "--without-tfds") == 0
+    record = read_details(tmp_path / "work/o_details.npz").record
+    files = [reason.split(": ")[0] for _, reason in sorted(record["failures"]["audio"].items())]
+    ids = sorted(rows[index]["utterance_id"] for index in (2, 3, 4, 5))
+    assert sorted(record["failures"]["audio"]) == ids
+    of = dict(zip(ids, files, strict=True))
+    assert [of[rows[index]["utterance_id"]] for index in (2, 3, 4, 5)] == ["2.wav", "3.wav", "in/4.wav", "in/5.wav"]
+    assert record["notes"] == [
+        f"m.csv: audio files that are not there, taken as absent: 2 ({min(ids[:2] + ids[2:])!r} first)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "expected"),
+    [
+        ("m.csv", "../media/a.wav: is damaged", "../media/a.wav: is damaged"),
+        ("data/m.csv", "data/m.csv: a note on 'data/a.wav'", "m.csv: a note on 'a.wav'"),
+        ("data/m.csv", "/my/data/a.wav and mydata/a.wav", "/my/data/a.wav and mydata/a.wav"),
+        ("/home/me/release/m.csv", "/home/me/release: has no Session1", "release: has no Session1"),
+    ],
+)
+def test_notes_lose_the_folder_of_the_manifest_and_nothing_else(source, text, expected):
+    assert prepare._below(text, Path(source)) == expected
+
+
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    """255 bytes are allowed; the temporary name is longer than the name."""
+    with pytest.raises(ArchiveError, match=r"\.csv: cannot be written \(File name too long\); choose another path"):
+        write_manifest(tmp_path / f"{'m' * 250}.csv", [{"utterance_id": "u"}])
+    details = Details(*[np.array(["u"])] * 4, *[np.array([1.0])] * 5, record={})
+    with pytest.raises(ArchiveError, match=r"\.npz: cannot be written \(File name too long\); choose another path"):
+        write_details(tmp_path / f"{'m' * 250}.npz", details)
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):

@@ -1,9 +1,13 @@
 """A first manifest from folders of recordings."""
 
+import os
+
 import pytest
 
+from cmarr_jax.data.corpus import ArchiveError
 from data_prep import manifest
 from data_prep.manifest_file import read_manifest
+from data_prep.manifest_table import write_manifest
 
 
 def make(folder, *names):
@@ -63,3 +67,38 @@ def test_what_does_not_fit_together(tmp_path, capsys):
     assert "writes the manifest only" in capsys.readouterr().err
     assert manifest.main([str(tmp_path / "m.csv")]) == 1
     assert "OUT: the archive to write is missing" in capsys.readouterr().err
+
+
+LATIN = "caf\udce9"  # what Python makes of the bytes b"caf\xe9", which are not UTF-8
+
+
+def make_latin(folder, name):
+    """Makes a file, or skips where the file system takes UTF-8 only."""
+    try:
+        make(folder, name)
+    except OSError:
+        pytest.skip("this file system takes no other bytes than UTF-8")
+
+
+@pytest.mark.parametrize("name", [f"a/{LATIN}.wav", f"{LATIN}/1.wav"], ids=ascii)
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path, capsys, name):
+    make_latin(tmp_path / "rec", name)
+    assert manifest.main(["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv")]) == 1
+    shown = name.replace("\udce9", r"\xe9")
+    text = f"rec/{shown} has a name that is not UTF-8; rename the file or its folder"
+    assert capsys.readouterr().err == f"{tmp_path}/m.csv: column 'audio': {text}\n"
+    assert os.listdir(tmp_path) == ["rec"]
+
+
+def test_an_ending_that_is_not_utf8_is_counted(tmp_path, capsys):
+    make_latin(tmp_path / "rec", f"a/notes.{LATIN}")
+    make(tmp_path / "rec", "a/1.wav")
+    assert manifest.main(["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv")]) == 0
+    assert r"left out: 1 .caf\xe9" in capsys.readouterr().out
+
+
+def test_any_manifest_names_such_a_file(tmp_path):
+    with pytest.raises(
+        ArchiveError, match=r"m\.csv: column 'transcript_file': caf\\xe9\.txt has a name that is not UTF-8"
+    ):
+        write_manifest(tmp_path / "m.csv", [{"utterance_id": "u"}, {"transcript_file": f"{LATIN}.txt"}])

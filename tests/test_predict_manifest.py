@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from predict_units import make_unit
 
-from data_prep import manifest
+from data_prep import feature_files, manifest
 from data_prep.extractors.text_hashing import TextHashing
 from data_prep.manifest_table import write_manifest
-from experiments import predict
+from experiments import predict, predict_manifest
 from experiments.datasets import load_archive
 
 WORDS = ["so", "well", "we", "meet", "here", "again", "after", "all", "these", "years", "my", "friend"]
@@ -82,7 +82,70 @@ def test_a_file_that_lacks_an_utterance_is_a_note(made, tmp_path):
     assert run(unit, tmp_path / "m.csv", tmp_path / "p.csv", *given) == 0
     row = table(tmp_path / "p.csv")["new"]
     assert row["modalities"] == "text+start"
-    assert "has features of none of the 1 names" in row["note"]
+    assert row["note"] == "face: face.npz: has no 'new'"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("f.npz", b"PK\3\4", r"f.npz: is damaged or no .npz file (File is not a zip file); copy it again"),
+        ("f.csv", b"id,a,b,c,d\nu0,1,2,3,4\n", "f.csv: has no column 'utterance_id'; it has id, a, b, c, d; give"),
+        ("f.csv", b"utterance_id,a,b,c,d\nu0,1,2,x,4\n", "f.csv: row 2, column 'c': 'x' is no number; remove the"),
+    ],
+)
+def test_a_fault_of_a_file_of_features_stops_the_command(made, tmp_path, capsys, name, data, sentence):
+    """As in data_prep.manifest: the answers of the other modalities alone would hide it."""
+    folder, unit = made
+    (tmp_path / name).write_bytes(data)
+    assert run(unit, folder / "m.csv", tmp_path / "p.csv", "--modality", f"face=features:{tmp_path / name}") == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/{sentence}" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "p.csv").exists()
+
+
+FRAME = {"u0": [[1, 0, 2, 1]], "u1": [[0, 1, 1, 2]], "u2": [[2, 1, 0, 1], [1, 1, 1, 0]]}
+
+
+@pytest.mark.parametrize("names", [("u0", "u1", "u2"), ("u0", "u1")], ids=["with two frames", "one frame each"])
+def test_utterances_of_one_frame_are_answered_whatever_else_the_table_has(made, tmp_path, monkeypatch, names):
+    """A block is one utterance; the model was trained with frames."""
+    _, unit = made
+    monkeypatch.setattr(predict_manifest, "BLOCK", 1)
+    lines = [",".join(map(str, (name, *frame))) for name in names for frame in FRAME[name]]
+    (tmp_path / "f.csv").write_text("\n".join(["utterance_id,a,b,c,d", *lines]) + "\n")
+    np.savez(tmp_path / "f.npz", **{name: np.array(FRAME[name], np.float32) for name in names})
+    write_manifest(tmp_path / "m.csv", [{"utterance_id": name} for name in (*names, "new")])
+    for kind in ("csv", "npz"):
+        given = "--only", "face", "--modality", f"face=features:{tmp_path}/f.{kind}"
+        assert run(unit, tmp_path / "m.csv", tmp_path / f"{kind}_p.csv", *given) == 0
+    found = table(tmp_path / "csv_p.csv")
+    assert [found[name]["modalities"] for name in names] == ["face"] * len(names)
+    assert found["new"]["note"] == "face: f.csv: has no 'new'"
+    assert (tmp_path / "csv_p.csv").read_text().replace("f.csv", "f.npz") == (tmp_path / "npz_p.csv").read_text()
+
+
+def test_a_table_of_features_is_read_once_for_all_blocks(made, tmp_path, monkeypatch):
+    _, unit = made
+    monkeypatch.setattr(predict_manifest, "BLOCK", 1)
+    read, paths = feature_files.read_table, []
+    monkeypatch.setattr(feature_files, "read_table", lambda path: paths.append(path) or read(path))
+    (tmp_path / "f.csv").write_text("utterance_id,a,b,c,d\nu0,1,2,3,4\nu1,1,2,3,4\n")
+    write_manifest(tmp_path / "m.csv", [{"utterance_id": f"u{number}"} for number in range(3)])
+    given = "--only", "face", "--modality", f"face=features:{tmp_path}/f.csv"
+    assert run(unit, tmp_path / "m.csv", tmp_path / "p.csv", *given) == 0
+    assert paths == [tmp_path / "f.csv"]
+
+
+def test_a_file_of_a_manifest_that_is_not_there_is_a_note(made, tmp_path):
+    _, unit = made
+    (tmp_path / "here.txt").write_text("well met")
+    rows = [{"utterance_id": name, "transcript_file": f"{name}.txt"} for name in ("here", "gone")]
+    write_manifest(tmp_path / "m.csv", rows)
+    assert run(unit, tmp_path / "m.csv", tmp_path / "p.csv", "--only", "text", "start") == 0
+    found = table(tmp_path / "p.csv")
+    assert found["here"]["modalities"] == "text+start"
+    assert found["gone"]["note"] == f"text: {tmp_path}/gone.txt: is not there"
 
 
 FAULTS = {

@@ -7,15 +7,17 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from cmarr_jax.data.archive import read_archive, sha256, write_archive
 from cmarr_jax.data.corpus import ArchiveError, Corpus
 from cmarr_jax.data.streamed import Batches, open_data_set, read_ahead, read_batch
-from data_prep import tfds_corpus
+from data_prep import manifest, tfds_corpus
 from data_prep.details import NUMBERS, Details, details_path, read_details, write_details
 from data_prep.iemocap.iemocap_dataset_builder import Builder as Iemocap
 from data_prep.msp_improv.msp_improv_dataset_builder import Builder as MspImprov
-from data_prep.tfds_corpus import read_dataset, write_dataset
+from data_prep.tfds_corpus import Recordings, read_dataset, write_dataset
+from tests.faults_manifest import table
 
 
 @pytest.fixture
@@ -63,6 +65,90 @@ def test_archive_to_data_set_and_back_without_loss(archive, tmp_path, builder):
     one, two = read_details(details_path(archive)), read_details(tmp_path / "back_details.npz")
     for key in ("utterance_id", "dialogue", "sex", "transcript", *NUMBERS, "record"):
         np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
+
+
+def with_targets(archive):
+    """Rewrites the archive with a target for each utterance but the fourth, which nobody has labelled."""
+    corpus = read_archive(archive)
+    target = np.where(np.arange(12) == 3, np.nan, np.arange(12) / 4 - 1).astype(np.float32)
+    write_archive(
+        archive, dataclasses.replace(corpus, label=np.where(np.isnan(target), -1, corpus.label), target=target)
+    )
+    return target
+
+
+def test_targets_come_back(archive, tmp_path):
+    target = with_targets(archive)
+    data_set = write_dataset(Recordings, archive, tmp_path / "tfds", corpus=read_archive(archive))
+    assert tfds_corpus.main([str(data_set), str(tmp_path / "back.npz")]) == 0
+    assert sha256(tmp_path / "back.npz") == sha256(archive)
+    found = read_dataset(data_set)[0].target
+    np.testing.assert_array_equal(found, target)
+    assert found.dtype == np.float32
+
+
+class Before(Recordings):
+    """Writes a data set as it was before there were targets and class names in the metadata."""
+
+    name = "before"
+
+    def _info(self):
+        info = super()._info()
+        metadata = {key: info.metadata[key] for key in ("modalities", "record")}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict({key: info.features[key] for key in info.features if key != "target"}),
+            metadata=tfds.core.MetadataDict(metadata),
+            disable_shuffling=True,
+        )
+
+    def _generate_examples(self, corpus, details):
+        for row, example in super()._generate_examples(corpus, details):
+            yield row, {key: value for key, value in example.items() if key != "target"}
+
+
+def test_a_data_set_without_targets_is_read_as_before(archive, tmp_path):
+    data_set = write_dataset(Before, archive, tmp_path / "tfds", corpus=read_archive(archive))
+    assert "target" not in (data_set / "features.json").read_text()
+    corpus, _ = read_dataset(data_set)
+    assert (corpus.target, corpus.class_names) == (None, ("calm", "angry"))
+
+
+def test_class_names_come_back_with_their_spaces_and_line_ends(archive, tmp_path):
+    names = (" calm", "angry\nor mad ")
+    corpus = dataclasses.replace(read_archive(archive), class_names=names)
+    write_archive(archive, corpus)
+    assert read_dataset(write_dataset(Recordings, archive, tmp_path / "tfds", corpus=corpus))[0].class_names == names
+
+
+def test_archives_of_other_names_are_other_data_sets(archive, tmp_path):
+    corpus, details = read_archive(archive), read_details(details_path(archive))
+    folders = []
+    for number, name in enumerate(("数据", "录音", "a.b", "a_b")):
+        corpus.features["face"][0] = number
+        write_archive(tmp_path / f"{name}.npz", corpus)
+        write_details(tmp_path / f"{name}_details.npz", details)
+        folders.append(write_dataset(Recordings, tmp_path / f"{name}.npz", tmp_path / "tfds", corpus=corpus))
+    # sha256sum: the first 8 digits for "数据", "录音" and "a.b"
+    names = ["___5440f742", "___ef282166", "a_b_2e7336dc", "a_b"]
+    assert folders == [tmp_path / "tfds/recordings" / name / "1.0.0" for name in names]
+    assert [read_dataset(folder)[0].features["face"][0, 0] for folder in folders] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["start", "transcript", "extra_columns"])
+def test_a_modality_with_the_name_of_a_detail_is_refused(archive, tmp_path, capsys, name):
+    """The data set has one field of each name, so one of the two would be lost."""
+    sentence = f"modality '{name}': has the name of a detail, which a tfds data set holds beside it; rename it, or give"
+    corpus = read_archive(archive)
+    features = {name if key == "face" else key: array for key, array in corpus.features.items()}
+    with pytest.raises(ArchiveError, match=sentence):
+        write_dataset(Recordings, archive, tmp_path / "tfds", corpus=dataclasses.replace(corpus, features=features))
+    argv = table()(tmp_path)
+    given = [item.replace("heart=", f"{name}=") for item in argv if item != "--without-tfds"]
+    assert manifest.main(given) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out.npz").exists()
+    assert manifest.main([*given, "--without-tfds"]) == 0
 
 
 def test_readable_without_data_prep_and_without_tensorflow(archive, tmp_path):
@@ -130,7 +216,7 @@ def test_names_of_a_corpus_are_never_paths(archive, tmp_path):
     write_details(details_path(path), dataclasses.replace(details, utterance_id=odd, dialogue=odd, transcript=odd))
     before = {item.name for item in tmp_path.iterdir()}
     data_set = write_dataset(Iemocap, path, folder / "tfds", corpus=corpus)
-    assert data_set == folder / "tfds/iemocap/__a_b_c/1.0.0"
+    assert data_set == folder / "tfds/iemocap/__a_b_c_d01ddd77/1.0.0"
     assert {item.name for item in tmp_path.iterdir()} == before
     assert all(item.is_file() for item in data_set.iterdir())
     found, _ = read_dataset(data_set)

@@ -1,0 +1,26 @@
+"""Writes a file under a temporary name first: it is complete under its own name, or not there at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cmarr_jax.data.corpus import ArchiveError
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder, to write to. At the end it is renamed to `path`; after an error, deleted.
+
+    Raises:
+      ArchiveError: if the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
+    finally:
+        with contextlib.suppress(OSError):  # a name that is too long cannot be deleted either
+            temporary.unlink(missing_ok=True)
