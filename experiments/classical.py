@@ -114,16 +114,19 @@ def fit_fold(
     fitted = _fit_rows(config, corpus, corpus.label, fold.train, inputs, fold)
     if not config.self_training or not len(fold.unlabelled):
         return fitted
+    known = corpus.label.copy()
+    known[fold.unlabelled] = -1  # with a share of the labels, the corpus still has the true ones
     found = [fitted]  # the first is kept if none is better
     for threshold in THRESHOLDS:
-        now, before = fitted, corpus.label
+        now, before = fitted, known
         for _ in range(ROUNDS):
-            label, rows = _pseudo_labelled(corpus, inputs, fold, now.models, threshold)
-            if np.array_equal(label, before):  # the same models would come out
+            label = _pseudo_labelled(known, corpus, inputs, fold, now.models, threshold)
+            if np.array_equal(label, before):  # equal labels give equal models
                 break
+            rows = np.concatenate([fold.train, fold.unlabelled[label[fold.unlabelled] >= 0]])
             now, before = _fit_rows(config, corpus, label, rows, inputs, fold), label
         found.append(now)
-    return max(found, key=lambda result: _validation_uar(result, corpus.label[fold.val], config.num_classes))
+    return max(found, key=lambda result: _validation_uar(result, corpus, fold))
 
 
 def _fit_rows(
@@ -161,13 +164,14 @@ def _logits(models: dict[str, np.ndarray], inputs: dict[str, np.ndarray], rows: 
 
 
 def _pseudo_labelled(
+    known: np.ndarray,
     corpus: Corpus,
     inputs: dict[str, np.ndarray],
     fold: FoldSplit,
     models: dict[str, np.ndarray],
     threshold: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels `[N]`, with the classes that the fused models are sure of, and the training rows that have one now."""
+) -> np.ndarray:
+    """The known labels `[N]`, with the classes that the fused models are sure of; -1 where they are not sure."""
     rows = fold.unlabelled
     params = {
         "log_prior": jnp.asarray(models["log_prior"]), "log_temperature": jnp.log(jnp.asarray(models["temperature"]))
@@ -175,17 +179,24 @@ def _pseudo_labelled(
     fused = _by_condition(params, _logits(models, inputs, rows), corpus.present[rows])[-1]
     guess = np.asarray(jax.nn.softmax(fused, axis=-1))
     sure = guess.max(-1) > threshold
-    label = corpus.label.copy()
+    label = known.copy()
     label[rows[sure]] = guess[sure].argmax(-1)
-    return label, np.concatenate([fold.train, rows[sure]])
+    return label
 
 
-def _validation_uar(result: ClassicalResult, label: np.ndarray, num_classes: int) -> float:
-    """UAR of the validation rows, the missing-modality conditions pooled."""
-    if not len(label):
+def _validation_uar(result: ClassicalResult, corpus: Corpus, fold: FoldSplit) -> float:
+    """UAR of the validation rows, the missing-modality conditions pooled.
+
+    A row that has no modality of a condition does not count in it.
+    """
+    if not len(fold.val):
         return 0.0
-    known, where = jnp.asarray(label), jnp.ones(len(label), bool)
-    counts = [confusion_counts(known, x.argmax(-1), where, num_classes=num_classes) for x in result.val_logits[:-1]]
+    label, present = corpus.label[fold.val], corpus.present[fold.val]
+    patterns = availability_patterns(len(corpus.modalities))[:-1]
+    counts = [
+        confusion_counts(label, logits.argmax(-1), (present & pattern).any(1), num_classes=logits.shape[-1])
+        for logits, pattern in zip(result.val_logits[:-1], patterns, strict=True)
+    ]
     return float(uar(np.sum(counts, axis=0)))
 
 

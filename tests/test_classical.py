@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from tiny import make_corpus
 
 from cmarr_jax.data.availability import availability_patterns
-from cmarr_jax.data.folds import make_folds
+from cmarr_jax.data.folds import FoldSplit, make_folds
 from experiments import classical
 from experiments.classical import KINDS, ClassicalConfig, fit_fold, pooled
 
@@ -138,7 +138,7 @@ def test_self_training_keeps_what_validation_prefers(corpus):
     corpus, fold = third_unlabelled(corpus)
     plain, inputs = fit(corpus, "lda", fold)
     config = ClassicalConfig("lda", corpus.num_classes, self_training=True)
-    score = lambda result: classical._validation_uar(result, corpus.label[fold.val], corpus.num_classes)
+    score = lambda result: classical._validation_uar(result, corpus, fold)
     found = fit_fold(config, corpus, inputs, fold)
     assert score(found) >= score(plain)
     labelled = fold._replace(unlabelled=fold.unlabelled[:0])
@@ -146,6 +146,46 @@ def test_self_training_keeps_what_validation_prefers(corpus):
     expected = fit_fold(dataclasses.replace(config, self_training=False), corpus, inputs, labelled)
     np.testing.assert_array_equal(same.test_logits, expected.test_logits)
     assert (config.to_dict()["method"], KINDS.keys()) == ("classical_lda_self", {"lda", "logistic"})
+
+
+def test_self_training_reads_no_label_of_an_unlabelled_row(corpus, monkeypatch):
+    """The guesses of the first models as true labels, or any others, give the logits that no labels give."""
+    blank, fold = third_unlabelled(corpus)
+    plain, inputs = fit(blank, "lda", fold)
+    known = blank.label
+    guessed = classical._pseudo_labelled(known, blank, inputs, fold, plain.models, 0.0)
+    assert (known[fold.unlabelled] == -1).all()
+    assert (guessed >= 0)[fold.unlabelled].all()
+    monkeypatch.setattr(classical, "THRESHOLDS", (0.0,))  # all rows are sure
+
+    def logits(label):
+        order = iter(range(2))
+        monkeypatch.setattr(classical, "_validation_uar", lambda *_: next(order))  # the last one is taken
+        config = ClassicalConfig("lda", corpus.num_classes, self_training=True)
+        return fit_fold(config, dataclasses.replace(blank, label=label), inputs, fold).test_logits
+
+    expected = logits(known)
+    assert not np.array_equal(expected, plain.test_logits)
+    for label in (guessed, corpus.label, np.where(known < 0, 2, known)):
+        np.testing.assert_array_equal(logits(label), expected)
+
+
+def test_validation_counts_the_decisions_that_there_are():
+    """By hand, of two modalities and classes: row 0 lacks the second one, where logits of zero would say class 0.
+
+    In `a` row 0 is wrong and row 1 right, in `v` only row 1 counts and is right: recalls 0 of 1 and 2 of 2.
+    """
+    corpus = make_corpus(sequences=(), sessions=3)
+    present = np.array([[True, False], [True, True]])
+    features = {name: np.zeros((2, 3), np.float32) for name in ("audio", "video")}
+    names = {name: getattr(corpus, name)[:2] for name in ("utterance_id", "speaker", "session")}
+    corpus = dataclasses.replace(
+        corpus, **names, label=np.array([0, 1], np.int32), class_names=("a", "b"), features=features, present=present
+    )
+    fold = FoldSplit("fold", np.zeros(0, int), np.arange(2), np.zeros(0, int))
+    logits = np.array([[[0.0, 1.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]])
+    result = classical.ClassicalResult({}, {}, logits, logits)
+    assert classical._validation_uar(result, corpus, fold) == 0.5
 
 
 def test_two_classes_and_a_class_without_a_modality():
