@@ -14,8 +14,8 @@ import numpy as np
 
 from cmarr_jax.config import CLASSIFICATION_TASK
 from cmarr_jax.data.corpus import Corpus
-from cmarr_jax.data.modalities import Modalities, Values, as_modalities
-from cmarr_jax.estimator_data import hold_out, make_corpus
+from cmarr_jax.data.modalities import Modalities, Values
+from cmarr_jax.estimator_data import check_known, make_corpus, make_parts, read_features
 from cmarr_jax.estimator_shared import ESTIMATOR, MissingModalityEstimator, NotFittedError
 
 try:
@@ -54,30 +54,31 @@ class MissingModalityClassifier(ClassifierMixin, MissingModalityEstimator):
         that features are standardised by. Name classes otherwise if one of yours is called -1.
 
         Args:
-          X: Features of N utterances by modality, see `Modalities`; two modalities at least.
+          X: Features of N utterances by modality, see `Modalities`; two modalities at least. A pandas DataFrame is
+            vectors, one row per utterance.
           y: Labels, `[N]`; -1, also among labels of text: unlabelled.
-          groups: Speakers, `[N]`: none is in both parts, also with what is unlabelled. `None`: every utterance is its
-            own.
-          validation: Which utterances are the validation part, `[N]` bool; `None`: a share of groups, or of each class.
-            Unlabelled utterances among them are not used.
+          groups: Speakers, `[N]`: none is in both parts. An unlabelled utterance of a validation speaker is not used.
+            `None`: every utterance is its own.
+          validation: Which utterances are the validation part, `[N]` bool: whole groups. Unlabelled utterances among
+            them are not used. `None`: a share of groups, or of each class.
 
         Raises:
           ValueError: if the data or a parameter has a fault (`cmarr_jax.data.corpus.ArchiveError` is one), or the
-            training diverged.
+            training diverged. An estimator that was fitted before stays as it was.
         """
-        corpus, self.classes_ = _to_corpus(as_modalities(X), y, groups)
+        corpus, classes = _to_corpus(read_features(X), y, groups)
         by_group, seed = groups is not None, self.random_state
-        is_held_out = hold_out(validation, corpus, self.validation_fraction, by_group=by_group, seed=seed)
-        if validation is None:
-            _check_parts(corpus, is_held_out)
-        self._train(corpus, self._fold(corpus, is_held_out))
+        fold = make_parts(corpus, validation, self.validation_fraction, by_group=by_group, seed=seed)
+        self._train(corpus, fold)
+        self.classes_ = classes
         return self
 
     def predict_proba(self, X: Modalities | Mapping[str, Values]) -> np.ndarray:
         """Probabilities, `[N, K]` in the order of `classes_`, from the modalities that each utterance has.
 
         Raises:
-          ValueError: at the first utterance that cannot be answered: without any modality, of another width.
+          ValueError: at the first utterance that cannot be answered: without any modality, of another width; if there
+            is none.
         """
         return np.stack([answer.probabilities for answer in self._answers(X)])
 
@@ -98,9 +99,13 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
     label = np.asarray(y)
     if label.shape != features.shape:
         raise ValueError(f"y must have one label per utterance, [{len(features)}], found shape {list(label.shape)}")
+    check_known("y", y, "write -1 where nobody has labelled")
     unlabelled = _is_unlabelled(label)
     index = np.full(len(label), -1)
-    classes, index[~unlabelled] = np.unique(label[~unlabelled], return_inverse=True)
+    try:
+        classes, index[~unlabelled] = np.unique(label[~unlabelled], return_inverse=True)
+    except TypeError as error:
+        raise ValueError(f"y must be all text or all numbers, except -1 ({error})") from None
     if len(classes) < 2:
         text = f", and {unlabelled.sum()} times -1, which says that an utterance is unlabelled" * bool(unlabelled.any())
         raise ValueError(f"y must have two classes or more, found {classes.tolist()}{text}")
@@ -112,11 +117,3 @@ def _is_unlabelled(label: np.ndarray) -> np.ndarray:
     if label.dtype == object:
         return np.array([not isinstance(value, str) and value == -1 for value in label], bool)
     return label == ("-1" if label.dtype.kind == "U" else -1)
-
-
-def _check_parts(corpus: Corpus, held_out: np.ndarray) -> None:
-    """Raises ValueError unless the training part has every class, and the validation part a label."""
-    lacking = sorted(set(range(corpus.num_classes)) - set(corpus.label[~held_out].tolist()))
-    if lacking or not (held_out & corpus.labelled).any():
-        name = corpus.class_names[lacking[0]] if lacking else ""
-        raise ValueError(f"class {name!r} is not in the training part; give more utterances or groups, or validation")

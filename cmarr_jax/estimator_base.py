@@ -1,9 +1,13 @@
-"""What classifier and regressor need of scikit-learn's base classes, where scikit-learn is not installed."""
+"""What classifier and regressor need of scikit-learn, where it is not installed."""
 
 import inspect
 from typing import Any
 
 import numpy as np
+
+
+class NotFittedError(ValueError, AttributeError):
+    """The classifier or regressor has not been fitted."""
 
 
 class BaseEstimator:

@@ -13,7 +13,8 @@ from cmarr_jax.data.corpus import ArchiveError, Corpus
 from cmarr_jax.data.device import modality_configs
 from cmarr_jax.data.folds import FoldSplit
 from cmarr_jax.data.json_object import read_object
-from cmarr_jax.data.modalities import Modalities, Values, as_modalities
+from cmarr_jax.data.modalities import Modalities, Values
+from cmarr_jax.estimator_data import read_features
 from cmarr_jax.methods import make_method
 from cmarr_jax.predict import INPUT, InputRecord, LoadedUnit, Predictor, load_unit
 from cmarr_jax.predict_batch import UtteranceError
@@ -25,15 +26,12 @@ from cmarr_jax.training.schedule import DIVERGED, STATUS, used_stages
 
 try:
     from sklearn.base import BaseEstimator
+    from sklearn.exceptions import NotFittedError
 except ImportError:  # the estimators work without it
-    from cmarr_jax.estimator_base import BaseEstimator
+    from cmarr_jax.estimator_base import BaseEstimator, NotFittedError
 
 ESTIMATOR = "estimator"  # key of the estimator's own part in the record of a saved one
 KINDS = {CLASSIFICATION_TASK: "classifier", REGRESSION_TASK: "regressor"}
-
-
-class NotFittedError(ValueError, AttributeError):
-    """The classifier or regressor has not been fitted."""
 
 
 class MissingModalityEstimator(BaseEstimator):
@@ -69,9 +67,10 @@ class MissingModalityEstimator(BaseEstimator):
           embedding: Width of the embeddings.
           max_epochs: Budget of the main stage.
           max_frames: Longer sequences are averaged down to this many frames.
-          validation_fraction: Share of the utterances that choose the epoch and the temperature.
-          random_state: Seed; the same seed gives the same bits.
-          callback: Called with the number of epochs done and a dict of their latest losses and validation UAR.
+          validation_fraction: Share of the utterances that choose the epoch, and a classifier's temperature.
+          random_state: Seed, from 0 to 2**32 - 1; the same seed gives the same bits.
+          callback: Called with the number of epochs done and a dict of their latest losses and validation score: UAR,
+            of a regressor CCC.
         """
         self.method = method
         self.options = options
@@ -131,7 +130,11 @@ class MissingModalityEstimator(BaseEstimator):
         model._set_learned(own)
         model.validation_ = np.array(own["validation"], int)
         model.unlabelled_ = np.array(own["unlabelled"], int)
-        model.status_, model.history_, model.predictor_ = record["status"], record["history"], Predictor((unit,))
+        model.status_, model.predictor_ = record["status"], Predictor((unit,))
+        model.history_ = {
+            stage: {name: np.array(column, np.float32) for name, column in columns.items()}  # null becomes nan
+            for stage, columns in record["history"].items()
+        }
         model.modalities_ = tuple(modality.name for modality in unit.config.encoders.modalities)
         return model
 
@@ -149,38 +152,28 @@ class MissingModalityEstimator(BaseEstimator):
 
     def _answers(self, X: Modalities | Mapping[str, Values]) -> list[Any]:
         """What the predictor answers, without samples. Raises ValueError at the first fault."""
-        answers = dataclasses.replace(self._fitted(), num_samples=1).predict(list(as_modalities(X)))
+        answers = self._fitted().with_one_sample.predict(list(read_features(X)))
         for row, answer in enumerate(answers):
             if isinstance(answer, UtteranceError):
                 raise ValueError(f"utterance {row}: {answer}")
         return answers
 
-    def _fold(self, corpus: Corpus, is_held_out: np.ndarray) -> FoldSplit:
-        """The parts of the training, with the validation part also as test part."""
-        labelled = corpus.labelled
-        self.validation_ = np.flatnonzero(is_held_out & labelled)
-        held_out_groups = np.isin(corpus.speaker, corpus.speaker[self.validation_])
-        self.unlabelled_ = np.flatnonzero(~labelled & ~is_held_out & ~held_out_groups)
-        train = np.flatnonzero(labelled & ~is_held_out)
-        return FoldSplit("fit", train, self.validation_, self.validation_, self.unlabelled_)
-
     def _train(self, corpus: Corpus, fold: FoldSplit) -> None:
-        """Trains, and keeps what was learned."""
-        self.modalities_ = corpus.modalities
+        """Trains, and keeps what was learned. If it raises, nothing of the estimator has changed."""
         preset = self._preset(sequences=bool(corpus.length))
         options, weights = self.options or {}, self.weights or {}
         modalities = modality_configs(corpus)
         config = preset.config(self.method, modalities, corpus.num_classes, options, weights, self.task)
-        result = train_once(corpus, fold, config, self.random_state, preset.max_frames, self.callback)
-        self.status_ = STATUS[int(result.status)]
+        result = train_once(corpus, fold, config, int(self.random_state), preset.max_frames, self.callback)
         if result.status == DIVERGED:
-            skipped = result.skipped
-            rows = skipped.rows[skipped.rows >= 0].tolist()
-            shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+            what = "outputs for the validation part are not finite"
+            if skipped := int(result.skipped.total):
+                rows = result.skipped.rows[result.skipped.rows >= 0].tolist()
+                shown = ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+                epoch = int(result.skipped.epoch)
+                what = f"{skipped} updates were not finite, the last one in epoch {epoch} with the utterances {shown}"
             raise ValueError(
-                f"the training diverged: {int(skipped.total)} updates were not finite, the last one in epoch "
-                f"{int(skipped.epoch)} with the utterances {shown}; lower learning_rate, or look at the scale of the "
-                "features"
+                f"the training diverged: {what}; lower learning_rate, or look at the scale of the features"
             )
         self._keep(corpus, fold, config, preset, result)
 
@@ -195,13 +188,15 @@ class MissingModalityEstimator(BaseEstimator):
         return dataclasses.replace(preset, **changes)
 
     def _keep(self, corpus: Corpus, fold: FoldSplit, config: RunConfig, preset: Preset, result: RunResult) -> None:
-        self.history_ = history_by_stage(result, [stage.name for stage in used_stages(make_method(config))])
+        history = history_by_stage(result, [stage.name for stage in used_stages(make_method(config))])
         logits, label, present = result.val_logits, corpus.label[fold.val], corpus.present[fold.val]
         outputs = {"logits": logits, "label": label, "present": present}
         if corpus.target is not None:
             outputs["target"] = corpus.target[fold.val]
-        self._outputs = {f"val_{name}": np.asarray(value) for name, value in outputs.items()}
         told = InputRecord(corpus.class_names, preset.max_frames, {})
         calibration = calibrate(np.asarray(logits), label, present) if self.task == CLASSIFICATION_TASK else None
         unit = LoadedUnit(Path(), config, result.params, result.normalizer, told, calibration)
         self.predictor_ = Predictor((unit,))
+        self.modalities_, self.history_, self.status_ = corpus.modalities, history, STATUS[int(result.status)]
+        self.validation_, self.unlabelled_ = fold.val, fold.unlabelled
+        self._outputs = {f"val_{name}": np.asarray(value) for name, value in outputs.items()}

@@ -101,6 +101,15 @@ class Predictor:
         """
         return cls(tuple(load_unit(Path(folder)) for folder in folders), **options)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, for pickle, which cannot write the compiled programs that are kept beside them."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @functools.cached_property
+    def with_one_sample(self) -> "Predictor":
+        """The same units with `num_samples=1`, for callers that read no uncertainty; kept, and so compiled once."""
+        return dataclasses.replace(self, num_samples=1)
+
     @functools.cached_property
     def _answers(self) -> list[Answer]:
         """The compiled program of each unit; units of one configuration share it."""

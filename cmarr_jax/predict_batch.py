@@ -38,6 +38,8 @@ def check_utterance(features: Features, modalities: Sequence[ModalityConfig]) ->
 def _checked(modality: ModalityConfig, value: Any) -> np.ndarray:
     array, name, width = np.asarray(value), modality.name, modality.width
     is_vector = modality.encoder == "vector"
+    if np.ma.is_masked(value):
+        raise UtteranceError(f"{name}: has masked numbers; fill them or leave the modality out")
     if array.dtype.kind not in "fiu":
         raise UtteranceError(f"{name}: holds {array.dtype} where numbers are expected; convert it to float32")
     wanted = f"[{width}], one vector" if is_vector else f"[T, {width}], T frames"

@@ -13,9 +13,9 @@ import numpy as np
 
 from cmarr_jax.config import REGRESSION_TASK
 from cmarr_jax.data.corpus import UNLABELLED
-from cmarr_jax.data.modalities import Modalities, Values, as_modalities
+from cmarr_jax.data.modalities import Modalities, Values
 from cmarr_jax.data.targets import LARGEST
-from cmarr_jax.estimator_data import hold_out, make_corpus
+from cmarr_jax.estimator_data import make_corpus, make_parts, read_features
 from cmarr_jax.estimator_shared import MissingModalityEstimator
 from cmarr_jax.metrics import agreement_sums, ccc, mae
 from cmarr_jax.task import check_targets
@@ -54,24 +54,23 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
         """Trains on all utterances but a validation part.
 
         Args:
-          X: Features of N utterances by modality, see `Modalities`; two modalities at least.
+          X: Features of N utterances by modality, see `Modalities`; two modalities at least. A pandas DataFrame is
+            vectors, one row per utterance.
           y: Numbers, `[N]`; nan: unlabelled, which methods learn from that can (`Method.unlabelled`).
-          groups: Speakers, `[N]`: none is in both parts, also with what is unlabelled. `None`: every utterance is its
-            own.
-          validation: Which utterances are the validation part, `[N]` bool; `None`: a share of groups, or of each half.
-            Unlabelled utterances among them are not used.
+          groups: Speakers, `[N]`: none is in both parts. An unlabelled utterance of a validation speaker is not used.
+            `None`: every utterance is its own.
+          validation: Which utterances are the validation part, `[N]` bool: whole groups. Unlabelled utterances among
+            them are not used. `None`: a share of groups, or of each half.
 
         Raises:
-          ValueError: if the data or a parameter has a fault, or the training diverged.
+          ValueError: if the data or a parameter has a fault, or the training diverged. An estimator that was fitted
+            before stays as it was.
         """
-        features = as_modalities(X)
+        features = read_features(X)
         target = _numbers(y, features)
         corpus = make_corpus(features, _halves(target), HALVES, groups, target)
         by_group, seed = groups is not None, self.random_state
-        is_held_out = hold_out(validation, corpus, self.validation_fraction, by_group=by_group, seed=seed)
-        fold = self._fold(corpus, is_held_out)
-        if not len(fold.train) or not len(fold.val):
-            raise ValueError("a part has no utterance with a number; give more utterances or groups, or validation")
+        fold = make_parts(corpus, validation, self.validation_fraction, by_group=by_group, seed=seed)
         check_targets(corpus, [fold])
         self._train(corpus, fold)
         return self
@@ -80,7 +79,8 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
         """The number of each utterance, `[N]` float64, from the modalities that it has.
 
         Raises:
-          ValueError: at the first utterance that cannot be answered: without any modality, of another width.
+          ValueError: at the first utterance that cannot be answered: without any modality, of another width; if there
+            is none.
         """
         return np.array([answer.value for answer in self._answers(X)])
 
@@ -98,7 +98,7 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
         Raises:
           ValueError: if y is not one number per utterance, or an utterance cannot be answered.
         """
-        features = as_modalities(X)
+        features = read_features(X)
         target = _checked(y, features)
         sums = agreement_sums(target, self.predict(features), ~np.isnan(target))
         return {"ccc": float(ccc(sums)), "mae": float(mae(sums))}
@@ -106,10 +106,10 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
 
 def _numbers(y: Any, features: Modalities) -> np.ndarray:
     """y as `[N]` float32, with two different numbers at least."""
-    target = _checked(y, features)
+    target = _checked(y, features).astype(np.float32)
     if len(known := np.unique(target[~np.isnan(target)])) < 2:
         raise ValueError(f"y must have two different numbers or more, found {known.tolist()}")
-    return target.astype(np.float32)
+    return target
 
 
 def _checked(y: Any, features: Modalities) -> np.ndarray:
@@ -118,6 +118,8 @@ def _checked(y: Any, features: Modalities) -> np.ndarray:
         target = np.asarray(y, np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"y must be numbers ({error}); write nan where there is none") from None
+    if np.ma.is_masked(y):
+        raise ValueError("y has masked numbers; write nan where there is none")
     if target.shape != features.shape:
         raise ValueError(f"y must have one number per utterance, [{len(features)}], found shape {list(target.shape)}")
     if (too_large := np.abs(target) > LARGEST).any():

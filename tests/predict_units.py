@@ -36,7 +36,7 @@ def make_unit(
     **changes,
 ) -> tuple[Path, FoldSplit]:
     """Writes a unit of one fold; returns its folder and the fold."""
-    train = TrainConfig(complete_epochs=0, missing_epochs=1, batch_size=12, eval_batch_size=6)
+    train = TrainConfig(complete_epochs=1, missing_epochs=1, batch_size=12, eval_batch_size=6)
     config = run_config(modality_configs(corpus), method=name, train=train, **changes)
     method, folds = make_method(config), make_folds(corpus)
     data, stacked = to_device(corpus, max_frames=MAX_FRAMES), stack_folds(folds)

@@ -1,7 +1,9 @@
 """The classifier with scikit-learn's habits: on arrays, with missing modalities, saved, loaded, cloned."""
 
+import copy
 import dataclasses
 import json
+import pickle
 
 import jax
 import numpy as np
@@ -15,7 +17,7 @@ from cmarr_jax.data.folds import FoldSplit
 from cmarr_jax.data.modalities import Modalities
 from cmarr_jax.estimator import MissingModalityClassifier, _to_corpus
 from cmarr_jax.estimator_base import BaseEstimator, ClassifierMixin
-from cmarr_jax.predict import Predictor
+from cmarr_jax.predict import Predictor, normalize
 from cmarr_jax.presets import Preset
 from cmarr_jax.training.one_run import train_once
 
@@ -95,8 +97,42 @@ def test_the_numbers_are_those_of_a_run(fitted):
     np.testing.assert_allclose(found, result.val_logits[-1][: len(found)], rtol=2e-5, atol=2e-5)
 
 
+def assert_same_history(loaded, model):
+    """Arrays of the same bits and types, nan included."""
+    jax.tree.map(np.testing.assert_array_equal, loaded.history_, model.history_)
+    assert jax.tree.map(lambda column: column.dtype, loaded.history_) == jax.tree.map(
+        lambda column: column.dtype, model.history_
+    )
+
+
+def test_the_program_of_a_prediction_is_compiled_once(fitted, monkeypatch):
+    """Python runs the function of a compiled program only where it is traced."""
+    features, y, _ = make_data(seed=1)
+    traced = []
+    monkeypatch.setattr("cmarr_jax.predict.normalize", lambda *args: traced.append(1) or normalize(*args))
+    model = copy.deepcopy(fitted[0])  # with no program yet
+    for _ in range(2):
+        model.predict_proba(features)
+        model.predict(features)
+        model.score(features, y)
+    assert len(traced) == 1
+
+
+def test_it_can_be_pickled_after_it_predicted(fitted):
+    model = copy.copy(fitted[0]).set_params(callback=None)
+    features, _, _ = make_data(seed=1)
+    before = model.predict_proba(features)
+    [answer] = model.predictor_.predict([{"face": features["face"][0]}])
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(again.predict_proba(features), before)
+        assert again.predictor_.num_samples == model.predictor_.num_samples
+        [other] = again.predictor_.predict([{"face": features["face"][0]}])
+        np.testing.assert_array_equal(other.probabilities, answer.probabilities)
+
+
 def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
-    model, _ = fitted
+    model = copy.copy(fitted[0])
+    model.history_ = model.history_ | {"late": {"nll": np.array([np.nan, 0.1], np.float32)}}  # JSON has no nan
     features, _, _ = make_data(seed=2)
     model.save(tmp_path / "model")
     loaded = MissingModalityClassifier.load(tmp_path / "model")
@@ -106,6 +142,7 @@ def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
     assert loaded.get_params() == model.get_params() | {"callback": None}
     assert (loaded.status_, loaded.modalities_) == (model.status_, model.modalities_)
     np.testing.assert_array_equal(loaded.unlabelled_, model.unlabelled_)
+    assert_same_history(loaded, model)
     loaded.save(tmp_path / "again")
     own, again = ((tmp_path / folder / "run.json").read_text() for folder in ("model", "again"))
     assert own == again  # the hash of the parameters is in it
@@ -205,6 +242,8 @@ def test_faults_at_prediction(fitted):
         model.predict_proba({"words": [None], "face": [None]})
     with pytest.raises(ValueError, match="there is no modality 'smell'"):
         model.predict_proba({"smell": np.zeros((1, 5))})
+    with pytest.raises(ValueError, match="X has no utterance; give one or more"):
+        model.predict_proba({"words": np.zeros((0, 5))})
     with pytest.raises(ValueError, match="is not fitted"):
         MissingModalityClassifier().predict({"words": np.zeros((1, 5))})
 
@@ -265,11 +304,27 @@ def test_two_classes_of_which_one_is_called_minus_one():
         _to_corpus(Modalities({"a": np.zeros((3, 2)), "b": np.zeros((3, 2))}), [1, -1, -1], None)
 
 
-def test_a_training_that_diverges_names_utterances():
+def test_a_training_that_diverges_names_utterances_and_keeps_the_model_that_was_fitted(fitted):
     features, y, groups = make_data()
-    model = MissingModalityClassifier("zero_fill", preset=QUICK, learning_rate=1e30)
+    model = copy.copy(fitted[0]).set_params(learning_rate=1e30)
+    before = dict(vars(model))
     sentence = (
         r"diverged: \d+ updates were not finite, the last one in epoch \d+ with the utterances (\d+, ){8}\.\.\.; "
     )
     with pytest.raises(ValueError, match=sentence):
+        model.fit(features, np.where(y == "sad", "calm", y), groups=groups)
+    assert vars(model).keys() == before.keys()
+    assert all(value is before[name] for name, value in vars(model).items())
+
+
+def test_after_a_first_fit_that_failed_it_is_not_fitted(monkeypatch):
+    def fails(*args):
+        raise MemoryError
+
+    monkeypatch.setattr("cmarr_jax.estimator_shared.train_once", fails)
+    features, y, groups = make_data()
+    model = MissingModalityClassifier("zero_fill", preset=QUICK)
+    before = vars(model).keys() | set()
+    with pytest.raises(MemoryError):
         model.fit(features, y, groups=groups)
+    assert vars(model).keys() == before

@@ -133,6 +133,10 @@ FAULTS = {
     "an unknown modality": (GOOD | {"smell": np.ones(3)}, "there is no modality 'smell'; this model has audio, video"),
     "nan": (GOOD | {"text": np.full((2, 6), np.nan)}, "text: frame 0, column 0 is nan"),
     "infinity in float32": (GOOD | {"video": np.array([0, 1e300, 0])}, "video: column 1 is inf"),
+    "masked numbers": (
+        GOOD | {"video": np.ma.array(np.ones(3), mask=[True, False, False])},
+        "video: has masked numbers; fill them or leave the modality out",
+    ),
     "text": (GOOD | {"video": np.array(["a", "b", "c"])}, "video: holds <U1 where numbers"),
     "nothing": ({"audio": None}, "no modality is there; give at least one of audio, video, text"),
 }

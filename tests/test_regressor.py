@@ -7,7 +7,7 @@ import pytest
 import sklearn.base
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, cross_val_score
-from test_estimator import QUICK
+from test_estimator import QUICK, assert_same_history
 
 from cmarr_jax.config import REGRESSION_TASK
 from cmarr_jax.data.corpus import ArchiveError
@@ -81,6 +81,8 @@ def test_faults_of_scores_are_sentences(fitted):
             fitted.scores(features, wrong)
     with pytest.raises(ValueError, match="utterance 0: no modality is there"):
         fitted.scores({"words": [None]}, [1.0])
+    with pytest.raises(ValueError, match="X has no utterance; give one or more"):
+        fitted.predict({"words": np.zeros((0, 5))})
     with pytest.raises(ValueError, match="this regressor is not fitted"):
         MissingModalityRegressor().scores(features, y)
 
@@ -141,6 +143,7 @@ def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
     np.testing.assert_array_equal(loaded.predict(features), fitted.predict(features))
     assert loaded.get_params() == fitted.get_params() | {"callback": None}
     np.testing.assert_array_equal(loaded.validation_, fitted.validation_)
+    assert_same_history(loaded, fitted)
     [answer] = Predictor.load(tmp_path / "model").predict([{"words": features["words"][0]}])
     np.testing.assert_allclose(answer.value, fitted.predict({"words": features["words"][:1]})[0], rtol=1e-6)
     with pytest.raises(ArchiveError, match="is a saved regressor, not a classifier; read it with the class of the reg"):
@@ -170,7 +173,7 @@ TWO = {"a": np.zeros((4, 2)), "b": np.zeros((4, 2))}
         ([1, 2, 3, -1e300], {}, r"y of utterance 3 is -1e\+300, which float32 cannot hold"),
         (["a", "b", "c", "d"], {}, "y must be numbers"),
         ([1, 2, 3, 4], {"validation_fraction": 2}, "between 0 and 1"),
-        ([1, 2, np.nan, np.nan], {}, "a part has no utterance with a number; give more utterances"),
+        ([1, 2, np.nan, np.nan], {}, "the validation part has no utterance with a number; give more utterances"),
         ([1, 1, 2, 2], {"method": "dicmor"}, "method dicmor is for classes only"),
     ],
 )

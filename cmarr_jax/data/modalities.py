@@ -11,12 +11,13 @@ Values = Any  # of one modality: `[N, D]`, `[N, T, D]`, a list of N arrays or No
 class Modalities:
     """Features of N utterances, by modality. `len`, `shape` and indexing are those of an array of N utterances.
 
-    A modality is an array `[N, D]` (vectors) or `[N, T, D]` (sequences of one length), or a list of N arrays `[T, D]`
-    or `[D]`. An utterance does not have it where its entry is `None`, or all of its numbers are nan. A modality that is
-    `None` is absent everywhere.
+    A modality is an array `[N, D]` (vectors) or `[N, T, D]` (sequences of one length), a pandas DataFrame of N rows,
+    whose columns count by their place, or a list of N arrays `[T, D]` or `[D]`. An utterance does not have it where its
+    entry is `None`, or all of its numbers are nan. A modality that is `None` is absent everywhere.
 
     Raises:
-      ValueError: if modalities differ in their number of utterances, or an entry is no array of numbers.
+      ValueError: if modalities differ in their number of utterances, an entry is no array of numbers, or a number is
+        masked.
     """
 
     def __init__(self, features: Mapping[str, Values]) -> None:
@@ -28,7 +29,7 @@ class Modalities:
             text = ", ".join(f"{name} {size}" for name, size in sizes.items())
             raise ValueError(f"all modalities must have the same number of utterances, found {text}")
         self.shape = (next(iter(sizes.values())),)
-        self.entries = {name: _entries(name, values) for name, values in given.items()}
+        self.entries = {name: _entries(name, _rows(name, values)) for name, values in given.items()}
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -55,12 +56,25 @@ def as_modalities(features: Modalities | Mapping[str, Values]) -> Modalities:
     return features if isinstance(features, Modalities) else Modalities(features)
 
 
+def _rows(name: str, values: Values) -> Values:
+    """The values with one entry per utterance; iterating over a DataFrame gives its columns."""
+    if not (hasattr(values, "to_numpy") and getattr(values, "ndim", 0) == 2):
+        return values
+    try:
+        return values.to_numpy(np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: the data frame must hold numbers only ({error}); select their columns") from None
+
+
 def _entries(name: str, values: Sequence[Any] | np.ndarray) -> list[np.ndarray | None]:
     entries: list[np.ndarray | None] = []
     for row, value in enumerate(values):
         if value is None:
             entries.append(None)
             continue
+        if np.ma.is_masked(value):
+            text = "has masked numbers; fill them, or make all of them nan where it is absent"
+            raise ValueError(f"{name}: utterance {row} {text}")
         try:
             array = np.asarray(value, np.float32)
         except (TypeError, ValueError) as error:
