@@ -1,6 +1,6 @@
 """Differences between the rows of a table, with intervals and tests, from the outputs that the runs have kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +14,13 @@ from experiments.units import Unit, counts_by_speaker, has_outputs, read_outputs
 METRICS: dict[str, Metric] = {"war": war, "uar": uar}
 VALUE_METRICS: dict[str, Metric] = {"ccc": ccc, "mae": mae}  # of a regression
 LEVEL = 0.05  # of corrected p values
-BETTER, WORSE, UNCORRECTED, NOT_SHOWN = VERDICTS = (
+BETTER, WORSE, INTERVAL_ONLY, NOT_SHOWN = VERDICTS = (
     "better",
     "worse",
-    "not after correction",  # the interval leaves out zero, but among so many comparisons that happens by chance
+    "by the interval only",  # it leaves out zero, but p is not below the level: too few speakers, or the correction
     "no difference shown",
 )
+SHOWN = BETTER, WORSE
 
 
 class Comparison(NamedTuple):
@@ -32,6 +33,9 @@ class Comparison(NamedTuple):
       difference: With its 95 % interval, fractions.
       p: Of the permutation test, corrected after Holm for the number of baselines.
       p_alone: Before the correction.
+      num_runs: Folds and seeds that both rows have.
+      num_folds: Of these runs.
+      num_speakers: In the test parts of these folds.
     """
 
     method: str
@@ -40,6 +44,9 @@ class Comparison(NamedTuple):
     difference: Interval
     p: float
     p_alone: float
+    num_runs: int
+    num_folds: int
+    num_speakers: int
 
     @property
     def verdict(self) -> str:
@@ -47,7 +54,7 @@ class Comparison(NamedTuple):
         if not self.difference.excludes_zero:
             return NOT_SHOWN
         if not self.p < LEVEL:
-            return UNCORRECTED
+            return INTERVAL_ONLY
         larger_is_better = self.metric != "mae"
         return BETTER if (self.difference.mean > 0) == larger_is_better else WORSE
 
@@ -57,10 +64,10 @@ def metrics_of(rows: Sequence[Row | ValueRow]) -> dict[str, Metric]:
     return VALUE_METRICS if rows and isinstance(rows[0], ValueRow) else METRICS
 
 
-def read_counts(folder: Path, row: str, folds: Sequence[str], seeds: Sequence[int]) -> list[FoldCounts]:
-    """Counts of one row per fold, `[S, G, P, K, K]`."""
+def read_counts(folder: Path, row: str, seeds_of: Mapping[str, Sequence[int]]) -> list[FoldCounts]:
+    """Counts of one row per fold, `[S, G, P, K, K]`, of the seeds of each fold."""
     found = []
-    for fold in folds:
+    for fold, seeds in seeds_of.items():
         outputs = [read_outputs(folder, Unit(row, fold, seed)) for seed in seeds]
         speakers = np.unique(outputs[0].speaker)
         found.append(np.stack([counts_by_speaker(one, speakers) for one in outputs]))
@@ -76,20 +83,21 @@ def compare(folder: Path, rows: Sequence[Row | ValueRow], method: str = "cm_arr"
       method: The row to compare with the others.
     """
     runs = runs_with_outputs(folder, rows)
-    baselines = {name: runs[method] & runs[name] for name in runs if method in runs and name != method}
-    counts: dict[str, tuple[list[FoldCounts], list[FoldCounts]]] = {}
-    for name, common in baselines.items():
-        folds = sorted({fold for fold, _ in common})
-        seeds = sorted(seed for seed in {seed for _, seed in common} if all((fold, seed) in common for fold in folds))
-        if seeds:
-            counts[name] = read_counts(folder, method, folds, seeds), read_counts(folder, name, folds, seeds)
+    common = {name: runs[method] & runs[name] for name in runs if method in runs and name != method}
+    seeds_of = {name: _seeds_of(both) for name, both in common.items() if both}
+    counts = {
+        name: (read_counts(folder, method, seeds), read_counts(folder, name, seeds)) for name, seeds in seeds_of.items()
+    }
+    sizes = {
+        name: (len(common[name]), len(ours), sum(fold.shape[1] for fold in ours)) for name, (ours, _) in counts.items()
+    }
     found = []
     for metric, function in metrics_of(rows).items():
         average = lambda counts, function=function: function(counts)[..., :-1].mean(-1, keepdims=True)
         differences = {name: interval(bootstrap(ours, theirs, average)) for name, (ours, theirs) in counts.items()}
         p_alone = [float(swap_test(ours, theirs, average)[0]) for ours, theirs in counts.values()]
         found += [
-            Comparison(method, name, metric, differences[name], corrected, alone)
+            Comparison(method, name, metric, differences[name], corrected, alone, *sizes[name])
             for name, corrected, alone in zip(counts, holm(p_alone), p_alone, strict=True)
         ]
     return found
@@ -107,8 +115,7 @@ def cell_intervals(folder: Path, rows: Sequence[Row | ValueRow], average: str) -
     names = [*conditions[:-1], average, conditions[-1]]
     found: dict[tuple[str, str, str], Interval] = {}
     for method, runs in runs_with_outputs(folder, rows).items():
-        folds = {fold: sorted(seed for name, seed in runs if name == fold) for fold, _ in sorted(runs)}
-        counts = [read_counts(folder, method, [fold], seeds)[0] for fold, seeds in folds.items()]
+        counts = read_counts(folder, method, _seeds_of(runs))
         for metric, function in metrics_of(rows).items():
             with_average = lambda counts, function=function: _insert_average(function(counts))
             samples = bootstrap(counts, None, with_average)
@@ -123,6 +130,11 @@ def runs_with_outputs(folder: Path, rows: Sequence[Row | ValueRow]) -> dict[str,
         if has_outputs(folder, Unit(row.method, row.fold, row.seed)):
             runs.setdefault(row.method, set()).add((row.fold, row.seed))
     return runs
+
+
+def _seeds_of(runs: set[tuple[str, int]]) -> dict[str, list[int]]:
+    """The seeds of each fold, both sorted."""
+    return {fold: sorted(seed for name, seed in runs if name == fold) for fold in sorted({fold for fold, _ in runs})}
 
 
 def _insert_average(scores: np.ndarray) -> np.ndarray:

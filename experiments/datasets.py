@@ -80,15 +80,15 @@ def load_again(config: Mapping[str, Any], data: str | None = None) -> tuple[Pres
 
     Args:
       config: The table's `config.json`.
-      data: The feature archive, if it has moved since; synthetic data are made again.
+      data: The feature archive, if it has moved since; also a name, as in `load_data`. Synthetic data are made again.
 
     Raises:
       ValueError: if the data are others now.
       ArchiveError: for a file that cannot be used.
     """
     preset = Preset.from_dict(config["preset"])
-    path = data or config["data"]["path"]
-    source = load_synthetic(path, preset) if path in SYNTHETIC_NAMES else load_archive(Path(path))
+    name = data or config["data"]["path"]
+    source = load_synthetic(name, preset) if name in SYNTHETIC_NAMES else load_archive(_path_of(name))
     if source.digest != config["data"]["sha256"]:
         raise ValueError(
             f"these data are not those the model was trained on (SHA-256 {source.digest[:16]}, "

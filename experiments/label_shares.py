@@ -50,9 +50,10 @@ def check_root(root: Path, config: dict[str, Any]) -> None:
 
 
 def _shared(config: dict[str, Any]) -> dict[str, Any]:
-    """What the tables of all shares have in common."""
+    """What the tables of all shares have in common: of what was tuned, the rows, as each share has its own choices."""
     folds = [{"name": fold["name"], "test": fold["test"]} for fold in config["folds"]]
-    return json.loads(to_json(config | {SHARE: 1.0, "tuned": {}, "folds": folds}))
+    tuned = {row: "tuned" if row in config["tuned"] else "not tuned" for row in config["methods"]}
+    return json.loads(to_json(config | {SHARE: 1.0, "tuned": tuned, "folds": folds}))
 
 
 def labels_text(table: Table) -> str:

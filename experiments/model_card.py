@@ -7,19 +7,21 @@ from typing import Any
 import numpy as np
 
 from cmarr_jax.data.availability import availability_patterns
+from cmarr_jax.data.corpus import PARTS
 from cmarr_jax.data.names import as_file_name
 from cmarr_jax.estimator_shared import ESTIMATOR
+from cmarr_jax.methods import make_method
 from cmarr_jax.metrics import confusion_counts
 from cmarr_jax.predict import LoadedUnit
 from cmarr_jax.training.checkpoint import OUTPUTS, RECORD
 from experiments.comparison import METRICS, cell_intervals
+from experiments.report.scores import AVERAGE
 from experiments.report.text import plain_table
 from experiments.results import Row, rows_from_counts
 from experiments.results_folder import CONFIG, read_config
 from experiments.rows import ABOUT, LABELS
 from experiments.statistics import Interval
 
-AVERAGE = "average"
 USE = """```python
 from load import load  # load.py of this folder; needs jax and numpy
 
@@ -107,7 +109,7 @@ def _data(unit: LoadedUnit, told: dict[str, Any]) -> str:
 
 def _protocol(unit: LoadedUnit, record: dict[str, Any], told: dict[str, Any]) -> str:
     sizes: dict[str, Any] = next((fold for fold in told.get("folds", []) if fold["name"] == record["fold"]), {})
-    counted = ", ".join(f"{part} {sizes[part]}" for part in ("train", "val", "test") if part in sizes)
+    counted = ", ".join(f"{part} {sizes[part]}" for part in (*PARTS, "unlabelled") if part in sizes)
     chosen = "How it was tuned is not known here"
     if told:
         is_tuned = record["name"] in told.get("tuned", {})
@@ -116,30 +118,46 @@ def _protocol(unit: LoadedUnit, record: dict[str, Any], told: dict[str, Any]) ->
         [
             f"* One of {len(told.get('folds', [])) or 'several'} folds; utterances: {counted or 'unknown'}. The epoch "
             f"was chosen on validation. {chosen}. The test part was scored once",
+            *_labels(unit, record, sizes),
             f"* Training: {record['status']}; best epoch {record['best_epoch']}",
             f"* Commit `{told.get('commit', 'unknown')}`, JAX {told.get('versions', {}).get('jax', 'unknown')}",
         ]
     )
 
 
+def _labels(unit: LoadedUnit, record: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
+    """Lines on a share of the labels, and on unlabelled utterances; none where all have a label."""
+    lines = []
+    if labels := record.get("labels"):
+        lines.append(
+            f"* Labels: {100 * labels['share']:g} % of those of the training and validation parts, the subset of seed "
+            f"{record['seed']}: train {labels['train']}, val {labels['val']}"
+        )
+    if labels or sizes.get("unlabelled"):
+        trained = "the method trains on" if make_method(unit.config).unlabelled else "the method does not train on"
+        lines.append(f"* Unlabelled training utterances: features are standardised with them, too; {trained} them")
+    return lines
+
+
 def _scores(unit: LoadedUnit, record: dict[str, Any], table: Path | None) -> str:
-    """Of this unit's test fold; and of all units of its row, with intervals over speakers."""
+    """Of this unit's test fold; and of all units of its row, with intervals, where the folder of its table is known."""
     here = rows_from_counts(
         record["name"], record["fold"], record["seed"], record["modalities"], np.array(record["test_counts"])
     )
-    intervals = {} if table is None else cell_intervals(table, _rows_of(unit, table), AVERAGE)
-    cell = lambda found: f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
-    of = lambda metric, row: intervals.get((record["name"], metric, row.condition), Interval(*[np.nan] * 3))
-    head = ["available", "WAR, this fold", "UAR, this fold", "WAR, all folds", "UAR, all folds"]
-    lines = [head, ["---"] * len(head)]
-    for row in here:
-        own = [f"{100 * row.war:.1f}", f"{100 * row.uar:.1f}"]
-        lines.append([f"`{row.condition}`", *own, *(cell(of(metric, row)) for metric in METRICS)])
-    text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return (
-        f"Per cent on test utterances, by available modalities. All folds: the mean over the finished units of this "
-        f"row, with a 95 % interval over speakers; nan: too few of them.\n\n{text}"
-    )
+    head = ["available", "WAR, this fold", "UAR, this fold"]
+    lines = [[f"`{row.condition}`", f"{100 * row.war:.1f}", f"{100 * row.uar:.1f}"] for row in here]
+    text = "Per cent on test utterances, by available modalities."
+    if table is not None:
+        intervals = cell_intervals(table, _rows_of(unit, table), AVERAGE)
+        cell = lambda found: f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+        of = lambda metric, row: intervals.get((record["name"], metric, row.condition), Interval(*[np.nan] * 3))
+        head += ["WAR, all folds", "UAR, all folds"]
+        lines = [[*line, *(cell(of(metric, row)) for metric in METRICS)] for line, row in zip(lines, here, strict=True)]
+        text += (
+            " All folds: the mean over the finished units of this row, with a 95 % interval over speakers and seeds; "
+            "nan: too few of them."
+        )
+    return f"{text}\n\n{plain_table(head, lines)}"
 
 
 def _rows_of(unit: LoadedUnit, table: Path) -> list[Row]:

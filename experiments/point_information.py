@@ -195,6 +195,8 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str], dat
         raise ValueError(f"{folder} has no run of row {row} that did not diverge")
     near, read = [], []
     for one in records:
+        if one["fold"] not in splits:
+            raise ValueError(f"{folder} has a run of fold {one['fold']}; these data have {', '.join(splits)}")
         unit, fold = Unit(row, one["fold"], one["seed"]), splits[one["fold"]]
         predictor = Predictor.load(folder / unit.path, num_samples=1, embeddings=True)
         if not predictor.recovers:

@@ -1,5 +1,7 @@
 """How numbers were made: commit, versions, devices."""
 
+import functools
+import hashlib
 import importlib.metadata
 import platform
 import subprocess
@@ -9,6 +11,7 @@ import jax
 
 from cmarr_jax.training.parallel import num_cores
 
+CHECKOUT = Path(__file__).parent
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -23,14 +26,26 @@ PACKAGES = (
 )
 
 
+@functools.cache  # of the code that this process has loaded, whatever is edited meanwhile
 def commit() -> str:
-    """The commit of this checkout, `-dirty` with changes; `unknown` outside a checkout or without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The commit of this checkout; `unknown` outside a checkout or without git.
+
+    With changes `-dirty` and a hash of them follow, so that two states of a changed checkout are told apart. Files that
+    git does not know are not in it.
+    """
+    found = _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").decode().strip() or "unknown"
+    if not found.endswith("-dirty"):
+        return found
+    changes = _git("diff", "--binary", "--no-color", "--no-ext-diff", "HEAD")
+    return f"{found}-{hashlib.sha256(changes).hexdigest()[:8]}"
+
+
+def _git(*words: str) -> bytes:
+    """What git prints; nothing if it fails or is not there, as in many containers."""
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:  # no git, as in many containers
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+        return subprocess.run(["git", *words], cwd=CHECKOUT, capture_output=True, check=False).stdout
+    except OSError:
+        return b""
 
 
 def versions() -> dict[str, str]:

@@ -220,6 +220,8 @@ def check(arguments: Arguments) -> None:
         raise ValueError(f"--seeds must be at least 1, found {arguments.seeds}")
     if arguments.memory is not None and arguments.memory <= 0:
         raise ValueError(f"--memory must be above 0, found {arguments.memory}")
+    if not arguments.keep_every > 0:
+        raise ValueError(f"--keep-every must be above 0, found {arguments.keep_every}")
     if arguments.table == "labels" and arguments.label_share != 1:
         raise ValueError(
             f"--table labels trains several shares: give --label-shares {arguments.label_share:g} in place of "

@@ -113,5 +113,5 @@ def append_lines(path: Path, values: Iterable[dict]) -> None:
 
 def complete_lines(path: Path) -> list[str]:
     """The lines of a file; a half line at its end, which a killed process left, is left out."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8", errors="replace")  # what is no text is told with its line, as no JSON
     return text[: text.rfind("\n") + 1].splitlines()

@@ -10,6 +10,7 @@ import tyro
 
 from experiments.comparison import compare
 from experiments.jax_setup import user_errors_as_messages
+from experiments.report.differences import difference_notes, p_text, signed_difference
 from experiments.report.material import Material
 from experiments.report.regression import is_regression
 
@@ -28,12 +29,15 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str]) -> 
     if row not in names:
         raise ValueError(f"{folder} has no outputs of row {row}; it has those of {', '.join(names) or 'none'}")
     factor, digits, points = (1, 3, "") if is_regression(folder) else (100, 2, " points")
-    for found in compare(folder, material.rows, row):
-        mean, low, high = (f"{factor * value:+.{digits}f}" for value in found.difference)
+    comparisons = compare(folder, material.rows, row)
+    for found in comparisons:
+        mean, around = signed_difference(found.difference, factor, digits)
+        difference = f"{mean}{points} ({around})" if around else f"{mean}{points}"
         print(
-            f"{found.metric.upper()}, {row} minus {found.baseline}: {mean}{points} ({low} to {high}), p {found.p:.3f}: "
-            f"{found.verdict}"
+            f"{found.metric.upper()}, {row} minus {found.baseline}: {difference}, p {p_text(found.p)}: {found.verdict}"
         )
+    for note in difference_notes(comparisons, material.rows):
+        print(note)
 
 
 if __name__ == "__main__":

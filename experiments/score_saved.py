@@ -40,10 +40,16 @@ class Arguments:
 def main(arguments: Arguments) -> bool:
     """Prints the scores; returns whether the counts are those that were saved."""
     saved = load_run(arguments.run)
-    table_config = read_config(arguments.run.parent.parent)
+    table_config = read_config(arguments.run.resolve().parent.parent)
     preset, source = load_again(table_config, arguments.data)
     folds = make_folds(source.corpus, num_folds=max(len(table_config["folds"]), 3))
-    number = [fold.name for fold in folds].index(saved.record["fold"])
+    names = [fold.name for fold in folds]
+    if saved.record["fold"] not in names:
+        raise ValueError(
+            f"{arguments.run} is a run of fold {saved.record['fold']}, which these data have not; they have "
+            f"{', '.join(names)}"
+        )
+    number = names.index(saved.record["fold"])
     stacked = stack_folds(folds)
     fold = jax.tree.map(lambda part: part[number], stacked)
     data = to_device(source.corpus, max_frames=preset.max_frames)

@@ -14,7 +14,6 @@ WEIGHTS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # per method; loga
     "mmin": {"imagination": (0.1, 10.0)},
     "cif_mmin": {"imagination": (0.1, 10.0), "consistency": (1.0, 100.0)},
     "dicmor": {"squared_error": (0.01, 3.0)},
-    "contrastive": {"late_alignment": (0.001, 1.0)},
 }
 WEIGHTS_OF_OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # those that an option of a row brings
     "pseudo_labels": {"threshold": (0.7, 0.99), "pseudo": (0.1, 10.0)},
@@ -50,7 +49,7 @@ def suggest(trial: optuna.Trial, row: str, learning_rate: float) -> dict[str, An
 
 
 def as_parameters(row: str, choice: Mapping[str, Any]) -> dict[str, float]:
-    """A choice as the parameters of a trial, within the bounds."""
+    """A choice as the parameters of a trial, within the bounds: of a preset they are its own values."""
     bounds = searched_weights(row)
     weights = {name: min(max(choice["weights"][name], low), high) for name, (low, high) in bounds.items()}
     return {"learning_rate": choice["learning_rate"], "dropout": choice["dropout"], **weights}

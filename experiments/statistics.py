@@ -65,7 +65,7 @@ NUM_DRAWS = 2000  # of speakers for an interval, of exchanges for a test
 
 def estimate(folds: Sequence[FoldCounts], metric: Metric) -> np.ndarray:
     """Mean over the folds of the mean over their seeds, per condition, `[P]`; a fold without a score is left out."""
-    return np.nanmean([metric(counts.sum(1)).mean(0) for counts in folds], axis=0)
+    return _mean_over_folds([metric(counts.sum(1)).mean(0) for counts in folds])
 
 
 def bootstrap(
@@ -110,6 +110,13 @@ def interval(found: Bootstrap, place: int = 0, level: float = 0.95) -> Interval:
         freedom = (speakers + training) ** 2 / (speakers**2 / (n - 1) + training**2 / found.num_seeds)
     reach = float(stats.t.ppf(0.5 + level / 2, freedom)) * np.sqrt(speakers + training)
     return Interval(mean, mean - reach, mean + reach)
+
+
+def _mean_over_folds(scores: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over the folds that have a score; nan where none has."""
+    known = ~np.isnan(scores)
+    count = known.sum(0)
+    return np.where(count > 0, np.nansum(scores, axis=0) / np.maximum(count, 1), np.nan)
 
 
 def _times(rng: np.random.Generator, size: int, num_samples: int) -> np.ndarray:
@@ -184,6 +191,9 @@ def swap_test(
       metric: From counts to scores.
       num_samples: How many exchanges are drawn.
       seed: Of the random numbers.
+
+    Returns:
+      p; nan where the estimate of a method is nan.
     """
     rng = np.random.default_rng(seed)
     scores = []  # per fold, differences [B, P]
@@ -195,16 +205,23 @@ def swap_test(
             for s in range(len(one))
         ]
         scores.append(np.mean(by_seed, axis=0))
-    differences = np.abs(np.nanmean(scores, axis=0))
+    differences = np.abs(_mean_over_folds(scores))
     found = np.abs(estimate(ours, metric) - estimate(theirs, metric))
-    return (1 + np.sum(differences >= found[None] - 1e-12, axis=0)) / (1 + num_samples)
+    hits = np.sum(~(differences < found[None] - 1e-12), axis=0)  # an exchange without a score counts as a hit
+    return np.where(np.isnan(found), np.nan, (1 + hits) / (1 + num_samples))
+
+
+def smallest_p(num_speakers: int) -> float:
+    """About the smallest p of `swap_test`: two exchanges, of none and of all, are as large as the estimate itself."""
+    return max(2 / 2**num_speakers, 1 / (1 + NUM_DRAWS))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values corrected for their number after Holm, in the order given."""
+    """P values corrected for their number after Holm, in the order given; nan is no test: it is not counted."""
     p = np.asarray(p_values, float)
-    order = np.argsort(p)
-    factors = np.arange(len(p), 0, -1)
-    corrected = np.empty(len(p))
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known])]
+    factors = np.arange(len(known), 0, -1)
+    corrected = np.full(len(p), np.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
     return corrected.tolist()

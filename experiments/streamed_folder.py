@@ -1,11 +1,13 @@
 """The output folder of a streamed training: configuration, metrics, checkpoints. Process 0 writes."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from cmarr_jax.data.archive import sha256
 from cmarr_jax.data.json_object import read_object
 from cmarr_jax.training.checkpoint import LAST_GOOD, load_progress, save_progress, to_json
 from cmarr_jax.training.disk import is_unused, write_text
@@ -42,11 +44,20 @@ def prepare_folder(folder: Path, record: dict[str, Any], *, resume: bool) -> Non
         before = read_object(path, "copy it again, or start anew in another folder")
         changed = [name for name in record if before.get(name) != record[name]]
         if changed:
-            raise ValueError(f"{path}: was another training ({', '.join(changed)} differ); give the options of then")
+            raise ValueError(
+                f"{path}: was another training ({', '.join(changed)} differ); give the options of then, and the same "
+                "data, versions and commit"
+            )
     elif jax.process_index() == 0:
         if not is_unused(folder):
             raise FileExistsError(f"{folder} is not empty; name a new folder with --out, or give --resume")
         write_text(path, to_json(record, indent=1) + "\n")
+
+
+def data_digest(path: Path) -> str:
+    """SHA-256 of a prepared data set: of the names and contents of its files, wherever its folder is."""
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
 def save(folder: Path, number: int, progress: Progress) -> None:

@@ -36,7 +36,8 @@ from cmarr_jax.training.streamed_loop import (
 from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
 from experiments.own_folder import own_folder
 from experiments.presets import PRESETS, Changes, Preset, default_preset
-from experiments.streamed_folder import METRICS, MODEL, prepare_folder, restore, save, write_line
+from experiments.provenance import commit, versions
+from experiments.streamed_folder import METRICS, MODEL, data_digest, prepare_folder, restore, save, write_line
 from experiments.streamed_lines import last_not_finite, line_means, resident_mib, train_text, utterances_of
 
 
@@ -95,6 +96,7 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     source = make_input(data_set, parts, config, method, preset.max_frames, arguments.seed)
     kept = {name: getattr(arguments, name) for name in ("method", "modalities", "held_out", "seed")}
     kept |= {"max_frames": preset.max_frames, "utterances": len(data_set)}
+    kept |= {"data": {"sha256": data_digest(arguments.data)}, "versions": versions(), "commit": commit()}
     prepare_folder(arguments.out, kept | config.to_dict(), resume=arguments.resume)
     text = f"{len(parts[0])} utterances train, {len(parts[1])} validate; at most {len(source.train)} steps"
     log(f"{arguments.data}: {text}")

@@ -107,6 +107,7 @@ def write_classical_row(folder: Path | None, table: Table, name: str, log: Calla
             return
         delete_partial(folder / name)
         inputs = {modality: pooled(table.corpus, modality) for modality in table.corpus.modalities}
+        num_runs = 0
         fitted: dict[int, ClassicalResult] = {}  # nothing is random: one fit serves all seeds with these rows
         for number in table.missing_here(folder, name):
             at, unit, split = table.split_number(number), table.unit(name, number), table.split_of(number)
@@ -114,21 +115,20 @@ def write_classical_row(folder: Path | None, table: Table, name: str, log: Calla
                 try:
                     fitted[at] = fit_fold(config, table.corpus, inputs, split)
                 except (ValueError, np.linalg.LinAlgError) as error:
+                    text = not_fitted_text(unit, len(split.train), error)
                     if table.label_share == 1:
-                        raise
-                    log(too_few_text(unit, len(split.train), error))
+                        raise ValueError(text) from error
+                    log(f"{text}, so the tables lack this run; use a larger share of the labels")
                     continue
             write_classical_unit(folder, unit, config, fitted[at], table.corpus, split, table.label_share)
-        log(f"{name}: {len(fitted)} folds fitted")
+            num_runs += 1
+        log(f"{name}: {counted(num_runs, 'run')} fitted")
 
 
-def too_few_text(unit: Unit, num_labels: int, error: Exception) -> str:
-    """What is said of a run that the few labels do not allow; scikit-learn's reason is its first line."""
+def not_fitted_text(unit: Unit, num_labels: int, error: Exception) -> str:
+    """What is said of a run that cannot be fitted; scikit-learn's reason is its first line."""
     reason = str(error).strip().partition("\n")[0].rstrip(".")
-    return (
-        f"{unit.path}: cannot be fitted to {counted(num_labels, 'labelled utterance')} ({reason}), so the tables lack "
-        "this run; use a larger share of the labels"
-    )
+    return f"{unit.path}: cannot be fitted to {counted(num_labels, 'labelled utterance')} ({reason})"
 
 
 def runs_of(table: Table, stacked: Fold, name: str) -> Runs:

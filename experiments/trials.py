@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cmarr_jax.data.json_object import check_kinds
 from cmarr_jax.training.checkpoint import to_json
 from cmarr_jax.training.disk import write_text
 from experiments.results import complete_lines
 from experiments.tuned import FILE, Choice
 
 TRIALS = "trials.jsonl"
+_KINDS = {"row": str, "fold": str, "trial": int, "val_uar": float, "learning_rate": float, "dropout": float}
 
 Line = dict[str, Any]
 """An ended trial: `row`, `fold`, `trial`, `val_uar`, its parameters, `status`, `epochs`."""
@@ -20,11 +22,25 @@ Lines = dict[tuple[str, str, int], Line]
 
 
 def read_lines(folder: Path) -> Lines:
-    """The ended trials of the folder by row, fold and number, sorted."""
+    """The ended trials of the folder by row, fold and number, sorted.
+
+    Raises:
+      ValueError: for a line that holds no trial.
+    """
     path = folder / TRIALS
-    lines = [json.loads(text) for text in complete_lines(path)] if path.is_file() else []
+    texts = complete_lines(path) if path.is_file() else []
+    lines = [_line(path, number, text) for number, text in enumerate(texts, 1)]
     by_name = {(line["row"], line["fold"], line["trial"]): line for line in lines}
     return dict(sorted(by_name.items()))
+
+
+def _line(path: Path, number: int, text: str) -> Line:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    check_kinds(path, value, _KINDS, f"line {number}", "delete the line")
+    return value
 
 
 def write_tuned(folder: Path, settings: dict[str, Any]) -> None:

@@ -73,6 +73,36 @@ def test_rows_are_compared_on_what_both_have(tmp_path):
         p=alike.p
     )  # seed 0 only
     assert better.p < alike.p <= 1
+    assert (better.num_runs, better.num_folds, better.num_speakers) == (6, 3, 6)
+    assert (alike.num_runs, alike.num_folds, alike.num_speakers) == (3, 3, 6)
+
+
+def test_a_run_that_is_lacking_takes_no_other_run_along(tmp_path):
+    """Seed 1 of one fold has diverged: the others of this seed and this fold still count."""
+    rows = write_runs(tmp_path, {"cm_arr": 0.9, "zero_fill": 0.6})
+    (tmp_path / Unit("zero_fill", "f2", 1).path / "outputs.npz").unlink()
+    (found, _) = compare(tmp_path, rows)
+    assert (found.num_runs, found.num_folds, found.num_speakers) == (5, 3, 6)
+    score = lambda name, fold, seed: np.load(tmp_path / Unit(name, fold, seed).path / "outputs.npz")
+    means = {}
+    for name in ("cm_arr", "zero_fill"):
+        by_fold = []
+        for fold in FOLDS:
+            files = [score(name, fold, seed) for seed in (SEEDS if fold != "f2" else (0,))]
+            by_fold.append(np.mean([
+                np.mean((f["test_logits"][c].argmax(-1) == f["test_label"])[f["test_present"][:, c]])
+                for f in files for c in (0, 1)
+            ]))  # fmt: skip
+        means[name] = np.mean(by_fold)
+    assert found.difference.mean == pytest.approx(means["cm_arr"] - means["zero_fill"])
+
+
+def test_rows_without_a_common_run_are_not_compared(tmp_path):
+    rows = write_runs(tmp_path, {"cm_arr": 0.9, "zero_fill": 0.6})
+    for fold in FOLDS:
+        (tmp_path / Unit("zero_fill", fold, 0).path / "outputs.npz").unlink()
+        (tmp_path / Unit("cm_arr", fold, 1).path / "outputs.npz").unlink()
+    assert compare(tmp_path, rows) == []
 
 
 def test_nothing_to_compare(tmp_path):

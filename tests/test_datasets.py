@@ -8,7 +8,7 @@ from tiny import make_corpus
 
 from cmarr_jax.data.archive import write_archive
 from cmarr_jax.data.corpus import ArchiveError
-from experiments.datasets import _digest, load_data
+from experiments.datasets import CORPORA, _digest, load_again, load_data
 from experiments.presets import PRESETS, Changes
 
 
@@ -23,6 +23,19 @@ def test_a_corpus_is_given_by_its_name(tmp_path, monkeypatch):
     assert load("msp_improv.npz")[0] == PRESETS["iemocap"]  # a path says nothing of the corpus
     write_archive(tmp_path / "iemocap.npz", make_corpus(sequences=()))
     assert load("iemocap")[0] == PRESETS["vectors"]
+
+
+@pytest.mark.parametrize("data", CORPORA)
+def test_a_table_of_a_named_corpus_finds_its_data_again(tmp_path, monkeypatch, data):
+    monkeypatch.chdir(tmp_path)
+    write_archive(tmp_path / f"{data}.npz", make_corpus())
+    preset, source = load_data(data, None, smoke=False, changes=Changes())
+    config = {"preset": preset.to_dict(), "data": {"path": data, "sha256": source.digest}}
+    assert load_again(config)[0] == preset
+    (tmp_path / f"{data}.npz").rename(tmp_path / "moved.npz")
+    assert load_again(config, "moved.npz")[1].digest == source.digest
+    with pytest.raises(ArchiveError, match=rf"^{data}\.npz: is not in this folder; make it with .* or give its path"):
+        load_again(config)
 
 
 def test_the_digest_of_generated_data_does_not_read_the_last_bits():

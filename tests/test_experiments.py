@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,9 +143,16 @@ def test_the_report_makes_the_same_tables_again(table, capsys):
     assert ((table / "table.csv").read_text(), (table / "table.md").read_text()) == before
 
 
-def test_a_saved_run_evaluates_to_its_counts(table, archive):
+def test_a_saved_run_evaluates_to_its_counts(table, archive, tmp_path, monkeypatch):
     run = table / "cm_arr" / "speaker2_seed0"
-    assert score_saved.main(score_saved.Arguments(run))
+    monkeypatch.chdir(run)
+    assert score_saved.main(score_saved.Arguments(Path()))
+    shutil.copytree(run, tmp_path / "cm_arr" / run.name)
+    shutil.copy(table / "config.json", tmp_path)
+    path = tmp_path / "cm_arr" / run.name / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fold": "01F"}))
+    with pytest.raises(ValueError, match="is a run of fold 01F, which these data have not; they have speaker0, "):
+        score_saved.main(score_saved.Arguments(path.parent))
     record = json.loads((run / "run.json").read_text())
     rows = [row.counts for row in read_rows(table) if (row.method, row.fold) == ("cm_arr", "speaker2")]
     assert record["test_counts"] == rows
@@ -298,4 +306,26 @@ def test_a_diverged_run_is_no_result(tmp_path, capsys):
 def test_without_git_the_commit_is_unknown(monkeypatch):
     assert provenance.commit() != ""
     monkeypatch.setenv("PATH", "")
-    assert provenance.commit() == "unknown"
+    assert provenance.commit.__wrapped__() == "unknown"
+
+
+def test_two_states_of_a_changed_checkout_are_told_apart(tmp_path, monkeypatch):
+    git = lambda *words: subprocess.run(
+        ["git", "-c", "user.name=x", "-c", "user.email=x@x", *words], cwd=tmp_path, check=True, capture_output=True
+    )
+    git("init")
+    (tmp_path / "a.py").write_text("1\n")
+    git("add", "a.py")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(provenance, "CHECKOUT", tmp_path)
+    commit = provenance.commit.__wrapped__
+    clean = commit()
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    found = []
+    for text in ("2\n", "3\n", "2\n"):
+        (tmp_path / "a.py").write_text(text)
+        found.append(commit())
+        assert re.fullmatch(f"{clean}-dirty-[0-9a-f]{{8}}", found[-1])
+    assert found[0] == found[2] != found[1]
+    (tmp_path / "a.py").write_text("1\n")
+    assert commit() == clean

@@ -156,6 +156,7 @@ def test_the_card_has_the_intervals_of_the_table(corpus, tmp_path):
     found = cell_intervals(tmp_path, read_rows(tmp_path), "average")["zero_fill", "uar", "avt"]
     assert f"{100 * found.mean:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f}) |" in card
     assert np.isfinite(found.low)
+    assert "with a 95 % interval over speakers and seeds; nan: too few of them" in card
     for text in ("`toy`, 48 utterances, SHA-256 `abc`", "One of 3 folds; utterances: train 30, val 8, test 8", "`c0`"):
         assert text in card
     untuned, tuned = "dropout and loss weights are the preset's", "dropout and loss weights were, too"
@@ -164,6 +165,35 @@ def test_the_card_has_the_intervals_of_the_table(corpus, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(told | {"methods": {"zero_fill": {}}, "tuned": {"zero_fill": {}}}))
     assert tuned in (card := model_card(load_unit(units[0])))
     assert untuned not in card
+
+
+@pytest.mark.parametrize(("method", "trained"), [("zero_fill", "does not train on"), ("cm_arr", "trains on")])
+def test_the_card_says_which_labels_there_were(corpus, tmp_path, method, trained):
+    unit = make_unit(tmp_path, method, corpus)[0]
+    path = unit / "run.json"
+    record = json.loads(path.read_text())
+    assert "abelled" not in model_card(load_unit(unit)).partition("## Protocol")[2].partition("## Scores")[0]
+    path.write_text(json.dumps(record | {"labels": {"share": 0.25, "train": 8, "val": 4}, "seed": 3}))
+    card = model_card(load_unit(unit))
+    assert (
+        "* Labels: 25 % of those of the training and validation parts, the subset of seed 3: train 8, val 4\n" in card
+    )
+    assert (
+        f"* Unlabelled training utterances: features are standardised with them, too; the method {trained} them" in card
+    )
+    path.write_text(json.dumps(record))
+    fold = {"name": record["fold"], "train": 30, "val": 8, "test": 8, "unlabelled": 7}
+    (tmp_path / "config.json").write_text(json.dumps({"folds": [fold], "methods": {method: {}}}))
+    card = model_card(load_unit(unit))
+    assert "train 30, val 8, test 8, unlabelled 7" in card
+    assert f"the method {trained} them" in card
+
+
+def test_a_card_without_its_table_says_nothing_of_all_folds(unit):
+    card = model_card(load_unit(unit))
+    assert "| available | WAR, this fold | UAR, this fold |\n" in card
+    assert "nan" not in card
+    assert "all folds" not in card.lower()
 
 
 def test_parameters_are_read_as_safetensors_reads_them(folder):

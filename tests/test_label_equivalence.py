@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from experiments.comparison import Comparison
 from experiments.report.label_equivalence import (
     Equivalence,
     equivalence_text,
@@ -13,7 +14,13 @@ from experiments.report.label_equivalence import (
 from experiments.statistics import Interval
 
 LABELS = (10, 100, 1000)
-SHOWN, NOT_SHOWN = Interval(0.02, 0.01, 0.03), Interval(0.02, -0.01, 0.05)
+
+
+def compared(*interval, p=0.01):
+    return Comparison("a", "b", "uar", Interval(*interval), p, p, num_runs=6, num_folds=3, num_speakers=9)
+
+
+SHOWN, NOT_SHOWN = compared(0.02, 0.01, 0.03), compared(0.02, -0.01, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +49,7 @@ def test_points_with_equal_labels():
 
 def test_one_equivalence_for_each_score_of_ours():
     found = equivalences(LABELS, (0.5, np.nan, 0.9), (0.4, 0.6, 0.8), (SHOWN, None, NOT_SHOWN))
-    assert [(one.labels, one.fewest, one.most, one.difference) for one in found] == [
+    assert [(one.labels, one.fewest, one.most, one.compared) for one in found] == [
         (10, 10, 1000, SHOWN),
         (1000, 10, 1000, NOT_SHOWN),
     ]
@@ -58,7 +65,12 @@ def test_one_equivalence_for_each_score_of_ours():
                       "+3.00).", "32"),
         (31.6, NOT_SHOWN, "A with 10 labels equals B with 32; with equal labels no difference shown (+2.00 points, "
                           "95 % interval -1.00 to +5.00).", "(32)"),
-        (31.6, Interval(0.02, np.nan, np.nan), "A with 10 labels equals B with 32; with equal labels no difference "
+        (31.6, compared(0.02, 0.01, 0.03, p=0.05), "A with 10 labels equals B with 32; with equal labels a difference "
+                                                   "by the interval only (+2.00 points, 95 % interval +1.00 to +3.00, "
+                                                   "p 0.050).", "(32)"),
+        (31.6, compared(-0.00001, -0.03, 0.03), "A with 10 labels equals B with 32; with equal labels no difference "
+                                                "shown (+0.00 points, 95 % interval -3.00 to +3.00).", "(32)"),
+        (31.6, compared(0.02, np.nan, np.nan), "A with 10 labels equals B with 32; with equal labels no difference "
                                                "shown (+2.00 points).", "(32)"),
         (np.inf, SHOWN, "A with 10 labels has a UAR of 50.00 %, which B does not reach with up to 1000 (with equal "
                         "labels: +2.00 points, 95 % interval +1.00 to +3.00).", "not reached"),

@@ -14,8 +14,8 @@ from tiny import make_corpus
 from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.folds import FoldError, make_folds
 from cmarr_jax.data.label_share import keep_labels
-from experiments import reproduce, score_saved, tune
-from experiments.label_shares import share_folders, share_name
+from experiments import classical, reproduce, score_saved, tune
+from experiments.label_shares import check_root, share_folders, share_name
 from experiments.presets import Changes
 from experiments.units import Unit, read_outputs, read_rows
 
@@ -58,6 +58,7 @@ def test_each_share_is_a_table(made):
     for folder in share_folders(root).values():
         assert len(read_rows(folder)) == 2 * 4 * 2 * 7  # rows, folds, seeds, conditions
         assert (folder / "report.html").is_file()
+    assert printed.count("late_fusion_lda: 8 runs fitted") == 2  # four folds, two seeds
     assert "0.25 of the labels: 8 of 32 training utterances of a fold" in printed
     config = json.loads((root / "labels_025" / "config.json").read_text())
     assert config["label_share"] == 0.25
@@ -135,6 +136,19 @@ def test_another_setting_or_folder_is_refused(made, archive, tmp_path):
     assert {path.name for path in root.glob("labels_*") if path.is_dir()} == {"labels_025", "labels_100"}
 
 
+def test_a_row_is_tuned_at_all_shares_or_at_none(made, tmp_path):
+    config = json.loads((made[0] / "labels_025" / "config.json").read_text())
+    choices = {"zero_fill": {fold["name"]: {"learning_rate": 0.1} for fold in config["folds"]}}
+    with pytest.raises(ValueError, match=r"another setting: tuned\.zero_fill was not tuned and is tuned now"):
+        check_root(made[0], config | {"label_share": 0.5, "tuned": choices})
+    (tmp_path / "labels_025").mkdir()
+    (tmp_path / "labels_025" / "config.json").write_text(json.dumps(config | {"tuned": choices}))
+    check_root(tmp_path, config | {"label_share": 0.5, "tuned": {"zero_fill": {}}})  # other choices
+    with pytest.raises(ValueError, match=r"another setting: tuned\.zero_fill was tuned and is not tuned now"):
+        check_root(tmp_path, config | {"label_share": 0.5})
+    check_root(tmp_path, config | {"methods": {"mmin": {}}, "tuned": {}})  # a row that is added
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -142,6 +156,8 @@ def test_another_setting_or_folder_is_refused(made, archive, tmp_path):
         ({"table": "labels", "label_shares": (0.1, 2.0)}, "at most 1, found 2"),
         ({"table": "labels", "label_shares": ()}, "--label-shares needs a share, such as"),
         ({"table": "labels", "label_share": 0.1}, "give --label-shares 0.1 in place of --label-share"),
+        ({"keep_every": 0.0}, "--keep-every must be above 0, found 0.0"),
+        ({"keep_every": float("nan")}, "--keep-every must be above 0, found nan"),
         ({"label_shares": (0.1,)}, "--label-shares needs --table labels; give --label-share"),
     ],
 )
@@ -174,6 +190,16 @@ def test_too_few_labels_for_a_classical_model_do_not_stop_the_others(archive, tm
     assert "late_fusion_lda/speaker0_seed0: cannot be fitted to 4 labelled utterances (" in text
     assert "use a larger share of the labels" in text
     assert not list(out.glob("*/*/run.json"))
+
+
+def test_a_classical_model_that_cannot_be_fitted_is_named(archive, tmp_path, monkeypatch):
+    def fail(*_):
+        raise np.linalg.LinAlgError("The leading minor is not positive definite.\nMore of scikit-learn.")
+
+    monkeypatch.setattr(classical, "fit_fold", fail)
+    said = r"^late_fusion_lda/speaker0_seed0: cannot be fitted to 32 labelled utterances \(The leading .* definite\)$"
+    with pytest.raises(ValueError, match=said):
+        reproduce.main(arguments(archive, tmp_path / "out", methods=("late_fusion_lda",)))
 
 
 def test_the_worst_exit_code_is_kept(archive, tmp_path, monkeypatch):

@@ -10,6 +10,14 @@ from scipy import stats
 from experiments.comparison import Comparison
 from experiments.report import scores
 from experiments.report.__main__ import run_command as report_command
+from experiments.report.differences import (
+    difference_notes,
+    judged_text,
+    signed,
+    signed_difference,
+    speakers_note,
+)
+from experiments.report.latex import to_latex
 from experiments.report.text import to_markdown, tuning_text
 from experiments.report.write import write_report
 from experiments.results import FILE, Row
@@ -62,14 +70,87 @@ def test_unfinished_runs_are_left_out():
 
 
 def test_differences_are_told_with_their_intervals():
-    one = Comparison("cm_arr", "zero_fill", "war", Interval(0.015, 0.002, 0.03), 0.04, 0.02)
-    other = Comparison("cm_arr", "mmin", "uar", Interval(-0.01, -0.02, 0.001), 0.3, 0.1)
-    third = Comparison("cm_arr", "dicmor", "uar", Interval(-0.01, -0.02, -0.001), 0.05, 0.02)
-    text = to_markdown(rows_of(SCORES), "T", [], [one, other, third])
+    one = comparison("zero_fill", "war", Interval(0.015, 0.002, 0.03), 0.04)
+    other = comparison("mmin", "uar", Interval(-0.01, -0.02, 0.001), 0.3)
+    third = comparison("dicmor", "uar", Interval(-0.01, -0.02, -0.001), 0.05)
+    lacking = comparison("late_fusion", "uar", Interval(np.nan, np.nan, np.nan), np.nan)
+    text = to_markdown(rows_of(SCORES), "T", [], [one, other, third, lacking])
     assert "## CM-ARR minus each other row, average of the 2 missing-modality conditions, points" in text
     assert "| Zero-fill | WAR | +1.50 (+0.20 to +3.00) | 0.040 | better |" in text
     assert "| MMIN | UAR | -1.00 (-2.00 to +0.10) | 0.300 | no difference shown |" in text
-    assert "| DiCMoR-like | UAR | -1.00 (-2.00 to -0.10) | 0.050 | not after correction |" in text
+    assert "| DiCMoR-like | UAR | -1.00 (-2.00 to -0.10) | 0.050 | by the interval only |" in text
+    assert "| Late fusion | UAR |  |  | no difference shown |" in text
+    assert (
+        "corrected after Holm for the number of rows. No difference shown: the interval has zero in it. By the" in text
+    )
+    assert "test speakers" not in text
+    assert "both rows have" not in text
+
+
+def comparison(baseline, metric, difference, p, num_runs=4, num_speakers=20):
+    return Comparison("cm_arr", baseline, metric, difference, p, p, num_runs, 2, num_speakers)
+
+
+NONE, HINT = Interval(0.0, -0.01, 0.01), Interval(0.01, 0.001, 0.02)
+
+
+def test_one_row_is_not_corrected_for_many():
+    text = judged_text([comparison("mmin", metric, HINT, 0.06) for metric in ("war", "uar")])
+    assert "Holm" not in text
+    assert text.endswith(
+        "No difference shown: the interval has zero in it. By the interval only: it has not, but p is at least 0.05."
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_speakers", "expected"),
+    [
+        (1, 5, "With 5 test speakers, p of the permutation test is at least about 0.062, so even a large difference is "
+               "not shown at the level 0.05."),  # 2 / 2^5 = 0.0625
+        (1, 6, ""),  # 0.031
+        (2, 6, "With 6 test speakers, p of the permutation test is at least about 0.031, and 0.062 after the "
+               "correction for 2 rows, so even a large difference is not shown at the level 0.05."),
+        (13, 8, "With 8 test speakers, p of the permutation test is at least about 0.0078, and 0.1 after the "
+                "correction for 13 rows, so even a large difference is not shown at the level 0.05."),  # 13 / 128
+        (13, 10, ""),  # 13 / 512 = 0.025
+    ],
+)  # fmt: skip
+def test_few_speakers_show_nothing_and_this_is_said(num_rows, num_speakers, expected):
+    found = [
+        comparison(f"row{number}", metric, HINT, 0.06, num_speakers=num_speakers)
+        for number in range(num_rows)
+        for metric in ("war", "uar")
+    ]
+    assert speakers_note(found) == expected
+    shown = comparison("row0", "war", HINT, 0.049, num_speakers=num_speakers)  # by the chance of the exchanges
+    assert speakers_note([*found, shown]) == speakers_note([]) == ""
+
+
+def test_runs_that_a_difference_lacks_are_told():
+    rows = rows_of(SCORES)  # two folds, two seeds
+    found = [comparison("mmin", metric, NONE, 1.0, num_runs=3) for metric in ("war", "uar")]
+    found.append(comparison("zero_fill", "war", NONE, 1.0))
+    said = "A difference is over the runs that both rows have. They have fewer than all 4 with: MMIN (3, in 2 folds)."
+    assert difference_notes(found, rows) == [said]
+    assert said in to_markdown(rows, "T", [], found)
+    assert said in to_latex(rows, "T", {}, found)
+    assert difference_notes(found[2:], rows) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "expected"),
+    [(-0.0004, 3, "+0.000"), (-0.0006, 3, "-0.001"), (0.004, 2, "+0.00"), (-0.004, 2, "+0.00"), (1.5, 1, "+1.5"),
+     (np.nan, 2, "")],
+)  # fmt: skip
+def test_numbers_with_their_sign(value, digits, expected):
+    assert signed(value, digits) == expected
+
+
+def test_a_difference_and_its_interval():
+    assert signed_difference(Interval(0.015, -0.00001, 0.03)) == ("+1.50", "+0.00 to +3.00")
+    assert signed_difference(Interval(-0.0001, -0.3, 0.3), 1, 3) == ("+0.000", "-0.300 to +0.300")
+    assert signed_difference(Interval(0.015, np.nan, np.nan)) == ("+1.50", "")
+    assert signed_difference(Interval(np.nan, np.nan, np.nan)) == ("", "")
 
 
 def test_it_is_said_how_much_was_tuned():
@@ -89,6 +170,10 @@ def test_it_is_said_how_much_was_tuned():
         f" Not tuned by themselves, with the choices of the method that they change: {scores.LABELS['cm_arr_no_flow']}."
     )
     assert tuning_text(ablation).endswith(like)
+    told = "They were chosen with the labels of seed 0, whichever seed a run has."
+    assert told in tuning_text(ablation | {"label_share": 0.1})
+    assert told not in tuning_text(ablation | {"label_share": 1.0})
+    assert told not in tuning_text(ablation | {"label_share": 0.1, "tuned": {}})
 
 
 @pytest.mark.parametrize(
@@ -96,17 +181,17 @@ def test_it_is_said_how_much_was_tuned():
     [
         ("uar", Interval(0.01, 0.001, 0.02), 0.049, "better"),
         ("uar", Interval(-0.01, -0.02, -0.001), 0.049, "worse"),
-        ("uar", Interval(0.01, 0.001, 0.02), 0.05, "not after correction"),
+        ("uar", Interval(0.01, 0.001, 0.02), 0.05, "by the interval only"),
         ("uar", Interval(0.01, -0.001, 0.02), 0.01, "no difference shown"),
         ("ccc", Interval(0.01, 0.001, 0.02), 0.01, "better"),
         ("mae", Interval(0.01, 0.001, 0.02), 0.01, "worse"),
         ("mae", Interval(-0.01, -0.02, -0.001), 0.01, "better"),
         ("uar", Interval(0.01, float("nan"), float("nan")), 0.01, "no difference shown"),
-        ("uar", Interval(0.01, 0.001, 0.02), float("nan"), "not after correction"),
+        ("uar", Interval(0.01, 0.001, 0.02), float("nan"), "by the interval only"),
     ],
 )
 def test_what_is_said_of_a_difference(metric, interval, p, verdict):
-    assert Comparison("cm_arr", "mmin", metric, interval, p, p).verdict == verdict
+    assert comparison("mmin", metric, interval, p).verdict == verdict
 
 
 def test_pooled_scores_by_hand():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from labels_by_hand import write_shares
 from test_report_page import Reader
 
+from experiments.comparison import INTERVAL_ONLY
 from experiments.report.__main__ import main as report_command
 from experiments.report.label_curves import LabelCurves
 from experiments.report.label_figure import label_figure
-from experiments.report.labels import LABEL_FILES, sentences, write_label_report
+from experiments.report.labels import LABEL_FILES, needed_texts, sentences, write_label_report
 from experiments.report.material import compared_row
 
 LABELS = {0.01: 4, 0.1: 40, 1.0: 400}
@@ -54,6 +56,7 @@ def test_the_sentences_tell_the_crossings(folder):
     assert all(f"- {sentence}\n" in text for sentence in told)
     assert "| MMIN | 13 |  | (40) |" not in text
     assert "| Zero-fill | 126 | 400 | (400) |" in text
+    assert "as the 95 % interval includes zero, or p, corrected after Holm for the number of rows, is at least" in text
     assert "Fewer than 3 runs have a score: MMIN at 10 % (0)." in text
     assert "Runs: 24; 24 converged." in text
 
@@ -67,8 +70,28 @@ def test_a_variant_is_compared_where_cm_arr_is_not_trained(tmp_path):
         "CM-ARR, strong alignment first, within speakers, three tricks with 4 labels "
     )
     assert {one.method for one in curves.last.comparisons} == {"cm_arr_within_told"}
+    label = curves.last.label("cm_arr_within_told")
+    title, note = needed_texts(curves)
+    assert title == f"Labels that a method needs for the score of {label}"
+    assert f"Header: the labels of {label}. Below: with how many labels a method has the score that {label} has" in note
+    assert title in write_label_report(tmp_path)
     assert compared_row(["cm_arr_told", "zero_fill", "cm_arr"]) == "cm_arr"
     assert compared_row(["zero_fill", "mmin"]) is None
+
+
+def test_brackets_say_what_the_table_of_a_share_says(tmp_path):
+    """The intervals leave out zero; with 6 speakers and 3 rows p is not below 0.05 (2 / 2^6 times 3 is 0.094)."""
+    others = {name: [0.5, 0.6] for name in ("zero_fill", "mmin", "cif_mmin")}
+    write_shares(tmp_path, others | {"cm_arr": [0.65, 0.7]}, {0.1: 40, 1.0: 400})
+    curves = LabelCurves(tmp_path)
+    assert {one.verdict for found in curves.comparisons for one in found} == {INTERVAL_ONLY}
+    assert "with equal labels a difference by the interval only (+15.00 points, 95 % interval " in sentences(curves)[1]
+    text = write_label_report(tmp_path)
+    assert "| Zero-fill | (not reached) | (not reached) |" in text
+    assert needed_texts(curves)[1].endswith(
+        "With 6 test speakers, p of the permutation test is at least about 0.031, and 0.094 after the correction for 3 "
+        "rows, so even a large difference is not shown at the level 0.05."
+    )
 
 
 def test_a_figure_has_no_more_lines_than_can_be_told_apart(tmp_path):
@@ -131,6 +154,16 @@ def test_without_cm_arr_there_are_lines_but_no_sentences(tmp_path):
     assert "equals" not in text
     assert "| Zero-fill | 45.00" in text
     assert "needs" not in text
+
+
+def test_choices_of_a_share_are_those_of_seed_0(tmp_path):
+    write_shares(tmp_path, {"zero_fill": [0.5, 0.6]}, {0.1: 40, 1.0: 400})
+    told = "are those of each share. They were chosen with the labels of seed 0, whichever seed a run has."
+    assert told not in write_label_report(tmp_path)
+    for folder in tmp_path.glob("labels_*"):
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"tuned": {"zero_fill": {"f1": {"trials": 2}}}}))
+    assert told in write_label_report(tmp_path)
 
 
 def test_equal_labels_are_told(tmp_path):

@@ -10,8 +10,10 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
+import matplotlib.figure
 import numpy as np
 import pytest
+from results_by_hand import rows_of
 from tiny import make_corpus
 
 from cmarr_jax.data.archive import read_archive, write_archive
@@ -19,13 +21,14 @@ from experiments import reproduce, row_differences
 from experiments.comparison import Comparison, compare
 from experiments.presets import Changes
 from experiments.report.drawing import DARK, LIGHT, NAMES
-from experiments.report.figures import chosen_rows, chosen_text
+from experiments.report.figures import _draw_curve, chosen_rows, chosen_text
 from experiments.report.figures_map import neighbours_text
 from experiments.report.figures_trust import reliability_figure, spread_figure
 from experiments.report.latex import escape, to_latex
 from experiments.report.material import Material
 from experiments.report.page import differences_sentence, make_figures, speakers_apart
 from experiments.report.published import CONDITIONS, IEMOCAP
+from experiments.report.scores import best_means, collect
 from experiments.report.write import OUTPUT_FILES, write_report
 from experiments.results import Row
 from experiments.rows import ABOUT, LABELS, TABLE_ROWS, explanations
@@ -229,22 +232,27 @@ def test_inspections_hold_what_the_figures_show(folder):
 
 
 def test_the_first_sentences_say_what_is_shown_and_what_is_a_hint():
-    """One of each verdict: worse, better, left out zero before the correction only (below and above), and not shown."""
+    """One of each verdict: worse, better, by the interval only (below and above), and not shown."""
     found = [(-0.02, 0.01, 0.01), (0.03, 0.01, 0.01), (-0.01, 0.005, 0.2), (0.01, 0.005, 0.3), (0.0, 0.02, 1.0)]
     comparisons = [
-        Comparison("cm_arr", f"row{n}", "uar", Interval(mean, mean - half, mean + half), p, p)
+        Comparison("cm_arr", f"row{n}", "uar", Interval(mean, mean - half, mean + half), p, p, 6, 3, 20)
         for n, (mean, half, p) in enumerate(found)
     ]
     material = SimpleNamespace(comparisons=comparisons, label=lambda row: row.upper())
     assert differences_sentence(material, "uar") == (
         "UAR, after the correction for 5 comparisons: CM_ARR is better than ROW1 (+3.00 points, +2.00 to +4.00, "
         "p 0.010); CM_ARR is worse than ROW0 (-2.00 points, -3.00 to -1.00, p 0.010); no difference is shown from the "
-        "other 3, but before the correction 2 intervals of these differences leave out zero (1 with CM_ARR worse, "
+        "other 3, though 2 intervals of these differences leave out zero (1 with CM_ARR worse, "
         "1 with it better)."
     )
     material.comparisons = comparisons[4:]
     assert differences_sentence(material, "uar") == "UAR: no difference is shown from any other method."
     assert differences_sentence(material, "war") == ""
+    material.comparisons = [comparisons[3]._replace(p=0.07)]  # one comparison: nothing was corrected
+    assert differences_sentence(material, "uar") == (
+        "UAR: no difference is shown from any other method, though 1 interval of these differences leaves out zero (0 "
+        "with CM_ARR worse, 1 with it better)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -301,6 +309,32 @@ def test_a_folder_of_one_row_has_the_figures_that_it_allows(folder, tmp_path):
     assert "No finished run" not in (copy / "report.html").read_text()
 
 
+def test_a_run_without_a_chosen_epoch_has_no_dot():
+    """Two stages of 2 and 3 epochs; -1: no epoch of the last stage was chosen, as of a run that diverged there."""
+    history = {"complete": {"loss": [3.0, 2.0]}, "missing": {"loss": [1.5, 1.0, 2.0]}}
+    record = {"fold": "f1", "seed": 0, "history": history}
+    axis = matplotlib.figure.Figure().subplots()
+    assert _draw_curve(axis, record | {"best_epoch": -1}, "loss") == []
+    assert len(axis.lines) == 2  # the curve and the beginning of the last stage
+    assert _draw_curve(axis, record | {"best_epoch": 1}, "loss") == [["loss", "f1", 0, 4, "3", "1", "2"]]
+    assert len(axis.lines) == 5
+
+
+def test_the_largest_mean_is_bold_whichever_row_lacks_a_score():
+    """The first row has no score in condition `b`, as where all of its runs diverged."""
+    scores = {("first", "f1", 0): (0.5, np.nan, 0.6), ("m", "f1", 0): (0.4, 0.3, 0.7), ("n", "f1", 0): (0.1, 0.2, 0.6)}
+    rows = rows_of(scores)
+    best = best_means(collect(rows, "war") | {"bayes_war": collect(rows_of({("b", "f1", 0): (1, 1, 1)}), "war")["b"]})
+    assert best == {"a": 0.5, "b": 0.3, "average": pytest.approx(0.35), "ab": 0.7}
+    assert np.isnan(best_means({"m": {"a": np.full((1, 1), np.nan)}})["a"])
+    text = to_latex(rows, "T", {})
+    assert r"m & 40.00 & \textbf{30.00} & \textbf{35.00} & \textbf{70.00} \\" in text
+    assert r"first & \textbf{50.00} &  &  & 60.00 \\" in text
+    assert "Bold: the largest number of a column, ceilings left out, which does not mean that it differs" in text
+    negative = {name: {"a": np.array([[mean]])} for name, mean in (("m", -0.2), ("n", -0.1))}  # as a CCC can be
+    assert best_means(negative)["a"] == -0.1
+
+
 def test_latex_escapes_and_keeps_published_rows_apart():
     names = CONDITIONS[:6] + CONDITIONS[7:]
     rows = [Row("cm_arr", "f1", 0, name, 0.5, 0.6, [[1, 1], [0, 2]]) for name in names]
@@ -332,6 +366,8 @@ def test_any_row_can_be_compared_with_the_others(folder, capsys):
     row_differences.main(folder, row)
     lines = capsys.readouterr().out.splitlines()
     expected = compare(folder, Material(folder).rows, row)
+    *lines, note = lines
+    assert note.startswith("With 4 test speakers, p of the permutation test is at least about 0.12, and 0.25 after")
     assert len(lines) == len(expected) == 2 * len(others)
     for line, found in zip(lines, expected, strict=True):
         assert line.startswith(f"{found.metric.upper()}, {row} minus {found.baseline}: ")

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from cmarr_jax.metrics import uar, war
-from experiments.statistics import Bootstrap, bootstrap, estimate, holm, interval, swap_test
+from experiments.statistics import Bootstrap, bootstrap, estimate, holm, interval, smallest_p, swap_test
 
 N = 100  # utterances of each class and speaker
 
@@ -116,6 +116,28 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+    nan = float("nan")
+    np.testing.assert_allclose(holm([nan, 0.01, nan, 0.04]), [nan, 0.02, nan, 0.04])  # of two tests
+    np.testing.assert_array_equal(holm([nan]), [nan])
+
+
+def test_without_a_score_there_is_no_p():
+    """Nothing was counted in the second condition of any fold, and in one fold only in the first."""
+    ours, theirs = (
+        [np.concatenate([fold, np.zeros_like(fold)], axis=2) for fold in folds]
+        for folds in make_table(np.random.default_rng(4), 3, 4, 1, gain=0.1)
+    )
+    whole = swap_test(ours[:2], theirs[:2], uar, 500)
+    assert whole[0] < 0.05
+    assert np.isnan(whole[1])
+    ours[2][:], theirs[2][:] = 0, 0
+    assert swap_test(ours, theirs, uar, 500)[0] == whole[0]
+    np.testing.assert_array_equal(estimate(ours, uar), [*estimate(ours[:2], uar)[:1], np.nan])
+
+
+@pytest.mark.parametrize(("num_speakers", "expected"), [(3, 0.25), (5, 0.0625), (6, 0.03125), (30, 1 / 2001)])
+def test_the_smallest_p_by_hand(num_speakers, expected):
+    assert smallest_p(num_speakers) == expected
 
 
 def test_too_little_has_no_interval():

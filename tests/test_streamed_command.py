@@ -14,6 +14,7 @@ import pytest
 from streamed_data import make_data_set
 from test_processes import LOCAL_DEVICES, ROOT, assert_ended_well, run_two, spoken
 
+from cmarr_jax.data.streamed import open_data_set
 from cmarr_jax.training.checkpoint import load_run
 from cmarr_jax.training.streamed_loop import on_raw_features
 from experiments import streamed_folder
@@ -76,6 +77,19 @@ def test_the_command_goes_on_where_it_was_stopped(made, tmp_path, monkeypatch, c
     shutil.rmtree(tmp_path / "stopped" / streamed_folder.MODEL)
     with pytest.raises(ValueError, match=r"was another training \(seed differ\)"):
         command.main(make_arguments(path, tmp_path / "stopped", resume=True, seed=1))
+    copy = tmp_path / "copy"
+    shutil.copytree(path, copy)
+    (records,) = copy.glob("*.array_record*")
+    whole = records.read_bytes()
+    records.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # as long as before
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "open_data_set", lambda _, modalities: open_data_set(path, modalities=modalities))
+        with pytest.raises(ValueError, match=r"was another training \(data differ\)"):
+            command.main(make_arguments(copy, tmp_path / "stopped", resume=True))
+        patch.setattr(command, "commit", lambda: "another")
+        patch.setattr(command, "versions", dict)
+        with pytest.raises(ValueError, match=r"was another training \(versions, commit differ\)"):
+            command.main(make_arguments(path, tmp_path / "stopped", resume=True))
 
 
 def test_two_processes_train_the_model_of_one(made, tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -15,9 +16,10 @@ from cmarr_jax.training.sweep import stack_runs
 from cmarr_jax.training.sweep_memory import GIB, compile_sweep
 from experiments import reproduce, tune
 from experiments.own_folder import LOCK, own_folder
-from experiments.presets import SMOKE
+from experiments.presets import PRESETS, SMOKE
 from experiments.rows import TABLE_ROWS
 from experiments.search_space import as_parameters, searched_weights
+from experiments.trials import read_lines
 from experiments.tuned import read_tuned, tuned_config, tuned_row
 from experiments.units import Unit
 
@@ -94,6 +96,22 @@ def test_a_search_that_was_killed_chooses_as_one_that_was_not(archive, tuned, tm
     assert {path.name for path in files} == {"tune.json", "trials.jsonl", "tuned.json"}
     for path in files:
         assert path.read_text() == (tuned / path.name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (b"{", "line 2 is no JSON object"),
+        (b"\xff", "line 2 is no JSON object"),
+        (b'{"row": "a", "fold": "f"}', "line 2.trial is missing"),
+        (b'{"row": "a", "fold": "f", "trial": "1"}', "line 2.trial is '1', no int"),
+    ],
+)
+def test_a_damaged_trial_is_named(tuned, tmp_path, line, fault):
+    first = (tuned / "trials.jsonl").read_bytes().splitlines(keepends=True)[0]
+    (tmp_path / "trials.jsonl").write_bytes(first + line + b"\n")
+    with pytest.raises(ValueError, match=rf"/trials\.jsonl is damaged \({re.escape(fault)}\); delete the line"):
+        read_lines(tmp_path)
 
 
 def test_a_search_that_was_killed_before_its_settings_can_be_given_again(tmp_path):
@@ -215,12 +233,18 @@ def test_an_ablation_uses_the_choices_of_the_full_model():
     assert tuned.weights == {"alignment": 0.0, "refinement": 0.2}
 
 
-def test_the_first_trial_lies_within_the_bounds():
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_first_trial_is_the_preset(preset):
     for row in TABLE_ROWS:
-        config = SMOKE.run_config(row, modality_configs(make_corpus()), 4)
-        parameters = as_parameters(row, tune.choice_of(config))
-        for name, (low, high) in searched_weights(row).items():
-            assert low <= parameters[name] <= high
+        config = PRESETS[preset].run_config(row, modality_configs(make_corpus()), 4)
+        choice = tune.choice_of(config)
+        expected = {name: choice["weights"][name] for name in searched_weights(row)}
+        expected |= {name: choice[name] for name in ("learning_rate", "dropout")}
+        assert as_parameters(row, choice) == expected
+
+
+def test_which_weights_are_searched():
     assert searched_weights("cm_arr_no_alignment").keys() == {"refinement"}
     assert searched_weights("zero_fill_told_self").keys() == {"threshold", "pseudo"}
     assert not searched_weights("zero_fill_told")
+    assert not searched_weights("contrastive")  # it has no alignment in stage 2: experiments/rows.py

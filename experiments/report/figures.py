@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from experiments.comparison import BETTER, LEVEL, NOT_SHOWN, WORSE
+from experiments.comparison import LEVEL, NOT_SHOWN, SHOWN
+from experiments.report.differences import p_text, signed
 from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canvas, legend_below, to_svg
 from experiments.report.material import Material
 from experiments.report.rates import RATES, scores_by_rate
 from experiments.report.scores import AVERAGE, CEILINGS, Summary, collect, counted, of_metric, summarize, with_interval
-from experiments.report.text import signed
 from experiments.statistics import NUM_DRAWS
 from experiments.units import counts_by_speaker
 
@@ -54,13 +54,11 @@ def conditions_figure(material: Material, metric: str = "uar") -> Figure:
             for level, row in enumerate(trained):
                 found = with_interval(summarize(scores[row][name]), material.intervals.get((row, metric, name)))
                 _draw_interval(axis, level, found, SERIES[0] if row == material.main else MUTED)
-                numbers.append(
-                    [material.label(row), name, *_per_cent(found.mean, found.ci_low, found.ci_high), found.n]
-                )
+                numbers.append([material.label(row), name, *per_cent(found.mean, found.ci_low, found.ci_high), found.n])
             for line, row in enumerate(exact):
                 mean = summarize(scores[row][name]).mean
                 axis.axvline(100 * mean, color=INK, linestyle=("--", ":")[line % 2], linewidth=1.2)
-                numbers.append([material.label(row), name, *_per_cent(mean, np.nan, np.nan), ""])
+                numbers.append([material.label(row), name, *per_cent(mean, np.nan, np.nan), ""])
             axis.set_title(name)
             axis.xaxis.set_major_locator(MaxNLocator(3))
             axis.set_ylim(len(trained) - 0.4, -0.6)
@@ -106,11 +104,11 @@ def differences_figure(material: Material) -> Figure | None:
                 colour = MUTED if one.verdict == NOT_SHOWN else SERIES[0] if mean > 0 else SERIES[1]
                 axis.plot([low, high], [level, level], color=colour, linewidth=2)
                 marker = MARKERS[0 if one.verdict == NOT_SHOWN else 1]
-                inside = colour if one.verdict in (BETTER, WORSE) else "none"
+                inside = colour if one.verdict in SHOWN else "none"
                 axis.plot(mean, level, marker, color=colour, markerfacecolor=inside, markersize=6)
                 numbers.append([
                     material.label(one.baseline), metric.upper(), *map(signed, (mean, low, high)),
-                    f"{one.p_alone:.4f}", f"{one.p:.3f}", one.verdict,
+                    p_text(one.p_alone, 4), p_text(one.p), one.verdict,
                 ])  # fmt: skip
             axis.axvline(0, color=INK, linewidth=1)
             axis.set_title(metric.upper())
@@ -120,7 +118,7 @@ def differences_figure(material: Material) -> Figure | None:
             axis.xaxis.set_major_locator(MaxNLocator(5))
         figure.supxlabel(f"percentage points; to the right of zero {label} is better", fontsize=10, color=INK)
         svg = to_svg(figure, "differences")
-    num_shown = sum(one.verdict in (BETTER, WORSE) for one in material.comparisons)
+    num_shown = sum(one.verdict in SHOWN for one in material.comparisons)
     return Figure(
         "differences",
         f"{label} minus each other method",
@@ -128,13 +126,13 @@ def differences_figure(material: Material) -> Figure | None:
         f"tested. Bar: 95 % interval over {counted(material.num_speakers, 'speaker')} and seeds (Student's t, standard "
         f"error of a bootstrap of {NUM_DRAWS:,} draws); with few speakers it is rough. Circle: the interval has zero "
         "in it, no difference is shown, which does not show that there is none. Square: it leaves out zero, and "
-        f"{label} is better (blue) or worse (orange). Filled square: p is below {LEVEL:g} after the correction. Hollow "
-        "square: it is not; among many comparisons such intervals come by chance. Both methods decide on the same "
-        "utterances, so judge by these differences, not by whether intervals of two scores overlap. p, under Numbers: "
-        f"of a permutation test over speakers ({NUM_DRAWS:,} random exchanges), alone and corrected after Holm for the "
+        f"{label} is better (blue) or worse (orange). Filled square: p is below {LEVEL:g}, too, so the difference is "
+        "shown. Hollow square: it is so by the interval only, as p is not. Both methods decide on the same utterances, "
+        "so judge by these differences, not by whether intervals of two scores overlap. p, under Numbers: of a "
+        f"permutation test over speakers ({NUM_DRAWS:,} random exchanges), alone and corrected after Holm for the "
         "number of methods, each metric by itself. The interval also has how trainings vary, p has not.",
         f"{label} minus {counted(len(baselines), 'other method')}, in UAR and WAR: {num_shown} of "
-        f"{len(material.comparisons)} differences are shown after correction.",
+        f"{len(material.comparisons)} differences are shown.",
         svg,
         ["minus", "metric", "difference", "low", "high", "p alone", "p corrected", ""],
         numbers,
@@ -266,7 +264,7 @@ def _draw_curve(axis: Axes, record: dict, name: str) -> list[list]:
     if len(ends) > 1:
         axis.axvline(ends[-2] + 0.5, color=MUTED, linewidth=0.6, alpha=0.5)
     at = (ends[-2] if len(ends) > 1 else 0) + record["best_epoch"]
-    if not 0 <= at < len(curve):
+    if record["best_epoch"] < 0 or at >= len(curve):  # -1: no epoch was chosen
         return []
     axis.plot(at + 1, curve[at], MARKERS[0], color=SERIES[1], markersize=3)
     return [[name, record["fold"], record["seed"], at + 1, *map(_number, (curve[0], curve[at], curve[-1]))]]
@@ -320,7 +318,8 @@ def _curve(record: dict, name: str) -> tuple[np.ndarray, list[int]]:
     return np.concatenate(parts), np.cumsum([len(part) for part in parts]).tolist()
 
 
-def _per_cent(*values: float) -> list[str]:
+def per_cent(*values: float) -> list[str]:
+    """Scores in per cent, two decimals; nan is empty."""
     return ["" if np.isnan(value) else f"{100 * value:.2f}" for value in values]
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.comparison import compare
+from experiments.comparison import Comparison, compare
 from experiments.label_shares import share_folders
 from experiments.report.label_equivalence import Equivalence, equivalences
 from experiments.report.material import Material, compared_row
@@ -85,7 +85,7 @@ class LabelCurves:
         return sorted({name for material in self.materials for name in material.trained()}, key=order.index)
 
     def drawn(self, most: int) -> list[str]:
-        """At most so many rows: that of CM-ARR first, then those with the highest UAR with the most labels."""
+        """At most so many rows: `method` first, then those with the highest UAR with the most labels."""
         score = lambda row: np.nan_to_num(self.line(row, "uar", AVERAGE)[-1].mean)
         return sorted(self.rows, key=lambda row: (row != self.method, -score(row)))[:most]
 
@@ -118,29 +118,29 @@ class LabelCurves:
 
     @cached_property
     def baseline(self) -> str | None:
-        """The row that the sentences compare CM-ARR with: zero-fill, or else the first one; None without any."""
+        """The row that the sentences compare `method` with: zero-fill, or else the first one; None without any."""
         others = [row for row in self.rows if row != self.method]
         if self.method is None or not others:
             return None
         return BASELINE if BASELINE in others else others[0]
 
     @cached_property
+    def comparisons(self) -> list[list[Comparison]]:
+        """Of `method` with every other row, for each share; none without it."""
+        if self.method is None:
+            return [[] for _ in self.materials]
+        return [compare(material.folder, material.rows, self.method) for material in self.materials]
+
+    @cached_property
     def equivalences(self) -> dict[str, list[Equivalence]]:
-        """Of CM-ARR with every other row, UAR over the missing-modality conditions; none without CM-ARR."""
+        """Of `method` with every other row, UAR over the missing-modality conditions; none without it."""
         if self.method is None:
             return {}
         method = self.method
         mean = lambda row: [found.mean for found in self.line(row, "uar", AVERAGE)]
-        differences = [
-            {
-                one.baseline: one.difference
-                for one in compare(material.folder, material.rows, method)
-                if one.metric == "uar"
-            }
-            for material in self.materials
-        ]
+        compared = [{one.baseline: one for one in found if one.metric == "uar"} for found in self.comparisons]
         return {
-            row: equivalences(self.labels, mean(method), mean(row), [found.get(row) for found in differences])
+            row: equivalences(self.labels, mean(method), mean(row), [found.get(row) for found in compared])
             for row in self.rows
             if row != method
         }

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.comparison import INTERVAL_ONLY, SHOWN, Comparison
+from experiments.report.differences import p_text, signed_difference
 from experiments.report.scores import counted
-from experiments.report.text import signed
-from experiments.statistics import Interval
 
 
 class Equivalence(NamedTuple):
@@ -20,7 +20,7 @@ class Equivalence(NamedTuple):
         not reach it.
       fewest: Fewest labels that the baseline was trained with.
       most: Most labels that the baseline was trained with.
-      difference: Method minus baseline, both with `labels`; None if the baseline was not trained with these.
+      compared: Method minus baseline, both with `labels`; None if the baseline was not trained with these.
     """
 
     labels: float
@@ -28,7 +28,12 @@ class Equivalence(NamedTuple):
     needed: float
     fewest: float
     most: float
-    difference: Interval | None
+    compared: Comparison | None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a difference is shown with equal labels, as the table of that share says; True if none is known."""
+        return self.compared is None or self.compared.verdict in SHOWN
 
 
 def labels_needed(labels: Sequence[float], scores: Sequence[float], score: float) -> float:
@@ -63,7 +68,7 @@ def equivalences(
     labels: Sequence[float],
     ours: Sequence[float],
     theirs: Sequence[float],
-    differences: Sequence[Interval | None],
+    compared: Sequence[Comparison | None],
 ) -> list[Equivalence]:
     """One for each number of labels that our method has a score for.
 
@@ -71,14 +76,14 @@ def equivalences(
       labels: Ascending, above 0.
       ours: Scores of a method with these labels; nan: none.
       theirs: Scores of a baseline.
-      differences: Ours minus theirs, where both were trained.
+      compared: Ours minus theirs, where both were trained.
     """
     known = [number for number, score in zip(labels, theirs, strict=True) if not np.isnan(score)]
     if not known:
         return []
     return [
-        Equivalence(number, score, labels_needed(labels, theirs, score), known[0], known[-1], difference)
-        for number, score, difference in zip(labels, ours, differences, strict=True)
+        Equivalence(number, score, labels_needed(labels, theirs, score), known[0], known[-1], one)
+        for number, score, one in zip(labels, ours, compared, strict=True)
         if not np.isnan(score)
     ]
 
@@ -104,15 +109,16 @@ def needed_text(one: Equivalence | None) -> str:
     text = f"{round(one.needed)}" if np.isfinite(one.needed) else "not reached"
     if one.needed <= one.fewest:
         text = f"at most {round(one.fewest)}"
-    return text if one.difference is None or one.difference.excludes_zero else f"({text})"
+    return text if one.is_shown else f"({text})"
 
 
 def _difference_text(one: Equivalence) -> str:
-    if one.difference is None:
+    if one.compared is None:
         return ""
-    mean, low, high = (100 * value for value in one.difference)
-    around = "" if np.isnan(low) else f", 95 % interval {signed(low)} to {signed(high)}"
-    points = f"{signed(mean)} points{around}"
-    if one.difference.excludes_zero:
+    mean, around = signed_difference(one.compared.difference)
+    points = f"{mean} points, 95 % interval {around}" if around else f"{mean} points"
+    if one.is_shown:
         return f" (with equal labels: {points})"
+    if one.compared.verdict == INTERVAL_ONLY:
+        return f"; with equal labels a difference {INTERVAL_ONLY} ({points}, p {p_text(one.compared.p)})"
     return f"; with equal labels no difference shown ({points})"

@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 
 from experiments.report.drawing import INK, MARKERS, SERIES, Figure, canvas, legend_below, to_svg
-from experiments.report.figures import MOST_ROWS
+from experiments.report.figures import MOST_ROWS, per_cent
 from experiments.report.label_curves import LabelCurves
 from experiments.report.scores import AVERAGE, Summary, counted
 
@@ -24,9 +24,15 @@ def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Fi
         for row in rows + [row for row in curves.rows if row not in rows]:
             line = curves.line(row, metric, condition)
             numbers += [
-                [curves.last.label(row), point.text, f"{point.train:g}", *_per_cent(found), found.n]
+                [
+                    curves.last.label(row),
+                    point.text,
+                    f"{point.train:g}",
+                    *per_cent(found.mean, found.ci_low, found.ci_high),
+                    found.n,
+                ]
                 for point, found in zip(curves.points, line, strict=True)
-            ]
+            ]  # fmt: skip
         if (ceiling := curves.ceiling(metric, condition)) == ceiling:  # nan: it is not known
             axis.axhline(100 * ceiling, color=INK, linestyle="--", linewidth=1, label="Bayes ceiling (exact)")
         axis.set_xscale("log")
@@ -48,7 +54,7 @@ def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Fi
         + (
             ""
             if len(rows) == len(curves.rows)
-            else f" Drawn are CM-ARR and the {len(rows) - 1} others of the highest UAR."
+            else f" Drawn are {curves.last.label(rows[0])} and the {len(rows) - 1} others of the highest UAR."
         ),
         f"{metric.upper()} of {counted(len(curves.rows), 'method')} {what} with {len(curves.points)} shares of the "
         f"labels. {_ends(curves, metric, condition)}",
@@ -80,10 +86,6 @@ def _ends(curves: LabelCurves, metric: str, condition: str) -> str:
         if known:
             texts.append(f"{curves.last.label(row)} {100 * known[0].mean:.1f} and {100 * known[-1].mean:.1f}")
     return f"Per cent with the fewest and the most labels: {', '.join(texts)}."
-
-
-def _per_cent(found: Summary) -> list[str]:
-    return ["" if value != value else f"{100 * value:.2f}" for value in (found.mean, found.ci_low, found.ci_high)]
 
 
 def _name(condition: str) -> str:

@@ -8,26 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from cmarr_jax.training.disk import write_texts
+from experiments.comparison import LEVEL
+from experiments.report.differences import speakers_note
 from experiments.report.drawing import Figure, for_file
 from experiments.report.html_parts import contents, document, figure_section, html_table, inline
 from experiments.report.label_curves import LabelCurves
 from experiments.report.label_equivalence import equivalence_text, needed_text
 from experiments.report.label_figure import label_figure
-from experiments.report.latex import escape, latex_table
+from experiments.report.latex import FIRST_LINE, escape, latex_table
 from experiments.report.page import words_section
 from experiments.report.scores import AVERAGE, Summary
-from experiments.report.text import headings, plain_table
+from experiments.report.text import SEED_0, headings, plain_table
 from experiments.results import METRICS
 from experiments.results_folder import SHARE
 
 LABEL_FILES = ("report.html", "labels.md", "labels.csv", "labels.tex", "figures")
-NEEDED_TITLE = "Labels that a method needs for the score of CM-ARR"
-NEEDED_NOTE = (
-    "Mean UAR over the missing-modality conditions. Header: the labels of CM-ARR. Below: with how many labels a method "
-    "has the score that CM-ARR has with these, read off its line (straight over the logarithm of the number; the first "
-    "time that it reaches the score). In brackets: with equal labels no difference between the two is shown, as the "
-    "95 % interval includes zero."
-)
 
 
 def write_label_report(root: Path) -> str:
@@ -54,6 +49,8 @@ def write_label_report(root: Path) -> str:
 def label_headings(curves: LabelCurves) -> tuple[str, list[str]]:
     """Title and notes."""
     title, notes = headings(curves.last.config | {SHARE: 1.0})
+    if any(material.config["tuned"] and material.config.get(SHARE, 1.0) < 1 for material in curves.materials):
+        notes.append(f"Learning rate, dropout and loss weights are those of each share. {SEED_0}")
     notes.append(
         "Each seed has its own subset of the labels, and a smaller share keeps a part of what a larger one keeps. The "
         "other training utterances are unlabelled. The test part is whole."
@@ -61,8 +58,23 @@ def label_headings(curves: LabelCurves) -> tuple[str, list[str]]:
     return f"{title}: scores against the number of labels", [*notes, *curves.notes()]
 
 
+def needed_texts(curves: LabelCurves) -> tuple[str, str]:
+    """Title and note of the table of the labels that other rows need."""
+    label = "" if curves.method is None else curves.last.label(curves.method)
+    several = any(len({one.baseline for one in found}) > 1 for found in curves.comparisons)
+    corrected = ", corrected after Holm for the number of rows," if several else ""
+    note = (
+        f"Mean UAR over the missing-modality conditions. Header: the labels of {label}. Below: with how many labels a "
+        f"method has the score that {label} has with these, read off its line (straight over the logarithm of the "
+        "number; the first time that it reaches the score). In brackets: with equal labels no difference between the "
+        f"two is shown, as the 95 % interval includes zero, or p{corrected} is at least {LEVEL:g}."
+    )
+    limits = dict.fromkeys(text for found in curves.comparisons if (text := speakers_note(found)))
+    return f"Labels that a method needs for the score of {label}", " ".join([note, *limits])
+
+
 def sentences(curves: LabelCurves) -> list[str]:
-    """What CM-ARR saves in labels: what is compared, and a sentence for each share."""
+    """What the compared row saves in labels: what is compared, and a sentence for each share."""
     if curves.method is None or curves.baseline is None:
         return []
     names = curves.last.label(curves.method), curves.last.label(curves.baseline)
@@ -101,13 +113,14 @@ def to_markdown(curves: LabelCurves, title: str, notes: list[str]) -> str:
             parts.append(f"## {metric.upper()}, {_condition_text(curves, condition)}, per cent (95 % interval)")
             parts.append(plain_table(*_scores_table(curves, metric, condition)))
     if curves.equivalences:
-        parts += [f"## {NEEDED_TITLE}", NEEDED_NOTE, plain_table(*_needed_table(curves))]
+        title, note = needed_texts(curves)
+        parts += [f"## {title}", note, plain_table(*_needed_table(curves))]
     return "\n\n".join(parts) + "\n"
 
 
 def to_latex(curves: LabelCurves, title: str) -> str:
     """A table for each metric and condition, and one of the labels that other rows need."""
-    parts = ["% Needs \\usepackage{booktabs}. Made by: python -m experiments.report FOLDER"]
+    parts = [FIRST_LINE]
     shown = [
         (f"{metric.upper()} in per cent, {_condition_text(curves, condition)}, with 95 % intervals over speakers "
          "(bootstrap) and seeds, by the number of labelled training utterances and their share.",
@@ -115,7 +128,7 @@ def to_latex(curves: LabelCurves, title: str) -> str:
         for metric in ("uar", "war") for condition in curves.conditions
     ]  # fmt: skip
     if curves.equivalences:
-        shown.append((f"{NEEDED_TITLE}. {NEEDED_NOTE}", _needed_table(curves)))
+        shown.append((". ".join(needed_texts(curves)), _needed_table(curves)))
     for caption, (header, cells) in shown:
         lines = [" & ".join(map(escape, row)) + r" \\" for row in cells]
         columns = "l" + "r" * (len(header) - 1)
@@ -131,7 +144,7 @@ def to_html(curves: LabelCurves, title: str, notes: list[str], figures: list[Fig
         for metric in ("uar", "war") for number, condition in enumerate(curves.conditions)
     ]  # fmt: skip
     if curves.equivalences:
-        tables.insert(0, ("needed", NEEDED_TITLE, NEEDED_NOTE, _needed_table(curves)))
+        tables.insert(0, ("needed", *needed_texts(curves), _needed_table(curves)))
     tables.append(("points", "Labels, mean over the folds", "", _labels_table(curves)))
     links = ", ".join(
         f"<a href='{html.escape(material.folder.name)}/report.html'>{point.text}</a>"

@@ -4,12 +4,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.comparison import LEVEL, Comparison
+from experiments.comparison import Comparison
+from experiments.report.differences import difference_notes, judged_text, p_text, signed_difference
 from experiments.report.published import Published
-from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals, collect, of_metric, summarize, with_interval
-from experiments.report.text import signed
+from experiments.report.scores import (
+    AVERAGE,
+    BOLD,
+    CEILINGS,
+    LABELS,
+    Intervals,
+    best_means,
+    collect,
+    of_metric,
+    summarize,
+    with_interval,
+)
 from experiments.results import METRICS, Row
 
+FIRST_LINE = "% Needs \\usepackage{booktabs}. Made by: python -m experiments.report FOLDER"
 SPECIAL = {
     "\\": r"\textbackslash{}",
     **{sign: rf"\{sign}" for sign in "&%$#_{}"},
@@ -33,11 +45,11 @@ def to_latex(
 ) -> str:
     """A table for each metric, and one of the differences."""
     title = escape(title)
-    parts = ["% Needs \\usepackage{booktabs}. Made by: python -m experiments.report FOLDER"]
+    parts = [FIRST_LINE]
     for metric in METRICS:
         parts.append(_scores_table(rows, title, metric, intervals, [one for one in published if one.metric == metric]))
     if comparisons:
-        parts.append(_differences_table(title, comparisons))
+        parts.append(_differences_table(title, comparisons, rows))
     return "\n\n".join(parts) + "\n"
 
 
@@ -46,11 +58,7 @@ def _scores_table(
 ) -> str:
     scores = collect(of_metric(rows, metric), metric)
     header = list(next(iter(scores.values())))
-    best = {
-        name: max((np.nan_to_num(summarize(cells[name]).mean) for row, cells in scores.items() if row not in CEILINGS),
-                  default=0.0)
-        for name in header
-    }  # fmt: skip
+    best = best_means(scores)
     lines = []
     for place, (row, cells) in enumerate(scores.items()):
         if place and row not in CEILINGS and list(scores)[place - 1] in CEILINGS:
@@ -71,26 +79,22 @@ def _scores_table(
             lines.append(f"{escape(one.method)} (published; {escape(one.source)}) & " + " & ".join(given) + r" \\")
     caption = (
         f"{title}: {metric.upper()} in per cent, mean over folds of the mean over seeds, with 95\\,\\% intervals over "
-        "speakers (bootstrap) and seeds."
+        f"speakers (bootstrap) and seeds. Bold: {BOLD}."
     )
     names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]
     return latex_table(caption, "l" + "r" * len(header), ["method", *names], lines)
 
 
-def _differences_table(title: str, comparisons: Sequence[Comparison]) -> str:
+def _differences_table(title: str, comparisons: Sequence[Comparison], rows: Sequence[Row]) -> str:
     lines = []
     for one in comparisons:
-        mean, low, high = (100 * value for value in one.difference)
-        around = "" if np.isnan(low) else f" & {signed(low)} to {signed(high)}"
         label = escape(LABELS.get(one.baseline, one.baseline))
-        lines.append(
-            f"{label} & {one.metric.upper()} & {signed(mean)}{around or ' &'} & {one.p:.3f} & {one.verdict} " + r"\\"
-        )
-    ours = escape(LABELS.get(comparisons[0].method, comparisons[0].method))
-    caption = (
-        f"{title}: {ours} minus each other row, average of the missing-modality conditions, points. Interval: 95\\,\\% "
-        "over speakers (bootstrap) and seeds. $p$: permutation test over speakers, corrected after Holm. No difference "
-        f"shown: the interval has zero in it. Not after correction: it has not, but $p$ is at least {LEVEL:g}."
+        cells = (label, one.metric.upper(), *signed_difference(one.difference), p_text(one.p), one.verdict)
+        lines.append(" & ".join(cells) + r" \\")
+    ours = LABELS.get(comparisons[0].method, comparisons[0].method)
+    told = " ".join([judged_text(comparisons, "Interval"), *difference_notes(comparisons, rows)])
+    caption = f"{title}: " + escape(
+        f"{ours} minus each other row, average of the missing-modality conditions, points. {told}"
     )
     return latex_table(caption, "llrrrl", ["minus", "metric", "difference", "interval", "$p$", ""], lines)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.comparison import BETTER, NOT_SHOWN, UNCORRECTED, WORSE
+from experiments.comparison import BETTER, INTERVAL_ONLY, SHOWN, WORSE
 from experiments.datasets import SYNTHETIC_NAMES
+from experiments.report.differences import difference_notes, p_text, signed_difference
 from experiments.report.drawing import Figure
 from experiments.report.figures import (
     conditions_figure,
@@ -31,8 +32,10 @@ from experiments.report.material import Material
 from experiments.report.published import published_rows
 from experiments.report.scores import (
     AVERAGE,
+    BOLD,
     CEILINGS,
     Scores,
+    best_means,
     collect,
     counted,
     of_metric,
@@ -40,7 +43,7 @@ from experiments.report.scores import (
     summarize,
     with_interval,
 )
-from experiments.report.text import headings, signed
+from experiments.report.text import headings
 from experiments.results import METRICS
 from experiments.rows import ABOUT, explanations
 
@@ -145,6 +148,7 @@ def _result(material: Material) -> str:
     first, rest = " ".join([score, *told[:1]]), [*told[1:], *_place(material, scores, found.mean)]
     if told and len(material.config["seeds"]) == 1:
         rest.append("With one seed, the variation between trainings is not in these intervals.")
+    rest += map(html.escape, difference_notes(material.comparisons, material.rows))
     return " ".join([f"<strong>{first}</strong>", *rest])
 
 
@@ -159,7 +163,7 @@ def _place(material: Material, scores: Scores, mean: float) -> list[str]:
 
 
 def differences_sentence(material: Material, metric: str) -> str:
-    """Which rows differ from the main one in a metric, after the correction and before it."""
+    """Which rows differ from the main one in a metric, and how often the interval alone leaves out zero."""
     comparisons = [one for one in material.comparisons if one.metric == metric]
     if not comparisons:
         return ""
@@ -168,21 +172,21 @@ def differences_sentence(material: Material, metric: str) -> str:
         """`MMIN (+0.94 points, +0.65 to +1.22, p 0.045)` of all with this verdict."""
         told = []
         for one in (one for one in comparisons if one.verdict == verdict):
-            mean, low, high = (signed(100 * value) for value in one.difference)
-            around = "" if np.isnan(one.difference.low) else f", {low} to {high}"
-            told.append(f"{html.escape(material.label(one.baseline))} ({mean} points{around}, p {one.p:.3f})")
+            mean, around = signed_difference(one.difference)
+            label = html.escape(material.label(one.baseline))
+            told.append(f"{label} ({mean} points, {around}, p {p_text(one.p)})")
         return ", ".join(told)
 
     label = html.escape(material.label(comparisons[0].method))
     parts = [f"{label} is {word} than {names}" for word in (BETTER, WORSE) if (names := listed(word))]
-    others = [one for one in comparisons if one.verdict in (NOT_SHOWN, UNCORRECTED)]
+    others = [one for one in comparisons if one.verdict not in SHOWN]
     if others:
         all_of_them = "any other method" if len(others) == len(comparisons) else f"the other {len(others)}"
         parts.append(f"no difference is shown from {all_of_them}")
-    if hints := [one for one in others if one.verdict == UNCORRECTED]:
+    if hints := [one for one in others if one.verdict == INTERVAL_ONLY]:
         below = sum(one.difference.mean < 0 for one in hints)
         parts[-1] += (
-            f", but before the correction {counted(len(hints), 'interval')} of these differences "
+            f", though {counted(len(hints), 'interval')} of these differences "
             f"{'leaves' if len(hints) == 1 else 'leave'} out zero ({below} with {label} worse, {len(hints) - below} "
             "with it better)"
         )
@@ -240,15 +244,14 @@ def words_section(material: Material) -> str:
 def _scores_section(material: Material, metric: str) -> str:
     scores = collect(of_metric(material.rows, metric), metric)
     header = ["method", *next(iter(scores.values()))]
-    best = [max((summarize(cells[name]).mean for row, cells in scores.items() if row not in CEILINGS), default=np.nan)
-            for name in header[1:]]  # fmt: skip
+    best = best_means(scores)
     lines = []
     for row, cells in scores.items():
         line = [f"<th scope='row'>{html.escape(material.label(row))}</th>"]
-        for name, top in zip(header[1:], best, strict=True):
+        for name in header[1:]:
             found = with_interval(summarize(cells[name]), material.intervals.get((row, metric, name)))
             text = "" if not found.n else f"{100 * found.mean:.2f}"
-            if row not in CEILINGS and found.n and np.isclose(found.mean, top):
+            if row not in CEILINGS and found.n and np.isclose(found.mean, best[name]):
                 text = f"<strong>{text}</strong>"
             if found.n and row not in CEILINGS and not np.isnan(found.ci_low):
                 text += f"<small>{100 * found.ci_low:.1f} to {100 * found.ci_high:.1f}</small>"
@@ -265,8 +268,7 @@ def _scores_section(material: Material, metric: str) -> str:
         f"<section id='table-{metric}'><h2>{metric.upper()}, per cent</h2><p>Columns: the modalities that are "
         "available; "
         "average: of the missing-modality conditions. Mean over folds of the mean over seeds; below it the 95 % "
-        "interval over speakers (bootstrap) and seeds. Bold: the largest number of a column, ceilings left out, which "
-        "does not mean that it differs from the others.</p><div "
+        f"interval over speakers (bootstrap) and seeds. Bold: {BOLD}.</p><div "
         f"class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         "</section>"
     )

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from cmarr_jax.data.availability import availability_patterns
-from cmarr_jax.metrics import uar, war
+from experiments.comparison import METRICS
 from experiments.units import Outputs
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-METRICS = {"war": war, "uar": uar}
 
 
 def pattern_weights(rate: float, present: np.ndarray) -> np.ndarray:

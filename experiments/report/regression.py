@@ -1,17 +1,16 @@
 """The tables of a regression: concordance correlation and mean absolute error, as Markdown, CSV and LaTeX."""
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from cmarr_jax.training.disk import write_texts
-from experiments.comparison import LEVEL, Comparison
-from experiments.report.latex import escape, latex_table
+from experiments.comparison import Comparison
+from experiments.report.differences import difference_notes, judged_text, p_text, signed_difference
+from experiments.report.latex import FIRST_LINE, escape, latex_table
 from experiments.report.material import Material
-from experiments.report.scores import AVERAGE, Intervals, Summary, collect, run_notes, summarize, with_interval
+from experiments.report.scores import AVERAGE, Cells, Summary, run_notes, summarize_cells, to_csv
 from experiments.report.text import headings, plain_table
 from experiments.results import FILE, VALUE_METRICS, rows_text
 from experiments.results_folder import read_config
@@ -25,7 +24,6 @@ LEFT_OUT = (
     "Of a regression there are tables only: no page, no figures, no scores by missing rate, no pooled scores. Epochs "
     "were chosen by the CCC of the missing-modality conditions pooled, on validation."
 )
-Cells = Mapping[str, Mapping[str, Summary]]
 
 
 def is_regression(folder: Path) -> bool:
@@ -36,27 +34,15 @@ def is_regression(folder: Path) -> bool:
 def write_value_tables(material: Material) -> str:
     """Writes the tables from the runs of a folder, and returns them as Markdown."""
     title, notes = headings(material.config)
-    cells = {metric: _cells(material, metric) for metric in VALUE_METRICS}
+    cells = {metric: summarize_cells(material.rows, metric, material.intervals) for metric in VALUE_METRICS}
     markdown = _markdown(material, title, [*notes, LEFT_OUT], cells)
     write_texts(material.folder, {
         FILE: rows_text(material.rows),
-        "table.csv": _csv(cells),
+        "table.csv": to_csv(material.rows, material.intervals, VALUE_METRICS),
         "table.md": markdown,
         "table.tex": _latex(material, title, cells),
     })  # fmt: skip
     return markdown
-
-
-def _cells(material: Material, metric: str) -> Cells:
-    """Of each row and condition: means over folds and seeds, with an interval over speakers."""
-    intervals: Intervals = material.intervals
-    return {
-        row: {
-            name: with_interval(summarize(values), intervals.get((row, metric, name)))
-            for name, values in conditions.items()
-        }
-        for row, conditions in collect(material.rows, metric).items()
-    }
 
 
 def _markdown(material: Material, title: str, notes: list[str], cells: Mapping[str, Cells]) -> str:
@@ -76,9 +62,8 @@ def _differences(material: Material) -> list[str]:
     conditions = len(material.conditions) - 1
     return [
         f"## {ours} minus each other row, average of the {conditions} missing-modality conditions",
-        "In brackets: 95 % interval over speakers (bootstrap) and seeds. p: paired permutation test over speakers, "
-        "corrected after Holm for the number of rows. A smaller MAE is better. No difference shown: the interval has "
-        f"zero in it. Not after correction: it has not, but p is at least {LEVEL:g}.",
+        f"{judged_text(material.comparisons)} A smaller MAE is better.",
+        *difference_notes(material.comparisons, material.rows),
         plain_table(
             ["minus", "metric", "difference", "p", ""], [_difference(material, one) for one in material.comparisons]
         ),
@@ -86,9 +71,9 @@ def _differences(material: Material) -> list[str]:
 
 
 def _difference(material: Material, one: Comparison) -> list[str]:
-    mean, low, high = one.difference
-    around = "" if np.isnan(low) else f" ({low:+.3f} to {high:+.3f})"
-    return [material.label(one.baseline), one.metric.upper(), f"{mean:+.3f}{around}", f"{one.p:.3f}", one.verdict]
+    mean, around = signed_difference(one.difference, 1, 3)
+    difference = f"{mean} ({around})" if around else mean
+    return [material.label(one.baseline), one.metric.upper(), difference, p_text(one.p), one.verdict]
 
 
 def _text(found: Summary) -> str:
@@ -97,20 +82,8 @@ def _text(found: Summary) -> str:
     return f"{found.mean:.3f}" + ("" if np.isnan(found.std) else f" ± {found.std:.3f}")
 
 
-def _csv(cells: Mapping[str, Cells]) -> str:
-    """The columns are those of a classification's table; values are not per cent."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["method", "condition", "metric", *Summary._fields[:-1]])
-    for metric, table in cells.items():
-        for row, found in table.items():
-            for condition, (*numbers, n, _) in found.items():
-                writer.writerow([row, condition, metric, *("" if np.isnan(x) else f"{x:.6f}" for x in numbers), n])
-    return out.getvalue()
-
-
 def _latex(material: Material, title: str, cells: Mapping[str, Cells]) -> str:
-    parts = ["% Needs \\usepackage{booktabs}. Made by: python -m experiments.report FOLDER"]
+    parts = [FIRST_LINE]
     for metric, table in cells.items():
         header = list(next(iter(table.values())))
         names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]

@@ -8,8 +8,8 @@ as an exact ceiling, Student's over the folds, with a single fold over the seeds
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -17,7 +17,7 @@ from scipy import stats
 from cmarr_jax.metrics import uar, war
 from cmarr_jax.training.schedule import BUDGET, STATUS
 from experiments import rows as table_rows
-from experiments.results import METRICS, Row
+from experiments.results import METRICS, Row, ValueRow
 from experiments.statistics import Interval
 
 AVERAGE = "average"
@@ -30,6 +30,7 @@ LABELS = {
     **dict.fromkeys((PRODUCT_WAR, PRODUCT_UAR), "Late fusion of exact posteriors"),
     **table_rows.LABELS,
 }
+AnyRow = TypeVar("AnyRow", bound=Row | ValueRow)
 MOST_BY_BUDGET = 0.1  # share of runs that may be stopped by the budget before a warning is printed
 
 
@@ -48,7 +49,7 @@ Scores = dict[str, dict[str, np.ndarray]]
 """Per method and condition (with `average`), scores `[folds, seeds]`."""
 
 
-def collect(rows: list[Row], metric: str) -> Scores:
+def collect(rows: Sequence[Row | ValueRow], metric: str) -> Scores:
     """Scores by method and condition; runs that are not finished, have diverged or have no such utterance are nan."""
     folds = list(dict.fromkeys(row.fold for row in rows))
     conditions = list(dict.fromkeys(row.condition for row in rows))
@@ -77,6 +78,19 @@ def summarize(scores: np.ndarray) -> Summary:
     return Summary(mean, std, mean - half, mean + half, int(finished.size), unit)
 
 
+BOLD = "the largest number of a column, ceilings left out, which does not mean that it differs from the others"
+
+
+def best_means(scores: Scores) -> dict[str, float]:
+    """The largest mean of each condition, ceilings left out; nan where no row has one."""
+    trained = [cells for row, cells in scores.items() if row not in CEILINGS]
+    best = {}
+    for name in next(iter(scores.values())):
+        means = [mean for cells in trained if not np.isnan(mean := summarize(cells[name]).mean)]
+        best[name] = max(means, default=np.nan)
+    return best
+
+
 Intervals = Mapping[tuple[str, str, str], Interval]
 """By method, metric and condition (with `average`)."""
 
@@ -86,16 +100,29 @@ def with_interval(summary: Summary, interval: Interval | None) -> Summary:
     return summary if interval is None else summary._replace(ci_low=interval.low, ci_high=interval.high)
 
 
-def to_csv(rows: list[Row], intervals: Intervals | None = None) -> str:
-    """`method,condition,metric,mean,std,ci_low,ci_high,n`, fractions; empty where there is too little for a number."""
+Cells = Mapping[str, Mapping[str, Summary]]
+"""By method and condition (with `average`)."""
+
+
+def summarize_cells(rows: Sequence[Row | ValueRow], metric: str, intervals: Intervals) -> Cells:
+    """Of each row and condition: means over folds and seeds, with an interval over speakers where there is one."""
+    return {
+        method: {
+            name: with_interval(summarize(values), intervals.get((method, metric, name)))
+            for name, values in cells.items()
+        }
+        for method, cells in collect(rows, metric).items()
+    }
+
+
+def to_csv(rows: Sequence[Row | ValueRow], intervals: Intervals | None = None, metrics: Sequence[str] = METRICS) -> str:
+    """`method,condition,metric,mean,std,ci_low,ci_high,n`, not in per cent; empty where there is too little for one."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["method", "condition", "metric", *Summary._fields[:-1]])
-    for metric in METRICS:
-        for method, cells in collect(of_metric(rows, metric), metric).items():
-            for condition, values in cells.items():
-                interval = (intervals or {}).get((method, metric, condition))
-                *numbers, n, _ = with_interval(summarize(values), interval)
+    for metric in metrics:
+        for method, found in summarize_cells(of_metric(rows, metric), metric, intervals or {}).items():
+            for condition, (*numbers, n, _) in found.items():
                 writer.writerow([method, condition, metric, *("" if np.isnan(x) else f"{x:.6f}" for x in numbers), n])
     return out.getvalue()
 
@@ -149,6 +176,6 @@ def pooled(rows: list[Row]) -> dict[str, dict[str, tuple[float, float]]]:
     }
 
 
-def of_metric(rows: list[Row], metric: str) -> list[Row]:
+def of_metric(rows: Sequence[AnyRow], metric: str) -> list[AnyRow]:
     """The rows of one metric: exact ceilings belong to one."""
     return [row for row in rows if CEILINGS.get(row.method, metric) == metric]

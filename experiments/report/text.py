@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.comparison import LEVEL, Comparison
+from experiments.comparison import Comparison
 from experiments.datasets import SYNTHETIC_NAMES
+from experiments.report.differences import difference_notes, judged_text, p_text, signed_difference
 from experiments.report.drawing import Figure
 from experiments.report.published import CONDITIONS, Published
 from experiments.report.scores import (
@@ -43,7 +44,7 @@ def to_markdown(
         if given := [one for one in published if one.metric == metric]:
             parts += [f"### Published {metric.upper()}, not measured here", _published_table(given)]
     if comparisons:
-        parts.append(differences_text(comparisons, len({row.condition for row in rows}) - 1))
+        parts.append(differences_text(comparisons, rows))
     if rates is not None:
         parts += [f"## {rates.title}, per cent", rates.caption, plain_table(rates.header, rates.numbers)]
     if cells := pooled(rows):  # there are none where only ceilings are known yet
@@ -52,27 +53,22 @@ def to_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def differences_text(comparisons: Sequence[Comparison], num_conditions: int) -> str:
+def differences_text(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> str:
     """What a row gains over each other one, with intervals; a difference whose interval has zero in it is not shown."""
     label = LABELS.get(comparisons[0].method, comparisons[0].method)
+    num_conditions = len({row.condition for row in rows}) - 1
     lines = [
         f"## {label} minus each other row, average of the {num_conditions} missing-modality conditions, points",
-        "In brackets: 95 % interval over speakers (bootstrap) and seeds. p: paired permutation test over speakers, "
-        "corrected after Holm for the number of rows. No difference shown: the interval has "
-        f"zero in it. Not after correction: it has not, but p is at least {LEVEL:g}.",
+        judged_text(comparisons),
+        *difference_notes(comparisons, rows),
     ]
     table = ["| minus | metric | difference | p | |", "|---|---|---|---|---|"]
     for one in comparisons:
-        mean, low, high = (100 * value for value in one.difference)
-        around = "" if np.isnan(low) else f" ({signed(low)} to {signed(high)})"
+        mean, around = signed_difference(one.difference)
+        difference = f"{mean} ({around})" if around else mean
         baseline = LABELS.get(one.baseline, one.baseline)
-        table.append(f"| {baseline} | {one.metric.upper()} | {signed(mean)}{around} | {one.p:.3f} | {one.verdict} |")
+        table.append(f"| {baseline} | {one.metric.upper()} | {difference} | {p_text(one.p)} | {one.verdict} |")
     return "\n\n".join([*lines, "\n".join(table)])
-
-
-def signed(points: float) -> str:
-    """Points with their sign, two decimals; what rounds to zero is +0.00."""
-    return f"{round(points, 2) + 0.0:+.2f}"
 
 
 def plain_table(header: Sequence[str], cells: Sequence[Sequence[Any]]) -> str:
@@ -115,6 +111,9 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
     return title, notes
 
 
+SEED_0 = "They were chosen with the labels of seed 0, whichever seed a run has."
+
+
 def tuning_text(config: dict[str, Any]) -> str:
     """How learning rate, dropout and loss weights of the networks were chosen, sentences."""
     networks, tuned = [row for row in config["methods"] if row not in CLASSICAL_ROWS], config["tuned"]
@@ -126,6 +125,8 @@ def tuning_text(config: dict[str, Any]) -> str:
         f"Learning rate, dropout and loss weights are the best of {number} trials on validation, for each fold and "
         "network by itself. Trials are not counted as runs."
     )
+    if config.get(SHARE, 1.0) < 1:
+        text += f" {SEED_0}"
     others = lambda row: {name: choices for name, choices in tuned.items() if name != row}
     if like := [row for row in networks if row in tuned and tuned[row] == tuned.get(tuned_row(row, others(row)))]:
         text += f" Not tuned by themselves, with the choices of the method that they change: {_names(like)}."

@@ -1,0 +1,89 @@
+"""What tables and pages say of differences between rows: numbers with their sign, how they are judged, their limits."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.comparison import INTERVAL_ONLY, LEVEL, NOT_SHOWN, SHOWN, Comparison
+from experiments.report.scores import CEILINGS, LABELS, counted
+from experiments.results import Row
+from experiments.statistics import Interval, smallest_p
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A number with its sign; what rounds to zero is `+0.00`, and nan is empty."""
+    return "" if np.isnan(value) else f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def signed_difference(found: Interval, factor: float = 100, digits: int = 2) -> tuple[str, str]:
+    """A difference and its interval, `+1.50` and `+0.20 to +3.00`; each is empty where there is none."""
+    mean, low, high = (signed(factor * value, digits) for value in found)
+    return mean, f"{low} to {high}" if low else ""
+
+
+def p_text(p: float, digits: int = 3) -> str:
+    """A p value; nan is empty."""
+    return "" if np.isnan(p) else f"{p:.{digits}f}"
+
+
+def judged_text(comparisons: Sequence[Comparison], where: str = "In brackets") -> str:
+    """How the differences of a table are judged, sentences.
+
+    Args:
+      comparisons: Of one row with others, at least one.
+      where: The interval is in the table.
+    """
+    several = len({one.baseline for one in comparisons}) > 1
+    corrected = ", corrected after Holm for the number of rows" if several else ""
+    return (
+        f"{where}: 95 % interval over speakers (bootstrap) and seeds. p: paired permutation test over speakers"
+        f"{corrected}. {_first_upper(NOT_SHOWN)}: the interval has zero in it. {_first_upper(INTERVAL_ONLY)}: it has "
+        f"not, but p is at least {LEVEL:g}."
+    )
+
+
+def difference_notes(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> list[str]:
+    """What limits the differences of a table: few speakers, and runs that a row lacks; sentences.
+
+    Args:
+      comparisons: Of one row with others; may be empty.
+      rows: Of the table.
+    """
+    return [text for text in (speakers_note(comparisons), _runs_note(comparisons, rows)) if text]
+
+
+def speakers_note(comparisons: Sequence[Comparison]) -> str:
+    """Said where even the largest difference has no p below the level: few speakers, or many rows for them.
+
+    Exchanges are drawn at random, so near the level a difference can be shown all the same; then nothing is said.
+    """
+    if not comparisons or any(one.verdict in SHOWN for one in comparisons):
+        return ""
+    num_rows = len({one.baseline for one in comparisons})
+    num_speakers = max(one.num_speakers for one in comparisons)
+    smallest = smallest_p(num_speakers)
+    if num_rows * smallest < LEVEL:
+        return ""
+    text = f"With {counted(num_speakers, 'test speaker')}, p of the permutation test is at least about {smallest:.2g}"
+    if num_rows > 1:
+        text += f", and {min(num_rows * smallest, 1):.2g} after the correction for {num_rows} rows"
+    return f"{text}, so even a large difference is not shown at the level {LEVEL:g}."
+
+
+def _runs_note(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> str:
+    num_runs = len({(row.fold, row.seed) for row in rows if row.method not in CEILINGS})
+    fewer = {
+        one.baseline: f"{LABELS.get(one.baseline, one.baseline)} ({one.num_runs}, in {counted(one.num_folds, 'fold')})"
+        for one in comparisons
+        if one.num_runs < num_runs
+    }
+    if not fewer:
+        return ""
+    return (
+        f"A difference is over the runs that both rows have. They have fewer than all {num_runs} with: "
+        f"{', '.join(fewer.values())}."
+    )
+
+
+def _first_upper(text: str) -> str:
+    return text[0].upper() + text[1:]
