@@ -63,7 +63,7 @@ def save_run(
       normalizer: Of the run.
       record: What else is to be known of it.
       arrays: Files of arrays to write beside it, by file name.
-      name: Of the parameters: `LAST_GOOD` for a run that diverged, whose `params` are those after its last update.
+      name: Of the parameters: `LAST_GOOD` for a run that diverged, whose `params` are those of `RunResult.params`.
 
     Raises:
       FileExistsError: if the folder exists.

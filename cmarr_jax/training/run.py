@@ -44,7 +44,7 @@ class RunResult(NamedTuple):
     """What a run leaves behind.
 
     Attributes:
-      params: Parameters of the chosen epoch; of a run that diverged, those after its last update.
+      params: Parameters of the chosen epoch; of a run that diverged in training, those after its last update.
       normalizer: What features are standardised with before they reach the network.
       history: Per epoch, `[budget]`, nan after the last one: losses, validation score, diagnostics, number of the stage
         (`history_by_stage` cuts them), number of updates that were skipped.
@@ -249,7 +249,7 @@ def _finish(parts: _Parts, data: DeviceCorpus, fold: Fold, state: RunState) -> R
     has_result = (state.status != DIVERGED) & (state.status != MISMATCH)
     status = jnp.where(has_result & ~evaluation.finite, DIVERGED, state.status)
     counted = lambda counts: jnp.where(has_result & evaluation.finite, counts, 0)
-    diverged = status == DIVERGED
+    diverged = state.status == DIVERGED  # in training: the test part decides nothing about the parameters
     return RunResult(
         params=jax.tree.map(lambda last, best: jnp.where(diverged, last, best), state.model.params, best.params),
         normalizer=state.normalizer,
