@@ -3,7 +3,8 @@
 `ROW/FOLD_seedN` holds `run.json` (configuration, how the run ended, its counts, the history of its losses, and what
 its input was, which `cmarr_jax.predict` reads), `params`, and `outputs.npz`: the logits of every validation and test
 utterance in every condition, with their ids. A run that diverged has `run.json` and `last_good`, its parameters after
-the last update; the Bayes ceiling has `run.json` only. A folder appears complete or not at all.
+the last update (of the chosen epoch where only test outputs are not finite); the Bayes ceiling has `run.json` only. A
+folder appears complete or not at all.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

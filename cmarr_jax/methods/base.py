@@ -1,5 +1,6 @@
 """What the harness knows of a method: a few pure functions, stages, an optimizer, and the loss weights by name."""
 
+import numbers
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -165,7 +166,7 @@ def bind(model: nn.Module, params: Params) -> Callable[..., Any]:
 
 def check_positive(name: str, value: int) -> None:
     """Raises ValueError if a number of things is no integer of 1 or more."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, found {value!r}")
 
 

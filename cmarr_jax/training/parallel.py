@@ -55,7 +55,8 @@ def map_step(step, devices=None):
 def make_parallel_eval_step(method: Method, devices=None):
     """A data-parallel evaluation step, `(params, batch) -> (Evaluation, diagnostics)` of the whole batch.
 
-    Diagnostics are means over the devices, weighted by the rows that count: of a mean over rows, the mean of all.
+    Diagnostics are means over the devices, weighted by the rows that count. So a mean over rows is that of the whole
+    batch; a maximum is not, but the mean of the devices' maxima.
     """
 
     def step(params: Params, batch: Batch) -> tuple[Evaluation, dict[str, Array]]:

@@ -1,5 +1,6 @@
 """Scores against the number of labels: what the tables of several shares of the labels hold, as lines."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,11 +126,16 @@ class LabelCurves:
         return BASELINE if BASELINE in others else others[0]
 
     @cached_property
-    def comparisons(self) -> list[list[Comparison]]:
+    def comparisons(self) -> list[Sequence[Comparison]]:
         """Of `method` with every other row, for each share; none without it."""
         if self.method is None:
             return [[] for _ in self.materials]
-        return [compare(material.folder, material.rows, self.method) for material in self.materials]
+        return [
+            material.comparisons
+            if material.method == self.method
+            else compare(material.folder, material.rows, self.method)
+            for material in self.materials
+        ]
 
     @cached_property
     def equivalences(self) -> dict[str, list[Equivalence]]:
