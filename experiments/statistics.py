@@ -183,37 +183,50 @@ def swap_test(
     """Two-sided p, per condition `[P]`, of the hypothesis that two methods do not differ: a permutation test.
 
     Were the methods alike, what they predict for a speaker could be exchanged. So the difference of their estimates is
-    compared with those after exchanging it for a random half of the speakers: `(1 + hits) / (1 + num_samples)`.
+    compared with those after exchanging it for some speakers. Where all exchanges can be listed (`num_samples` or
+    fewer, which is up to ten speakers), p is exact: the share of them that differ as much. Otherwise each speaker is
+    exchanged at random, and p is `(1 + hits) / (1 + num_samples)`.
 
     Args:
       ours: Per fold.
       theirs: Per fold, with the same speakers and seeds.
       metric: From counts to scores.
-      num_samples: How many exchanges are drawn.
+      num_samples: How many exchanges are looked at, at most.
       seed: Of the random numbers.
 
     Returns:
       p; nan where the estimate of a method is nan.
     """
-    rng = np.random.default_rng(seed)
+    sizes = [counts.shape[1] for counts in ours]
+    swaps = _all_exchanges(sum(sizes), num_samples)
+    listed = len(swaps) > 0
+    if not listed:
+        swaps = np.random.default_rng(seed).integers(0, 2, (num_samples, sum(sizes)))
     scores = []  # per fold, differences [B, P]
-    for one, other in zip(ours, theirs, strict=True):
-        swap = rng.integers(0, 2, (num_samples, one.shape[1])).astype(float)
+    for one, other, swap in zip(ours, theirs, np.split(swaps, np.cumsum(sizes)[:-1], axis=1), strict=True):
         first, second, change = one.sum(1), other.sum(1), (other - one).astype(float)
         by_seed = [
-            metric(first[s] + (moved := np.tensordot(swap, change[s], axes=1))) - metric(second[s] - moved)
+            metric(first[s] + (moved := np.tensordot(swap.astype(float), change[s], axes=1)))
+            - metric(second[s] - moved)
             for s in range(len(one))
         ]
         scores.append(np.mean(by_seed, axis=0))
     differences = np.abs(_mean_over_folds(scores))
     found = np.abs(estimate(ours, metric) - estimate(theirs, metric))
     hits = np.sum(~(differences < found[None] - 1e-12), axis=0)  # an exchange without a score counts as a hit
-    return np.where(np.isnan(found), np.nan, (1 + hits) / (1 + num_samples))
+    return np.where(np.isnan(found), np.nan, hits / len(swaps) if listed else (1 + hits) / (1 + num_samples))
+
+
+def _all_exchanges(num_speakers: int, most: int) -> np.ndarray:
+    """Who is exchanged in each possible exchange, `[2 ** G, G]` of 0 and 1; `[0, G]` if there are more than `most`."""
+    if num_speakers >= most.bit_length():  # then 2 ** G is above `most`
+        return np.zeros((0, num_speakers), int)
+    return np.arange(2**num_speakers)[:, None] >> np.arange(num_speakers) & 1
 
 
 def smallest_p(num_speakers: int) -> float:
-    """About the smallest p of `swap_test`: two exchanges, of none and of all, are as large as the estimate itself."""
-    return max(2 / 2**num_speakers, 1 / (1 + NUM_DRAWS))
+    """The smallest p of `swap_test`: two exchanges, of none and of all, are as large as the estimate itself."""
+    return 2 / 2**num_speakers if 2**num_speakers <= NUM_DRAWS else 1 / (1 + NUM_DRAWS)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ from cmarr_jax.training.checkpoint import OUTPUTS, save_record
 from experiments.label_shares import share_name
 from experiments.units import Outputs, Unit, counts_by_speaker
 
-FOLDS, PER_SPEAKER = ("f1", "f2", "f3"), 40
+FOLDS, PER_SPEAKER = ("f1", "f2", "f3", "f4"), 40
 
 
 def write_shares(root, right, labels, seeds=(0,), smoke=False):
@@ -50,7 +50,9 @@ def _write_unit(folder, unit, right):
     half = PER_SPEAKER // 2
     label = np.tile(np.repeat([0, 1], half), 2)
     place = np.tile(np.arange(half), 4)
-    moved = np.repeat([0, 1, 1, 0], half) * (FOLDS.index(unit.fold) + 1) / half  # so that speakers differ a little
+    moved = (
+        np.repeat([0, 1, 1, 0], half) * (1 + 2 * (FOLDS.index(unit.fold) % 2)) / half
+    )  # so that speakers differ a little
     predicted = np.where(place + 0.5 < half * (right - moved), label, 1 - label)
     logits = np.broadcast_to(np.eye(2)[predicted], (3, len(label), 2))
     speaker = np.repeat([f"{unit.fold}a", f"{unit.fold}b"], PER_SPEAKER)

@@ -105,12 +105,12 @@ def test_one_row_is_not_corrected_for_many():
 @pytest.mark.parametrize(
     ("num_rows", "num_speakers", "expected"),
     [
-        (1, 5, "With 5 test speakers, p of the permutation test is at least about 0.062, so even a large difference is "
+        (1, 5, "With 5 test speakers, p of the permutation test is at least 0.062, so even a large difference is "
                "not shown at the level 0.05."),  # 2 / 2^5 = 0.0625
         (1, 6, ""),  # 0.031
-        (2, 6, "With 6 test speakers, p of the permutation test is at least about 0.031, and 0.062 after the "
+        (2, 6, "With 6 test speakers, p of the permutation test is at least 0.031, and 0.062 after the "
                "correction for 2 rows, so even a large difference is not shown at the level 0.05."),
-        (13, 8, "With 8 test speakers, p of the permutation test is at least about 0.0078, and 0.1 after the "
+        (13, 8, "With 8 test speakers, p of the permutation test is at least 0.0078, and 0.1 after the "
                 "correction for 13 rows, so even a large difference is not shown at the level 0.05."),  # 13 / 128
         (13, 10, ""),  # 13 / 512 = 0.025
     ],
@@ -122,8 +122,7 @@ def test_few_speakers_show_nothing_and_this_is_said(num_rows, num_speakers, expe
         for metric in ("war", "uar")
     ]
     assert speakers_note(found) == expected
-    shown = comparison("row0", "war", HINT, 0.049, num_speakers=num_speakers)  # by the chance of the exchanges
-    assert speakers_note([*found, shown]) == speakers_note([]) == ""
+    assert speakers_note([]) == ""
 
 
 def test_runs_that_a_difference_lacks_are_told():

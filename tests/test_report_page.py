@@ -367,7 +367,7 @@ def test_any_row_can_be_compared_with_the_others(folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     expected = compare(folder, Material(folder).rows, row)
     *lines, note = lines
-    assert note.startswith("With 4 test speakers, p of the permutation test is at least about 0.12, and 0.25 after")
+    assert note.startswith("With 4 test speakers, p of the permutation test is at least 0.12, and 0.25 after")
     assert len(lines) == len(expected) == 2 * len(others)
     for line, found in zip(lines, expected, strict=True):
         assert line.startswith(f"{found.metric.upper()}, {row} minus {found.baseline}: ")

@@ -1,5 +1,7 @@
 """Intervals and tests: by hand, against scipy, and by simulation of tables without a difference."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -83,8 +85,8 @@ def test_a_difference_is_found():
     ours, theirs = make_table(rng, 10, 1, 2, gain=0.1)
     found = difference(ours, theirs, uar)
     assert 0.05 < found.low < found.mean < found.high < 0.15
-    assert swap_test(ours, theirs, uar, 500)[0] < 0.01
-    assert swap_test(ours, ours, uar, 500)[0] == 1
+    assert swap_test(ours, theirs, uar)[0] < 0.01
+    assert swap_test(ours, ours, uar)[0] == 1
     same = difference(ours, ours, uar)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
     assert not same.excludes_zero
@@ -108,8 +110,9 @@ def test_the_swap_test_is_the_sign_test_of_scipy_where_each_fold_is_a_speaker():
     exact = stats.permutation_test(
         (one, other), lambda a, b, axis: np.mean(a - b, axis=axis), permutation_type="samples", n_resamples=np.inf
     )
-    found = swap_test(ours, theirs, war, 4000)[0]
-    assert found == pytest.approx(exact.pvalue, abs=0.03)  # three standard errors of 4,000 exchanges are below 0.024
+    assert swap_test(ours, theirs, war)[0] == pytest.approx(exact.pvalue)  # 256 exchanges: all are looked at
+    drawn = np.mean([swap_test(ours, theirs, war, 255, seed)[0] for seed in range(16)])
+    assert drawn == pytest.approx(exact.pvalue, abs=0.03)  # three standard errors of 4,080 exchanges are below 0.024
 
 
 def test_holm_by_hand():
@@ -127,17 +130,43 @@ def test_without_a_score_there_is_no_p():
         [np.concatenate([fold, np.zeros_like(fold)], axis=2) for fold in folds]
         for folds in make_table(np.random.default_rng(4), 3, 4, 1, gain=0.1)
     )
-    whole = swap_test(ours[:2], theirs[:2], uar, 500)
+    whole = swap_test(ours[:2], theirs[:2], uar)
     assert whole[0] < 0.05
     assert np.isnan(whole[1])
     ours[2][:], theirs[2][:] = 0, 0
-    assert swap_test(ours, theirs, uar, 500)[0] == whole[0]
+    assert swap_test(ours, theirs, uar)[0] == pytest.approx(whole[0], abs=0.01)  # 2,000 of 4,096 exchanges
     np.testing.assert_array_equal(estimate(ours, uar), [*estimate(ours[:2], uar)[:1], np.nan])
 
 
-@pytest.mark.parametrize(("num_speakers", "expected"), [(3, 0.25), (5, 0.0625), (6, 0.03125), (30, 1 / 2001)])
+@pytest.mark.parametrize(
+    ("num_speakers", "expected"), [(3, 0.25), (5, 0.0625), (6, 0.03125), (10, 2 / 1024), (11, 1 / 2001)]
+)
 def test_the_smallest_p_by_hand(num_speakers, expected):
     assert smallest_p(num_speakers) == expected
+
+
+@pytest.mark.parametrize("num_speakers", [3, 10])
+def test_the_smallest_p_is_reached_where_all_speakers_differ_alike(num_speakers):
+    ours = [np.tile([[[9, 1], [1, 9]]], (1, num_speakers, 1, 1, 1))]
+    theirs = [np.tile([[[8, 2], [2, 8]]], (1, num_speakers, 1, 1, 1))]
+    assert swap_test(ours, theirs, war)[0] == smallest_p(num_speakers)
+
+
+def test_the_exact_p_is_that_of_a_loop_over_all_exchanges_of_all_folds():
+    rng = np.random.default_rng(5)
+    ours, theirs = (
+        [*two, *three] for two, three in zip(make_table(rng, 1, 2, 2), make_table(rng, 1, 3, 2), strict=True)
+    )
+    found = []
+    for swaps in itertools.product((False, True), repeat=5):
+        one, other = [fold.copy() for fold in ours], [fold.copy() for fold in theirs]
+        for swap, (fold, speaker) in zip(swaps, [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)], strict=True):
+            if swap:
+                one[fold][:, speaker], other[fold][:, speaker] = theirs[fold][:, speaker], ours[fold][:, speaker]
+        found.append(abs(estimate(one, uar) - estimate(other, uar))[0])
+    hits = sum(value >= found[0] - 1e-12 for value in found)
+    assert 2 < hits < 32
+    assert swap_test(ours, theirs, uar)[0] == hits / 32
 
 
 def test_too_little_has_no_interval():

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.comparison import INTERVAL_ONLY, LEVEL, NOT_SHOWN, SHOWN, Comparison
+from experiments.comparison import INTERVAL_ONLY, LEVEL, NOT_SHOWN, Comparison
 from experiments.report.scores import CEILINGS, LABELS, counted
 from experiments.results import Row
 from experiments.statistics import Interval, smallest_p
@@ -53,18 +53,15 @@ def difference_notes(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> 
 
 
 def speakers_note(comparisons: Sequence[Comparison]) -> str:
-    """Said where even the largest difference has no p below the level: few speakers, or many rows for them.
-
-    Exchanges are drawn at random, so near the level a difference can be shown all the same; then nothing is said.
-    """
-    if not comparisons or any(one.verdict in SHOWN for one in comparisons):
+    """Said where even the largest difference has no p below the level: few speakers, or many rows for them."""
+    if not comparisons:
         return ""
     num_rows = len({one.baseline for one in comparisons})
     num_speakers = max(one.num_speakers for one in comparisons)
     smallest = smallest_p(num_speakers)
     if num_rows * smallest < LEVEL:
         return ""
-    text = f"With {counted(num_speakers, 'test speaker')}, p of the permutation test is at least about {smallest:.2g}"
+    text = f"With {counted(num_speakers, 'test speaker')}, p of the permutation test is at least {smallest:.2g}"
     if num_rows > 1:
         text += f", and {min(num_rows * smallest, 1):.2g} after the correction for {num_rows} rows"
     return f"{text}, so even a large difference is not shown at the level {LEVEL:g}."
