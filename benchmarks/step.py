@@ -150,7 +150,7 @@ def print_vectors(options: Options) -> None:
         "zero-fill": vector_config("zero_fill"),
         "CM-ARR": vector_config("cm_arr"),
         "CM-ARR without flows": vector_config("cm_arr", recovery="zeros"),
-        "CM-ARR, heads as wide as the embedding": vector_config("cm_arr", head_ratio=1),
+        "CM-ARR, residual head": vector_config("cm_arr", head="residual"),
     }
     calls = {
         name: ours.our_steps_of_one_program(config, batch, options.vector_steps) for name, config in configs.items()

@@ -26,7 +26,6 @@ from cmarr_jax.methods.cm_arr import Options
 SIZES = (  # options that the twin has at any value; the others must have their defaults
     "min_log_std",
     "max_log_std",
-    "head_ratio",
     "min_temperature",
     "max_temperature",
     "flow_layers",
@@ -89,33 +88,16 @@ class Linears(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class ResidualMlps(nn.Module):
-    """`x + W2 gelu(W1 x)` per modality, with a hidden layer `ratio` times as wide."""
-
-    def __init__(self, count: int, size: int, ratio: int):
-        super().__init__()
-        self.hidden, self.output = Linears(count, size, ratio * size), Linears(count, ratio * size, size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.output(F.gelu(self.hidden(x), approximate="tanh"))
-
-
 class GaussianHeads(nn.Module):
-    """A Gaussian per modality: `[M, B, D]` -> mean and log_std."""
+    """A Gaussian per modality: `[M, B, D]` -> mean, which is the input, and log_std."""
 
     def __init__(self, count: int, size: int, options: Options):
         super().__init__()
         self.bounds = options.min_log_std, options.max_log_std
-        self.shared, self.mean, self.log_std = (Linears(count, size, size) for _ in range(3))
-        self.norm_scale = nn.Parameter(torch.ones(count, 1, size))
-        self.norm_bias = nn.Parameter(torch.zeros(count, 1, size))
-        self.mean_mlp, self.log_std_mlp = (ResidualMlps(count, size, options.head_ratio) for _ in range(2))
+        self.log_std = Linears(count, size, size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = F.layer_norm(F.gelu(self.shared(x), approximate="tanh"), x.shape[-1:], eps=1e-6)
-        hidden = hidden * self.norm_scale + self.norm_bias
-        raw = self.log_std_mlp(self.log_std(hidden))
-        return self.mean_mlp(x + self.mean(hidden)), soft_bound(raw, *self.bounds)
+        return x, soft_bound(self.log_std(x.detach()), *self.bounds)
 
 
 class Flows(nn.Module):

@@ -37,14 +37,7 @@ def from_flax(params: Mapping[str, Any]) -> dict[str, Tensor]:
             state[f"{name}.convs.{index}.weight"] = np.transpose(kernel, (1, 2, 0))
             state[f"{name}.convs.{index}.bias"] = bias
         linear(f"{name}.output", encoder["output"])
-    heads = params["heads"]
-    for name in ("shared", "mean", "log_std"):
-        linears(f"heads.{name}", heads[name])
-    for name in ("mean_mlp", "log_std_mlp"):
-        linears(f"heads.{name}.hidden", heads[name]["Dense_0"])
-        linears(f"heads.{name}.output", heads[name]["Dense_1"])
-    for ours, theirs in (("scale", "norm_scale"), ("bias", "norm_bias")):
-        state[f"heads.{theirs}"] = np.asarray(heads["LayerNorm_0"][ours])[:, None]
+    linears("heads.log_std", params["heads"]["log_std"])
     flows = params["flows"]
     for pair, layer in itertools.product(range(flows["first_bias_0"].shape[1]), range(3)):
         for number, half in enumerate(("first", "second")):

@@ -124,9 +124,6 @@ def _cm_arr(label: str, about: str, **changed: Any) -> TableRow:
 _NO_ALIGNMENT = _cm_arr("no alignment", "without its alignment", weights={"alignment": 0.0})
 _NO_FLOW = _cm_arr("no flow (zeros)", "whose missing points are zeros", options={"recovery": "zeros"})
 _NO_REFINEMENT = _cm_arr("no refinement", "without its refinement", weights={"refinement": 0.0})
-_LINEAR_HEAD = _cm_arr(
-    "linear head", "whose Gaussians have the encoder's output itself as their mean", options={"head": "linear"}
-)
 _CROSS_ENTROPY = dict.fromkeys(("alignment", "nll", "squared_error", "refinement"), 0.0)
 TABLE_ROWS = {
     "zero_fill": _ZERO_FILL,
@@ -188,16 +185,6 @@ TABLE_ROWS = {
     "cm_arr_early_told_self": _CM_ARR.with_tricks("early", "told", "self"),
     "cm_arr_within_told": _CM_ARR.with_tricks("early", "within", "told"),
     "cm_arr_within_told_self": _CM_ARR.with_tricks("early", "within", "told", "self"),
-    "cm_arr_linear": _LINEAR_HEAD,
-    "cm_arr_linear_cross_entropy": TableRow(
-        "CM-ARR's network with the linear head, cross-entropy alone",
-        "cm_arr",
-        "the network of CM-ARR, linear head, without its other losses",
-        options=_LINEAR_HEAD.options,
-        weights=_CROSS_ENTROPY,
-    ),
-    "cm_arr_linear_told": _LINEAR_HEAD.with_tricks("told"),
-    "cm_arr_linear_within_told_self": _LINEAR_HEAD.with_tricks("early", "within", "told", "self"),
     "cm_arr_labelled_only": _cm_arr(
         "labelled utterances only",
         "that leaves the unlabelled utterances out of training",
@@ -218,6 +205,11 @@ TABLE_ROWS = {
     ),
     "cm_arr_no_flow": _NO_FLOW,
     "cm_arr_no_flow_within_told_self": _NO_FLOW.with_tricks("early", "within", "told", "self"),
+    "cm_arr_residual": _cm_arr(
+        "residual head",
+        "that has layers between an encoder and the mean of its Gaussian",
+        options={"head": "residual"},
+    ),
     "cm_arr_autoencoder": _cm_arr(
         "autoencoder", "with an autoencoder in place of its flows", options={"recovery": "autoencoder"}
     ),
@@ -292,6 +284,7 @@ TABLES = {  # rows of `--table`, the full method last
         "cm_arr_mean_only",
         "cm_arr_no_flow",
         "cm_arr_autoencoder",
+        "cm_arr_residual",
         "cm_arr_no_refinement",
         "cm_arr_unsupervised",
         "cm_arr_clean_target",

@@ -17,6 +17,7 @@ VARIANTS = {
     "linear": ("cm_arr", {"combination": "linear"}),
     "zeros": ("cm_arr", {"recovery": "zeros"}),
     "attention": ("cm_arr", {"fusion": "attention", "frame_attention": True}),
+    "residual head": ("cm_arr", {"head": "residual"}),
     "clean target": ("cm_arr", {"clean_target": True, "alignment_scale": 0.5}),
     "ablations": (
         "cm_arr",

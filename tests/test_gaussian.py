@@ -1,4 +1,4 @@
-"""Gaussian head: bounds, a numpy twin, the sample's moments and gradients."""
+"""Gaussian heads: bounds, a numpy twin, the sample's moments and gradients."""
 
 import chex
 import jax
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from tiny import randomize
 
-from cmarr_jax.nn.gaussian import GaussianHead, LinearHead, sample, soft_bound
+from cmarr_jax.nn.gaussian import LinearHead, ResidualHead, sample, soft_bound
 from cmarr_jax.types import GaussianEmbedding
 
 TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
-HEAD = GaussianHead(min_log_std=-6.0, max_log_std=3.0)
+RESIDUAL = ResidualHead(min_log_std=-6.0, max_log_std=3.0)
 
 
-def head_and_input(scale=0.3):
+def params_and_input(scale=0.3):
     x = jax.random.normal(jax.random.key(0), (5, 8))
-    return randomize(jax.jit(HEAD.init)(jax.random.key(1), x)["params"], scale=scale), x
+    return randomize(jax.jit(RESIDUAL.init)(jax.random.key(1), x)["params"], scale=scale), x
 
 
 @TRANSFORMS
@@ -31,9 +31,9 @@ def test_soft_bound(transform):
 
 
 @TRANSFORMS
-def test_head_equals_numpy(transform):
-    params, x = head_and_input()
-    out = transform(HEAD.apply)({"params": params}, x)
+def test_the_residual_head_equals_numpy(transform):
+    params, x = params_and_input()
+    out = transform(RESIDUAL.apply)({"params": params}, x)
     weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     x = np.asarray(x, np.float64)
     dense = lambda layer, x: x @ layer["kernel"] + layer["bias"]
@@ -72,8 +72,8 @@ def test_the_spread_of_a_linear_head_does_not_train_the_encoder():
 
 
 def test_log_std_stays_within_its_bounds_at_large_weights():
-    params, x = head_and_input(scale=30.0)
-    log_std = HEAD.apply({"params": params}, x).log_std
+    params, x = params_and_input(scale=30.0)
+    log_std = RESIDUAL.apply({"params": params}, x).log_std
     assert ((log_std >= -6) & (log_std <= 3)).all()
     assert log_std.min() < -5.9
     assert log_std.max() > 2.9
@@ -81,8 +81,8 @@ def test_log_std_stays_within_its_bounds_at_large_weights():
 
 @pytest.mark.parametrize("factor", [0.0, 1e4])
 def test_extreme_inputs_are_finite_with_their_gradients(factor):
-    params, x = head_and_input()
-    loss = lambda params, x: sum(jnp.sum(part**2) for part in HEAD.apply({"params": params}, x))
+    params, x = params_and_input()
+    loss = lambda params, x: sum(jnp.sum(part**2) for part in RESIDUAL.apply({"params": params}, x))
     chex.assert_tree_all_finite(jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, factor * x))
 
 

@@ -130,7 +130,7 @@ def gradient_by_term():
         ("alignment", {"heads", "encoders", "raw_temperature"}),
         ("refinement", {"flows", "heads", "encoders", "projection"}),
         ("cross_entropy", {"flows", "heads", "encoders", "classifier"}),
-        ("entropy", {"heads", "encoders"}),
+        ("entropy", {"heads"}),
     ],
 )
 def test_what_each_loss_reaches(term, reached):

@@ -11,15 +11,15 @@ from cmarr_jax.methods import REGISTRY, hyperparameters_of, make_method
 
 
 def test_sizes_of_options_reach_the_network():
-    config = run_config(head_ratio=3, flow_layers=6, flow_hidden=7, projection=5)
+    config = run_config(head="residual", head_ratio=3, flow_layers=6, flow_hidden=7, projection=5)
     params = jax.eval_shape(make_method(config).init, jax.random.key(0), make_batch())
     assert params["heads"]["mean_mlp"]["Dense_0"]["kernel"].shape == (3, 8, 24)
     assert params["flows"]["first_kernel_1"].shape == (3, 3, 7, 7)
     assert params["projection"]["kernel"].shape == (8, 5)
 
 
-def test_a_linear_head_has_no_layers_for_the_mean():
-    params = jax.eval_shape(make_method(run_config(head="linear")).init, jax.random.key(0), make_batch())
+def test_the_head_has_no_layers_for_the_mean():
+    params = jax.eval_shape(make_method(run_config()).init, jax.random.key(0), make_batch())
     assert params["heads"].keys() == {"log_std"}
     assert params["heads"]["log_std"]["kernel"].shape == (3, 8, 8)
 

@@ -138,6 +138,7 @@ def test_patterns_are_uniform_over_what_is_present():
 @pytest.mark.parametrize(
     "change",
     [
+        {"head": "residual"},
         {"recovery": "zeros"},
         {"fusion": "attention"},
         {"combination": "precision"},

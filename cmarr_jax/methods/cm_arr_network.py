@@ -20,12 +20,12 @@ from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.flow import RealNVP, check_flow, per_modality
 from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
-from cmarr_jax.nn.gaussian import GaussianHead, LinearHead
+from cmarr_jax.nn.gaussian import LinearHead, ResidualHead
 from cmarr_jax.nn.recovery import Autoencoder, mean_latent
 from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch, GaussianEmbedding
 
-HEADS = ("residual", "linear")
+HEADS = ("linear", "residual")
 RECOVERIES = ("flow", "autoencoder", "zeros")
 DISTANCES = {
     "squared_w2": losses.pairwise_squared_w2,
@@ -43,8 +43,8 @@ class Options:
 
     min_log_std: float = -6.0  # D
     max_log_std: float = 3.0  # D
-    head: str = "residual"  # L: MAP; "linear" (D): the mean is the encoder's output itself
-    head_ratio: int = 4  # L: MAP; hidden width of the head's residual MLPs, relative to the embedding
+    head: str = "linear"  # D: the mean is the encoder's output itself; "residual" (L: MAP): layers between the two
+    head_ratio: int = 4  # L: MAP; hidden width of the residual head, relative to the embedding
     min_temperature: float = 0.01  # L: MAP; the learned temperature starts at the geometric middle, 0.1
     max_temperature: float = 1.0  # L
     alignment: str = "squared_w2"  # C; the others are ablations, "cosine" of points instead of distributions
@@ -109,7 +109,7 @@ class CmArr(nn.Module):
         self.heads = (
             per_modality(LinearHead)(*bounds)
             if options.head == "linear"
-            else per_modality(GaussianHead)(*bounds, options.head_ratio)
+            else per_modality(ResidualHead)(*bounds, options.head_ratio)
         )
         if self.has_flow:
             self.flows = per_modality(RealNVP, ["to_latent", "from_latent", "largest_log_scale"])(

@@ -1,7 +1,6 @@
 """Gaussian embedding: an utterance is a diagonal Gaussian, so that its spread says how ambiguous it is.
 
-Form after MAP (Ji et al., CVPR 2023, probability distribution encoder) without sequence attention, since the input is
-one vector (D; the CM-ARR abstract only says that the representations are Gaussians).
+The abstract of CM-ARR only says that the representations are Gaussians. The linear head is the default (D).
 
 Marks C, L, D: docs/decisions.md.
 """
@@ -11,34 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from cmarr_jax.types import Array, GaussianEmbedding
-
-
-class ResidualMlp(nn.Module):
-    """`x + W2 gelu(W1 x)` with a hidden layer `ratio` times as wide, `[..., D] -> [..., D]`."""
-
-    ratio: int = 4
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        hidden = nn.gelu(nn.Dense(self.ratio * x.shape[-1])(x))
-        return x + nn.Dense(x.shape[-1])(hidden)
-
-
-class GaussianHead(nn.Module):
-    """`h = LayerNorm(gelu(W x))`; the mean is a residual of `x`, `log_std` is bounded smoothly."""
-
-    min_log_std: float
-    max_log_std: float
-    ratio: int = 4
-
-    @nn.compact
-    def __call__(self, x: Array) -> GaussianEmbedding:
-        """`[..., D]` -> mean and log_std, `[..., D]` each."""
-        size = x.shape[-1]
-        hidden = nn.LayerNorm()(nn.gelu(nn.Dense(size, name="shared")(x)))
-        mean = ResidualMlp(self.ratio, name="mean_mlp")(x + nn.Dense(size, name="mean")(hidden))
-        raw = ResidualMlp(self.ratio, name="log_std_mlp")(nn.Dense(size, name="log_std")(hidden))
-        return GaussianEmbedding(mean, soft_bound(raw, self.min_log_std, self.max_log_std))
 
 
 class LinearHead(nn.Module):
@@ -52,6 +23,38 @@ class LinearHead(nn.Module):
         """`[..., D]` -> mean and log_std, `[..., D]` each."""
         raw = nn.Dense(x.shape[-1], name="log_std")(jax.lax.stop_gradient(x))
         return GaussianEmbedding(x, soft_bound(raw, self.min_log_std, self.max_log_std))
+
+
+class ResidualMlp(nn.Module):
+    """`x + W2 gelu(W1 x)` with a hidden layer `ratio` times as wide, `[..., D] -> [..., D]`."""
+
+    ratio: int = 4
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        hidden = nn.gelu(nn.Dense(self.ratio * x.shape[-1])(x))
+        return x + nn.Dense(x.shape[-1])(hidden)
+
+
+class ResidualHead(nn.Module):
+    """`h = LayerNorm(gelu(W x))`; the mean is a residual of `x`, `log_std` is bounded smoothly.
+
+    Form after MAP (Ji et al., CVPR 2023, probability distribution encoder) without sequence attention, since the input
+    is one vector.
+    """
+
+    min_log_std: float
+    max_log_std: float
+    ratio: int = 4
+
+    @nn.compact
+    def __call__(self, x: Array) -> GaussianEmbedding:
+        """`[..., D]` -> mean and log_std, `[..., D]` each."""
+        size = x.shape[-1]
+        hidden = nn.LayerNorm()(nn.gelu(nn.Dense(size, name="shared")(x)))
+        mean = ResidualMlp(self.ratio, name="mean_mlp")(x + nn.Dense(size, name="mean")(hidden))
+        raw = ResidualMlp(self.ratio, name="log_std_mlp")(nn.Dense(size, name="log_std")(hidden))
+        return GaussianEmbedding(mean, soft_bound(raw, self.min_log_std, self.max_log_std))
 
 
 def soft_bound(x: Array, low: float, high: float) -> Array:
