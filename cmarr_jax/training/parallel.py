@@ -111,23 +111,22 @@ def share_read_only(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.tree.map(lambda x: jax.device_put(np.asarray(x) if on_cpu else x, sharding, may_alias=on_cpu), tree)
 
 
-def map_runs(function, num_arguments: int, at_once: int, devices, *, donate: tuple[int, ...] = ()):
+def map_runs(function, num_arguments: int, devices, *, donate: tuple[int, ...] = ()):
     """`function(data, *arguments of one run)`, compiled for arguments `[devices, runs of a device, ...]`.
 
-    Several devices are pmapped; for one there is no device axis.
+    The runs of a device are vmapped together. Several devices are pmapped; for one there is no device axis.
 
     Args:
       function: Of the corpus, which all runs share, and of one run.
       num_arguments: How many it has beside the corpus.
-      at_once: Runs of a device that are vmapped together; the others follow one after the other.
       devices: Of this process.
       donate: Numbers of the arguments that are donated, counted with the corpus.
     """
 
     def on_device(data, *arguments):
         if len(jax.tree.leaves(arguments)[0]) > 1:
-            return jax.lax.map(lambda one: function(data, *one), arguments, batch_size=at_once if at_once > 1 else None)
-        return _add_axis(function(data, *_drop_axis(arguments)))  # a loop of one turn takes longer to compile
+            return jax.vmap(lambda *one: function(data, *one))(*arguments)
+        return _add_axis(function(data, *_drop_axis(arguments)))  # one run needs no batch axis
 
     if len(devices) == 1:  # without the device axis, which takes longer to compile
         one = lambda data, *arguments: _add_axis(on_device(data, *_drop_axis(arguments)))

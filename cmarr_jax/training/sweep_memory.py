@@ -139,7 +139,7 @@ def _compile(run: Run, data: DeviceCorpus, runs: Runs, layout: Layout, options: 
     data = share_read_only(data, devices)
     shape = len(devices), per_device
     own = jax.tree.map(lambda x: x[np.zeros(shape, int)], runs)
-    each = lambda function, num, **donated: map_runs(function, num, per_device, devices, **donated)
+    each = lambda function, num, **donated: map_runs(function, num, devices, **donated)
     init = each(lambda data, run_: run.init(data, *run_), 1).lower(data, own)
     states = jax.tree.map(lambda x: _zeros(x.shape, x.dtype), init.out_info)
     until, fresh = np.zeros(shape, np.int32), np.zeros(shape, bool)
