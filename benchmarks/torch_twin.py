@@ -89,7 +89,7 @@ class Linears(nn.Module):
 
 
 class GaussianHeads(nn.Module):
-    """A Gaussian per modality: `[M, B, D]` -> mean, which is the input, and log_std."""
+    """A Gaussian per modality: `[M, B, D]` -> mean and log_std; the mean is the input itself."""
 
     def __init__(self, count: int, size: int, options: Options):
         super().__init__()

@@ -183,9 +183,9 @@ def swap_test(
     """Two-sided p, per condition `[P]`, of the hypothesis that two methods do not differ: a permutation test.
 
     Were the methods alike, what they predict for a speaker could be exchanged. So the difference of their estimates is
-    compared with those after exchanging it for some speakers. Where all exchanges can be listed (`num_samples` or
-    fewer, which is up to ten speakers), p is exact: the share of them that differ as much. Otherwise each speaker is
-    exchanged at random, and p is `(1 + hits) / (1 + num_samples)`.
+    compared with those after exchanging it for a part of the speakers. Up to ten speakers (`2 ** G <= num_samples`) all
+    parts are tried, and p is the share of them whose difference is as large. For more, `num_samples` parts are drawn,
+    each speaker with probability 1/2, and p is `(1 + hits) / (1 + num_samples)`.
 
     Args:
       ours: Per fold.
@@ -198,35 +198,40 @@ def swap_test(
       p; nan where the estimate of a method is nan.
     """
     sizes = [counts.shape[1] for counts in ours]
-    swaps = _all_exchanges(sum(sizes), num_samples)
-    listed = len(swaps) > 0
-    if not listed:
-        swaps = np.random.default_rng(seed).integers(0, 2, (num_samples, sum(sizes)))
+    num_speakers, rng = sum(sizes), np.random.default_rng(seed)
+    exact = 2**num_speakers <= num_samples
+    if exact:
+        swaps = np.arange(2**num_speakers)[:, None] >> np.arange(num_speakers) & 1
+    else:
+        swaps = np.concatenate([rng.integers(0, 2, (num_samples, size)) for size in sizes], axis=1)
+    parts = np.split(swaps.astype(float), np.cumsum(sizes)[:-1], axis=1)
     scores = []  # per fold, differences [B, P]
-    for one, other, swap in zip(ours, theirs, np.split(swaps, np.cumsum(sizes)[:-1], axis=1), strict=True):
+    for one, other, swap in zip(ours, theirs, parts, strict=True):
         first, second, change = one.sum(1), other.sum(1), (other - one).astype(float)
         by_seed = [
-            metric(first[s] + (moved := np.tensordot(swap.astype(float), change[s], axes=1)))
-            - metric(second[s] - moved)
+            metric(first[s] + (moved := np.tensordot(swap, change[s], axes=1))) - metric(second[s] - moved)
             for s in range(len(one))
         ]
         scores.append(np.mean(by_seed, axis=0))
     differences = np.abs(_mean_over_folds(scores))
     found = np.abs(estimate(ours, metric) - estimate(theirs, metric))
     hits = np.sum(~(differences < found[None] - 1e-12), axis=0)  # an exchange without a score counts as a hit
-    return np.where(np.isnan(found), np.nan, hits / len(swaps) if listed else (1 + hits) / (1 + num_samples))
-
-
-def _all_exchanges(num_speakers: int, most: int) -> np.ndarray:
-    """Who is exchanged in each possible exchange, `[2 ** G, G]` of 0 and 1; `[0, G]` if there are more than `most`."""
-    if num_speakers >= most.bit_length():  # then 2 ** G is above `most`
-        return np.zeros((0, num_speakers), int)
-    return np.arange(2**num_speakers)[:, None] >> np.arange(num_speakers) & 1
+    return np.where(np.isnan(found), np.nan, hits / len(swaps) if exact else (1 + hits) / (1 + num_samples))
 
 
 def smallest_p(num_speakers: int) -> float:
-    """The smallest p of `swap_test`: two exchanges, of none and of all, are as large as the estimate itself."""
+    """The smallest p of `swap_test`.
+
+    Where all parts are tried, those of nobody and of all are as large as the estimate itself. Where they are drawn, none
+    needs to be.
+    """
     return 2 / 2**num_speakers if 2**num_speakers <= NUM_DRAWS else 1 / (1 + NUM_DRAWS)
+
+
+def exchanges_text(num_speakers: int) -> str:
+    """How many exchanges `swap_test` looks at, in words."""
+    exact = 2**num_speakers <= NUM_DRAWS
+    return f"all {2**num_speakers:,} exchanges" if exact else f"{NUM_DRAWS:,} random exchanges"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -50,9 +50,8 @@ def _write_unit(folder, unit, right):
     half = PER_SPEAKER // 2
     label = np.tile(np.repeat([0, 1], half), 2)
     place = np.tile(np.arange(half), 4)
-    moved = (
-        np.repeat([0, 1, 1, 0], half) * (1 + 2 * (FOLDS.index(unit.fold) % 2)) / half
-    )  # so that speakers differ a little
+    step = (1, 3)[FOLDS.index(unit.fold) % 2] / half  # so that speakers differ a little
+    moved = np.repeat([0, 1, 1, 0], half) * step
     predicted = np.where(place + 0.5 < half * (right - moved), label, 1 - label)
     logits = np.broadcast_to(np.eye(2)[predicted], (3, len(label), 2))
     speaker = np.repeat([f"{unit.fold}a", f"{unit.fold}b"], PER_SPEAKER)

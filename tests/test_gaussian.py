@@ -11,12 +11,13 @@ from cmarr_jax.nn.gaussian import LinearHead, ResidualHead, sample, soft_bound
 from cmarr_jax.types import GaussianEmbedding
 
 TRANSFORMS = pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
-RESIDUAL = ResidualHead(min_log_std=-6.0, max_log_std=3.0)
+LINEAR, RESIDUAL = (head(min_log_std=-6.0, max_log_std=3.0) for head in (LinearHead, ResidualHead))
+HEADS = pytest.mark.parametrize("head", [LINEAR, RESIDUAL], ids=["linear", "residual"])
 
 
-def params_and_input(scale=0.3):
+def params_and_input(head, scale=0.3):
     x = jax.random.normal(jax.random.key(0), (5, 8))
-    return randomize(jax.jit(RESIDUAL.init)(jax.random.key(1), x)["params"], scale=scale), x
+    return randomize(jax.jit(head.init)(jax.random.key(1), x)["params"], scale=scale), x
 
 
 @TRANSFORMS
@@ -32,7 +33,7 @@ def test_soft_bound(transform):
 
 @TRANSFORMS
 def test_the_residual_head_equals_numpy(transform):
-    params, x = params_and_input()
+    params, x = params_and_input(RESIDUAL)
     out = transform(RESIDUAL.apply)({"params": params}, x)
     weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     x = np.asarray(x, np.float64)
@@ -51,10 +52,8 @@ def test_the_residual_head_equals_numpy(transform):
 
 @TRANSFORMS
 def test_the_linear_head_equals_numpy(transform):
-    head = LinearHead(min_log_std=-6.0, max_log_std=3.0)
-    x = jax.random.normal(jax.random.key(0), (5, 8))
-    params = randomize(head.init(jax.random.key(1), x)["params"])
-    mean, log_std = transform(head.apply)({"params": params}, x)
+    params, x = params_and_input(LINEAR)
+    mean, log_std = transform(LINEAR.apply)({"params": params}, x)
     np.testing.assert_array_equal(mean, x)
     layer = {name: np.asarray(leaf, np.float64) for name, leaf in params["log_std"].items()}
     raw = np.asarray(x, np.float64) @ layer["kernel"] + layer["bias"]
@@ -62,27 +61,27 @@ def test_the_linear_head_equals_numpy(transform):
 
 
 def test_the_spread_of_a_linear_head_does_not_train_the_encoder():
-    head = LinearHead(min_log_std=-6.0, max_log_std=3.0)
-    x = jax.random.normal(jax.random.key(0), (5, 8))
-    params = randomize(head.init(jax.random.key(1), x)["params"])
-    spread = lambda params, x: head.apply({"params": params}, x).log_std.sum()
+    params, x = params_and_input(LINEAR)
+    spread = lambda params, x: LINEAR.apply({"params": params}, x).log_std.sum()
     of_params, of_x = jax.grad(spread, argnums=(0, 1))(params, x)
     np.testing.assert_array_equal(of_x, 0)
     assert all(np.abs(leaf).min() > 0 for leaf in jax.tree.leaves(of_params))
 
 
-def test_log_std_stays_within_its_bounds_at_large_weights():
-    params, x = params_and_input(scale=30.0)
-    log_std = RESIDUAL.apply({"params": params}, x).log_std
+@HEADS
+def test_log_std_stays_within_its_bounds_at_large_weights(head):
+    params, x = params_and_input(head, scale=30.0)
+    log_std = head.apply({"params": params}, x).log_std
     assert ((log_std >= -6) & (log_std <= 3)).all()
     assert log_std.min() < -5.9
     assert log_std.max() > 2.9
 
 
+@HEADS
 @pytest.mark.parametrize("factor", [0.0, 1e4])
-def test_extreme_inputs_are_finite_with_their_gradients(factor):
-    params, x = params_and_input()
-    loss = lambda params, x: sum(jnp.sum(part**2) for part in RESIDUAL.apply({"params": params}, x))
+def test_extreme_inputs_are_finite_with_their_gradients(head, factor):
+    params, x = params_and_input(head)
+    loss = lambda params, x: sum(jnp.sum(part**2) for part in head.apply({"params": params}, x))
     chex.assert_tree_all_finite(jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(params, factor * x))
 
 

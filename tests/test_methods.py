@@ -115,9 +115,9 @@ def test_the_first_stage_trains_all_but_the_recovery():
 
 
 @functools.cache
-def gradient_by_term():
+def gradient_by_term(variant="mean"):
     """Gradient of each term of CM-ARR's loss by the parameters."""
-    net = network("mean")
+    net = network(variant)
     terms = lambda params: net.loss(params, make_batch(size=7), mixed_available(), jax.random.key(1), net.hyper)[1]
     return jax.jit(jax.jacrev(terms))(net.params)
 
@@ -136,6 +136,10 @@ def gradient_by_term():
 def test_what_each_loss_reaches(term, reached):
     grads = gradient_by_term()[term]
     assert {name for name, part in grads.items() if any(leaf.any() for leaf in jax.tree.leaves(part))} == reached
+
+
+def test_the_spread_of_a_residual_head_trains_the_encoders():
+    assert any(leaf.any() for leaf in jax.tree.leaves(gradient_by_term("residual head")["entropy"]["encoders"]))
 
 
 def test_the_squared_error_reaches_the_flow_of_each_modality():

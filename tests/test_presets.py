@@ -15,6 +15,7 @@ def test_presets_of_the_methods():
     assert configs["cm_arr_no_alignment"].weights == {**full.weights, "alignment": 0.0}
     assert configs["cm_arr_no_refinement"].weights == {**full.weights, "refinement": 0.0}
     assert configs["cm_arr_no_flow"].options["recovery"] == "zeros"
+    assert configs["cm_arr_residual"].options == {**full.options, "head": "residual"}
     assert configs["zero_fill"].method == "zero_fill"
     # The same encoders, budget, stopping rule and learning rate for all.
     assert {config.train for config in configs.values()} == {SMOKE.train}

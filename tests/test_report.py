@@ -122,7 +122,8 @@ def test_few_speakers_show_nothing_and_this_is_said(num_rows, num_speakers, expe
         for metric in ("war", "uar")
     ]
     assert speakers_note(found) == expected
-    assert speakers_note([]) == ""
+    shown = comparison("row0", "war", HINT, 0.049, num_speakers=num_speakers)
+    assert speakers_note([*found, shown]) == speakers_note([]) == ""
 
 
 def test_runs_that_a_difference_lacks_are_told():

@@ -37,7 +37,7 @@ def test_the_lines_have_the_scores_of_the_outputs(folder):
     for condition in ("average", "lr"):
         for row, right in RIGHT.items():
             line = [found.mean for found in curves.line(row, "uar", condition)]
-            # Moved by 1, 3, 1 and 3 of 20 decisions of a class and speaker in the folds, half of them: 5 %.
+            # Moved by 1, 3, 1 and 3 of 20 decisions in the folds, in half of the classes and speakers: 5 % on average.
             np.testing.assert_allclose(line, [np.nan if x is None else x - 0.05 for x in right], atol=1e-9)
     assert all(found.ci_low < found.mean < found.ci_high for found in curves.line("cm_arr", "war", "average"))
 

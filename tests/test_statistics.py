@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cmarr_jax.metrics import uar, war
-from experiments.statistics import Bootstrap, bootstrap, estimate, holm, interval, smallest_p, swap_test
+from experiments.statistics import Bootstrap, bootstrap, estimate, exchanges_text, holm, interval, smallest_p, swap_test
 
 N = 100  # utterances of each class and speaker
 
@@ -143,6 +143,8 @@ def test_without_a_score_there_is_no_p():
 )
 def test_the_smallest_p_by_hand(num_speakers, expected):
     assert smallest_p(num_speakers) == expected
+    exact = f"all {2**num_speakers:,} exchanges"
+    assert exchanges_text(num_speakers) == (exact if num_speakers < 11 else "2,000 random exchanges")
 
 
 @pytest.mark.parametrize("num_speakers", [3, 10])
@@ -167,6 +169,8 @@ def test_the_exact_p_is_that_of_a_loop_over_all_exchanges_of_all_folds():
     hits = sum(value >= found[0] - 1e-12 for value in found)
     assert 2 < hits < 32
     assert swap_test(ours, theirs, uar)[0] == hits / 32
+    drawn = np.mean([swap_test(ours, theirs, uar, 31, seed)[0] for seed in range(64)])
+    assert drawn == pytest.approx(hits / 32, abs=0.05)  # three standard errors of 1,984 exchanges, and 1 / 32 at most
 
 
 def test_too_little_has_no_interval():

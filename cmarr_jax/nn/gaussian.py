@@ -1,6 +1,6 @@
 """Gaussian embedding: an utterance is a diagonal Gaussian, so that its spread says how ambiguous it is.
 
-The abstract of CM-ARR only says that the representations are Gaussians. The linear head is the default (D).
+The abstract of CM-ARR only says that the representations are Gaussians.
 
 Marks C, L, D: docs/decisions.md.
 """
@@ -39,8 +39,8 @@ class ResidualMlp(nn.Module):
 class ResidualHead(nn.Module):
     """`h = LayerNorm(gelu(W x))`; the mean is a residual of `x`, `log_std` is bounded smoothly.
 
-    Form after MAP (Ji et al., CVPR 2023, probability distribution encoder) without sequence attention, since the input
-    is one vector.
+    Form after MAP (L: Ji et al., CVPR 2023, probability distribution encoder) without sequence attention, since the
+    input is one vector.
     """
 
     min_log_std: float

@@ -126,7 +126,7 @@ def map_runs(function, num_arguments: int, devices, *, donate: tuple[int, ...] =
     def on_device(data, *arguments):
         if len(jax.tree.leaves(arguments)[0]) > 1:
             return jax.vmap(lambda *one: function(data, *one))(*arguments)
-        return _add_axis(function(data, *_drop_axis(arguments)))  # one run needs no batch axis
+        return _add_axis(function(data, *_drop_axis(arguments)))  # the program of a run alone
 
     if len(devices) == 1:  # without the device axis, which takes longer to compile
         one = lambda data, *arguments: _add_axis(on_device(data, *_drop_axis(arguments)))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.comparison import INTERVAL_ONLY, LEVEL, NOT_SHOWN, Comparison
+from experiments.comparison import INTERVAL_ONLY, LEVEL, NOT_SHOWN, SHOWN, Comparison
 from experiments.report.scores import CEILINGS, LABELS, counted
 from experiments.results import Row
 from experiments.statistics import Interval, smallest_p
@@ -54,7 +54,7 @@ def difference_notes(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> 
 
 def speakers_note(comparisons: Sequence[Comparison]) -> str:
     """Said where even the largest difference has no p below the level: few speakers, or many rows for them."""
-    if not comparisons:
+    if not comparisons or any(one.verdict in SHOWN for one in comparisons):  # rows without p are not corrected for
         return ""
     num_rows = len({one.baseline for one in comparisons})
     num_speakers = max(one.num_speakers for one in comparisons)

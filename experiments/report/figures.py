@@ -13,7 +13,7 @@ from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canv
 from experiments.report.material import Material
 from experiments.report.rates import RATES, scores_by_rate
 from experiments.report.scores import AVERAGE, CEILINGS, Summary, collect, counted, of_metric, summarize, with_interval
-from experiments.statistics import NUM_DRAWS
+from experiments.statistics import NUM_DRAWS, exchanges_text
 from experiments.units import counts_by_speaker
 
 MOST_ROWS = 8  # that are told apart by colour and marker
@@ -129,8 +129,8 @@ def differences_figure(material: Material) -> Figure | None:
         f"{label} is better (blue) or worse (orange). Filled square: p is below {LEVEL:g}, too, so the difference is "
         "shown. Hollow square: it is so by the interval only, as p is not. Both methods decide on the same utterances, "
         "so judge by these differences, not by whether intervals of two scores overlap. p, under Numbers: of a "
-        f"permutation test over speakers ({NUM_DRAWS:,} random exchanges), alone and corrected after Holm for the "
-        "number of methods, each metric by itself. The interval also has how trainings vary, p has not.",
+        f"permutation test over speakers ({exchanges_text(material.num_speakers)}), alone and corrected after Holm for "
+        "the number of methods, each metric by itself. The interval also has how trainings vary, p has not.",
         f"{label} minus {counted(len(baselines), 'other method')}, in UAR and WAR: {num_shown} of "
         f"{len(material.comparisons)} differences are shown.",
         svg,
