@@ -222,8 +222,8 @@ def swap_test(
 def smallest_p(num_speakers: int) -> float:
     """The smallest p of `swap_test`.
 
-    Where all parts are tried, those of nobody and of all are as large as the estimate itself. Where they are drawn, none
-    needs to be.
+    Where all parts are tried, those of nobody and of all are as large as the estimate itself. Where they are drawn,
+    none needs to be.
     """
     return 2 / 2**num_speakers if 2**num_speakers <= NUM_DRAWS else 1 / (1 + NUM_DRAWS)
 
