@@ -26,10 +26,10 @@ PAIR = (ModalityConfig("zeta", 2, "vector"), ModalityConfig("alpha", 3, "lstm"))
 RECORD = {"name": "cm_arr", "fold": "01F", "seed": 3, "best_epoch": np.int32(4), "test_counts": np.eye(2, dtype=int)}
 
 
-def make_run(method="cm_arr", modalities=MODALITIES):
+def make_run(method="cm_arr", modalities=MODALITIES, **options):
     changes = {"weights": {"entropy": 0.25}, "combination": "linear"} if method == "cm_arr" else {}
     train = TrainConfig(missing_epochs=7)
-    config = run_config(modalities, method=method, train=train, learning_rate=3e-4, **changes)
+    config = run_config(modalities, method=method, train=train, learning_rate=3e-4, **changes, **options)
     params = random_params(make_method(config).init, example_batch(modalities))
     widths = {modality.name: jnp.arange(1.0, modality.width + 1) / 3 for modality in modalities}
     return config, params, Normalizer(widths, {name: 1 / values for name, values in widths.items()})
@@ -58,6 +58,18 @@ def test_a_record_names_every_option_and_weight(tmp_path, method):
     assert saved.options.items() >= config.options.items()
     assert saved.weights == {**make_method(config).weights, **config.weights}
     assert make_options(method, saved.options) == make_options(method, config.options)
+
+
+def test_a_run_from_before_there_was_a_choice_of_heads_has_the_residual_one(tmp_path):
+    config, params, normalizer = make_run(head="residual")
+    save_run(tmp_path / "run", config, params, normalizer, RECORD)
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    assert record["config"]["options"].pop("head") == "residual"
+    path.write_text(json.dumps(record))
+    saved = load_run(tmp_path / "run")
+    assert saved.config == with_all_defaults(config)
+    chex.assert_trees_all_equal(saved.params, params, strict=True)
 
 
 def test_numpy_parameters_are_saved_too(tmp_path):

@@ -143,8 +143,13 @@ def read_record(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     if not isinstance(record.get("config"), dict) or "method" not in record["config"]:
         raise ValueError(f"{path} is not the record of a trained model of cmarr_jax; give the folder of one")
     check_format(path, record)
+    config = record.pop("config")
+    if config["method"] == "cm_arr" and isinstance(config.get("options", {}), dict):
+        config["options"] = {"head": "residual"} | config.get(
+            "options", {}
+        )  # a run without the name of its head
     try:
-        return RunConfig.from_dict(record.pop("config")), record
+        return RunConfig.from_dict(config), record
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
             f"{path}: this version cannot read its configuration ({error}); use the one that wrote it"
