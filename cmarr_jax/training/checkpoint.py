@@ -144,10 +144,8 @@ def read_record(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         raise ValueError(f"{path} is not the record of a trained model of cmarr_jax; give the folder of one")
     check_format(path, record)
     config = record.pop("config")
-    if config["method"] == "cm_arr" and isinstance(config.get("options", {}), dict):
-        config["options"] = {"head": "residual"} | config.get(
-            "options", {}
-        )  # a run without the name of its head
+    if config["method"] == "cm_arr" and isinstance(options := config.get("options"), dict):
+        options.setdefault("head", "residual")  # what the models have that were saved before this option
     try:
         return RunConfig.from_dict(config), record
     except (TypeError, ValueError, KeyError) as error:
