@@ -82,5 +82,6 @@ def disagreement(probabilities: np.ndarray) -> np.ndarray:
     References:
       Houlsby et al., Bayesian Active Learning for Classification and Preference Learning, 2011.
     """
+    probabilities = np.asarray(probabilities, np.float64)  # of predictions that hardly differ float32 leaves nothing
     entropy = lambda p: scipy.special.entr(p).sum(-1)
     return np.maximum(entropy(probabilities.mean(0)) - entropy(probabilities).mean(0), 0.0)

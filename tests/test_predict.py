@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 from predict_units import corpus_of, features_of, make_unit
 
+from cmarr_jax.calibration import disagreement
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.methods import REGISTRY
@@ -114,6 +115,13 @@ def test_spread_is_the_mean_over_what_is_there(predictor, corpus):
     )
     np.testing.assert_allclose(both.spread, (one.spread + other.spread) / 2, rtol=1e-5)
     assert one.disagreement > 0
+
+
+def test_disagreement_by_hand():
+    d = 1e-4  # of predictions that differ by 2 d, float32 would leave nothing
+    pairs = [[[1, 0], [0, 1]], [[0.3, 0.7], [0.3, 0.7]], [[0.5 + d, 0.5 - d], [0.5 - d, 0.5 + d]]]
+    found = disagreement(np.array(pairs, np.float32).swapaxes(0, 1))
+    np.testing.assert_allclose(found, [np.log(2), 0, 2 * d**2], rtol=1e-4, atol=1e-12)
 
 
 def test_an_ensemble_is_the_mean_of_the_probabilities(made, corpus):
