@@ -199,7 +199,7 @@ def swap_test(
     """
     sizes = [counts.shape[1] for counts in ours]
     num_speakers, rng = sum(sizes), np.random.default_rng(seed)
-    exact = 2**num_speakers <= num_samples
+    exact = _all_are_tried(num_speakers, num_samples)
     if exact:
         swaps = np.arange(2**num_speakers)[:, None] >> np.arange(num_speakers) & 1
     else:
@@ -225,13 +225,18 @@ def smallest_p(num_speakers: int) -> float:
     Where all parts are tried, those of nobody and of all are as large as the estimate itself. Where they are drawn,
     none needs to be.
     """
-    return 2 / 2**num_speakers if 2**num_speakers <= NUM_DRAWS else 1 / (1 + NUM_DRAWS)
+    return 2 / 2**num_speakers if _all_are_tried(num_speakers) else 1 / (1 + NUM_DRAWS)
 
 
 def exchanges_text(num_speakers: int) -> str:
     """How many exchanges `swap_test` looks at, in words."""
-    exact = 2**num_speakers <= NUM_DRAWS
-    return f"all {2**num_speakers:,} exchanges" if exact else f"{NUM_DRAWS:,} random exchanges"
+    if _all_are_tried(num_speakers):
+        return f"all {2**num_speakers:,} exchanges"
+    return f"{NUM_DRAWS:,} random exchanges"
+
+
+def _all_are_tried(num_speakers: int, num_samples: int = NUM_DRAWS) -> bool:
+    return 2**num_speakers <= num_samples
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

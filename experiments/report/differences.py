@@ -54,7 +54,8 @@ def difference_notes(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> 
 
 def speakers_note(comparisons: Sequence[Comparison]) -> str:
     """Said where even the largest difference has no p below the level: few speakers, or many rows for them."""
-    if not comparisons or any(one.verdict in SHOWN for one in comparisons):  # rows without p are not corrected for
+    # Holm's correction counts no row without a p, so a difference can be shown though all rows are too many.
+    if not comparisons or any(one.verdict in SHOWN for one in comparisons):
         return ""
     num_rows = len({one.baseline for one in comparisons})
     num_speakers = max(one.num_speakers for one in comparisons)
