@@ -16,7 +16,7 @@ import tyro
 
 from cmarr_jax.training.disk import disk_error
 from cmarr_jax.training.parallel import num_cores
-from cmarr_jax.training.processes import abort_all_on_failure, start
+from cmarr_jax.training.processes import end_together, start
 
 EVENTS = "/jax/compilation_cache/"
 CPU_COMPILE: dict[str, dict[str, int | bool]] = {  # XLA's options for a CPU: less time to compile, slower steps
@@ -71,7 +71,7 @@ def set_up_jax(options: StartOptions, *, one_cpu_device_per_core: bool) -> None:
 @contextlib.contextmanager
 def user_errors_as_messages(*errors: type[Exception]) -> Iterator[None]:
     """Prints errors that a user can mend as one sentence on standard error, and exits with code 2, in all processes."""
-    with abort_all_on_failure():
+    with end_together():
         try:
             yield
         except errors as error:

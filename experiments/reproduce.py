@@ -289,14 +289,14 @@ def run_command() -> None:
         with user_errors_as_messages(ArchiveError, FoldError, OSError, ImportError, ValueError):
             set_up_jax(arguments.start, one_cpu_device_per_core=True)  # a CPU runs one model per core
             main(arguments, start_up)
+            if is_first():
+                print(f"Took {start_up.seconds() / 60:.1f} minutes.")
     except KeyboardInterrupt:
         code = 130
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     if code:
         end_process(code)
-    if is_first():
-        print(f"Took {start_up.seconds() / 60:.1f} minutes.")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tiny
 
 from cmarr_jax.methods import hyperparameters_of, make_method
 from cmarr_jax.training.parallel import make_parallel_eval_step, make_parallel_train_step, replicate, split_batch
-from cmarr_jax.training.processes import abort_all_on_failure, first_process_first, gather, is_first, smallest, start
+from cmarr_jax.training.processes import end_together, first_process_first, gather, is_first, smallest, start
 from cmarr_jax.training.step import first_state
 
 STEPS, ROWS = 4, 14
@@ -76,6 +76,6 @@ if __name__ == "__main__":
     port, num_processes, process_id, task, folder = sys.argv[1:]
     # Joining included, as the commands do it: the other may end while this one still meets it, and a process that fails
     # outside would wait for the other's heartbeat.
-    with abort_all_on_failure():
+    with end_together():
         start(f"127.0.0.1:{port}", int(num_processes), int(process_id))
         {"data_parallel": data_parallel, "exchange": exchange, "fail": fail}[task](Path(folder))

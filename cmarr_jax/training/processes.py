@@ -1,17 +1,18 @@
 """Several processes, on one machine or many, as `jax.distributed` starts them. With one process nothing here waits.
 
-A script calls `start` first of all, does its work in `abort_all_on_failure`, reads its data in `first_process_first`,
-and writes and prints where `is_first()`.
+A script calls `start` first of all, does its work in `end_together`, reads its data in `first_process_first`, and
+writes and prints where `is_first()`.
 """
 
 import contextlib
 import os
 import signal
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from jax.experimental import multihost_utils
 
 T = TypeVar("T")
 HEARTBEAT = 30  # seconds; a process that is not heard of for so long is taken for dead, and all others end
+LAST = 1.0  # seconds for which the first process outlives the others
 
 
 def start(
@@ -69,10 +71,10 @@ def is_first() -> bool:
 def first_process_first(make: Callable[[], T]) -> T:
     """Calls `make` in the first process, then in the others: they find what it left in a shared folder."""
     if not is_first():
-        _wait()
+        _wait("first_process_first")
     made = make()
     if is_first():
-        _wait()
+        _wait("first_process_first")
     return made
 
 
@@ -89,24 +91,37 @@ def smallest(value: float) -> float:
 
 
 @contextlib.contextmanager
-def abort_all_on_failure() -> Iterator[None]:
-    """Ends this process at once if the body fails, and so the others with it; with one process errors pass through.
+def end_together() -> Iterator[None]:
+    """Ends this process with the body: at once if the body fails, and so the others with it, else when all are done.
 
-    Without this, a process that fails waits minutes for the others to end, and they for its part of the work.
+    What comes after the body runs with one process only, where this does nothing and errors pass through.
     """
     try:
         yield
     except BaseException as error:
         if jax.process_count() == 1:
             raise
-        code = error.code if isinstance(error, SystemExit) else 1
+        # JAX alone would wait minutes for the others to end, and they for this one's part of the work.
         if not isinstance(error, SystemExit):
             traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 1)
+        code = error.code if isinstance(error, SystemExit) else 1
+        _end(code if isinstance(code, int) else 1)
+    if jax.distributed.is_initialized():
+        # JAX's own way out destroys the service that the processes meet at. A late request of another process then
+        # sometimes makes gRPC abort the first one, when all its work is done. So nothing is destroyed, and the first
+        # process, which has the service, ends last.
+        _wait("end")
+        if is_first():
+            time.sleep(LAST)
+        _end(0)
 
 
-def _wait() -> None:
+def _end(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _wait(place: str) -> None:
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("first_process_first")
+        multihost_utils.sync_global_devices(place)
