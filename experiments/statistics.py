@@ -5,11 +5,11 @@ with the speakers and with what training does by chance.
 
 - Speakers are drawn again, over all folds together: a bootstrap.
 - Speakers of one fold are judged by the same models, so chance in training is the same for them. Its variance is
-  estimated from the seeds and added. In a fold of one speaker nothing is added: there each speaker has models of its
-  own.
+  estimated from the seeds and added; one seed says nothing of it, so intervals of one seed lack it.
+- In a fold of one speaker nothing is added: there each speaker has models of its own, so drawing speakers draws
+  trainings, too.
 
-One seed says nothing of training, so intervals of one seed lack it. That other training speakers would give other
-models is in none: folds share most of theirs.
+That other training speakers would give other models is in no interval: folds share most of theirs.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993; Hesterberg, What Teachers Should Know About the
 Bootstrap, The American Statistician 2015 (the factor `n / (n - 1)` and Student's t for few speakers); Satterthwaite,

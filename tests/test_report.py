@@ -98,7 +98,8 @@ def test_one_row_is_not_corrected_for_many():
     text = judged_text([comparison("mmin", metric, HINT, 0.06) for metric in ("war", "uar")])
     assert "Holm" not in text
     assert text.endswith(
-        "No difference shown: the interval has zero in it. By the interval only: it has not, but p is at least 0.05."
+        "No difference shown: the interval has zero in it. By the interval only: the interval excludes zero, but p is "
+        "at least 0.05."
     )
 
 

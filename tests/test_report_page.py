@@ -26,7 +26,7 @@ from experiments.report.figures_map import neighbours_text
 from experiments.report.figures_trust import reliability_figure, spread_figure
 from experiments.report.latex import escape, to_latex
 from experiments.report.material import Material
-from experiments.report.page import differences_sentence, make_figures, speakers_apart
+from experiments.report.page import _result, differences_sentence, make_figures, speakers_apart
 from experiments.report.published import CONDITIONS, IEMOCAP
 from experiments.report.scores import best_means, collect
 from experiments.report.write import OUTPUT_FILES, write_report
@@ -136,6 +136,12 @@ def test_the_page_has_the_numbers_of_the_table(folder):
     assert "3 methods compared in 6 missing-modality conditions and on complete data" in text
     assert "tested on 4 speakers" in text
     assert "python -m experiments.report FOLDER" in text
+
+
+def test_one_seed_lacks_something_only_where_speakers_share_models(folder, monkeypatch):
+    assert "With one seed" not in _result(Material(folder))  # each of the four speakers has a fold
+    monkeypatch.setattr(Material, "num_speakers", 8)
+    assert "With one seed, the variation between trainings is not in these intervals." in _result(Material(folder))
 
 
 def test_the_page_explains_what_it_compares(folder):

@@ -37,8 +37,8 @@ def judged_text(comparisons: Sequence[Comparison], where: str = "In brackets") -
     corrected = ", corrected after Holm for the number of rows" if several else ""
     return (
         f"{where}: 95 % interval over speakers (bootstrap) and seeds. p: paired permutation test over speakers"
-        f"{corrected}. {_first_upper(NOT_SHOWN)}: the interval has zero in it. {_first_upper(INTERVAL_ONLY)}: it has "
-        f"not, but p is at least {LEVEL:g}."
+        f"{corrected}. {_first_upper(NOT_SHOWN)}: the interval has zero in it. {_first_upper(INTERVAL_ONLY)}: the "
+        f"interval excludes zero, but p is at least {LEVEL:g}."
     )
 
 

@@ -146,7 +146,7 @@ def _result(material: Material) -> str:
     )
     told = [text for metric in PAGE_METRICS if (text := differences_sentence(material, metric))]
     first, rest = " ".join([score, *told[:1]]), [*told[1:], *_place(material, scores, found.mean)]
-    if told and len(material.config["seeds"]) == 1:
+    if told and len(material.config["seeds"]) == 1 and not _one_speaker(material):
         rest.append("With one seed, the variation between trainings is not in these intervals.")
     rest += map(html.escape, difference_notes(material.comparisons, material.rows))
     return " ".join([f"<strong>{first}</strong>", *rest])

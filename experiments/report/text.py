@@ -91,8 +91,9 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
         notes.append(
             "Synthetic data, drawn once, with the speakers, sessions and class shares of IEMOCAP; not a corpus, and no "
             "evidence on real emotion. The best decision for WAR is the most probable class; for UAR it is the most "
-            "probable one after the probabilities were divided by the class shares. The Bayes ceiling takes the one in "
-            "WAR and the other in UAR, methods the first in both: this rule is a part of their distance to it in UAR."
+            "probable one after the probabilities were divided by the class shares. The Bayes ceiling uses the first "
+            "for WAR and the second for UAR. Methods use the first for both, which is a part of their distance to the "
+            "ceiling in UAR."
         )
     if config["smoke"]:
         notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
