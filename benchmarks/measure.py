@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmarr_jax.training.parallel import num_cores
+from cmarr_jax.cores import num_cores
 from experiments.provenance import commit, device_text
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None

@@ -31,9 +31,9 @@ from benchmarks.workload import (
     vector_config,
 )
 from cmarr_jax.config import RunConfig
+from cmarr_jax.cores import num_cores
 from cmarr_jax.data.device import DeviceCorpus, to_device
 from cmarr_jax.methods import hyperparameters_of
-from cmarr_jax.training.parallel import num_cores
 from cmarr_jax.types import Batch
 
 SPLIT, MODELS = "ours, the batch split over a device a core", "ours, a model on each of these, per model"

@@ -21,11 +21,11 @@ import tyro
 
 from benchmarks import measure
 from benchmarks.measure import interleaved, markdown_table
+from cmarr_jax.cores import num_cores
 from cmarr_jax.data.batching import plan_batches
 from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
 from cmarr_jax.data.folds import make_folds, stack_folds
 from cmarr_jax.methods import hyperparameters_of, make_method
-from cmarr_jax.training.parallel import num_cores
 from cmarr_jax.training.run import Run, RunResult, make_run
 from cmarr_jax.training.sweep import Runs, make_sweep, stack_runs
 from cmarr_jax.training.sweep_memory import CompiledSweep, compile_sweep

@@ -73,6 +73,11 @@ def make_corpus(
     """
     names = np.array([f"utterance {row}" for row in range(len(features))])
     speaker = names if groups is None else _speakers(groups, features)
+    present = np.array([[entry is not None for entry in row] for row in zip(*features.entries.values(), strict=True)])
+    if len(without := np.flatnonzero(~present.any(1))):
+        raise ValueError(f"X: utterance {without[0]} has no modality; leave it out")
+    if len(known := np.unique(speaker[label >= 0])) == 1 < len(names):
+        raise ValueError(f"groups: all utterances with a label are of {str(known[0])!r}; give two groups or more, or none")
     joined = {name: _joined(name, entries) for name, entries in features.entries.items()}
     corpus = Corpus(
         utterance_id=names,
@@ -82,9 +87,7 @@ def make_corpus(
         class_names=class_names,
         features={name: values for name, (values, _) in joined.items()},
         length={name: length for name, (_, length) in joined.items() if length is not None},
-        present=np.array(
-            [[entry is not None for entry in row] for row in zip(*features.entries.values(), strict=True)]
-        ),
+        present=present,
         target=target,
     )
     check_corpus(corpus, "X")
@@ -122,7 +125,8 @@ def make_parts(corpus: Corpus, validation: Any, fraction: float, *, by_group: bo
 
     Args:
       corpus: The utterances.
-      validation: Which are the validation part, `[N]` bool; `None`: a share of the groups, or of each class.
+      validation: Which are the validation part, `[N]` bool; `None`: a share of each class, or whole groups of about
+        this share together, the smallest one if all are too large.
       fraction: This share.
       by_group: Whether it is one of the groups.
       seed: Of the choice.
@@ -158,10 +162,12 @@ def _hold_out(validation: Any, corpus: Corpus, fraction: float, *, by_group: boo
     rng = np.random.default_rng(seed)
     held_out = np.zeros(len(corpus), bool)
     if by_group:
-        for group in rng.permutation(np.unique(corpus.speaker[labelled])):
-            chosen = labelled & (corpus.speaker == group)
-            if held_out.sum() + chosen.sum() / 2 <= fraction * labelled.sum() or not held_out.any():
-                held_out |= chosen
+        parts = [labelled & (corpus.speaker == group) for group in rng.permutation(np.unique(corpus.speaker[labelled]))]
+        for part in parts:
+            if held_out.sum() + part.sum() / 2 <= fraction * labelled.sum():
+                held_out |= part
+        if not held_out.any():  # each alone is more than twice the share
+            held_out |= min(parts, key=np.sum)
     else:
         for label in range(corpus.num_classes):
             rows = rng.permutation(np.flatnonzero(corpus.label == label))

@@ -90,7 +90,8 @@ class MissingModalityEstimator(BaseEstimator):
         [unit] = self._fitted().units
         parameters = self.get_params(deep=False) | {"callback": None}
         if self.preset is not None:
-            parameters["preset"] = dataclasses.asdict(self.preset)
+            names = (field.name for field in dataclasses.fields(Preset))  # a preset of the experiments has more
+            parameters["preset"] = dataclasses.asdict(Preset(**{name: getattr(self.preset, name) for name in names}))
         rows = {"validation": self.validation_, "unlabelled": self.unlabelled_}
         own = {"parameters": parameters, **self._learned(), **rows}
         record = {

@@ -27,9 +27,9 @@ FLOATS = {"F32": np.float32, "F64": np.float64, "F16": np.float16, "I32": np.int
 def load(folder: str | Path) -> Callable[..., dict[str, jax.Array]]:
     """`model(features, length, present) -> {"logits", "probabilities"}`, `[B, K]` each.
 
-    A modality that is left out of `features` is missing for all; `present` `{name: [B] bool}` says which utterances
-    have one that is there, by default all. `length` `{name: [B] int}` is the number of valid frames, by default all.
-    `model` raises ValueError for arguments that it cannot use.
+    A modality that is left out of `features`, or `None`, is missing for all; `present` `{name: [B] bool}` says which
+    utterances have one that is there, by default all. `length` `{name: [B] int}` is the number of valid frames, by
+    default all. `model` raises ValueError for arguments that it cannot use.
 
     Raises:
       FileNotFoundError: if a file of the export is missing.
@@ -109,6 +109,7 @@ def _arguments(
     for name in (*features, *length, *present):
         if name not in names:
             raise ValueError(f"there is no modality {name!r}; this model has {', '.join(names)}")
+    features = {name: values for name, values in features.items() if values is not None}
     if not features:
         raise ValueError(f"no modality is there; give at least one of {', '.join(names)}")
     size = len(next(iter(features.values())))
@@ -120,24 +121,42 @@ def _arguments(
         if arrays[name].ndim != empty.ndim or arrays[name].shape[0] != size or arrays[name].shape[-1] != width:
             wanted = f"[{size}, T, {width}]" if is_sequence else f"[{size}, {width}]"
             raise ValueError(f"{name}: has shape {list(arrays[name].shape)} where {wanted} is expected")
-        columns.append(np.asarray(present.get(name, np.full(size, name in features)), bool))
+        columns.append(_column(f"{name}: present", present.get(name, np.full(size, name in features)), size, bool))
         if name not in features and columns[-1].any():
             raise ValueError(f"{name}: present says that utterances have it, but features have none; give both or none")
+        if name in length and not is_sequence:
+            raise ValueError(f"{name}: has a length, but is one vector per utterance; leave the length out")
+        valid = np.broadcast_to(columns[-1], (1, size)).T
         if is_sequence:
             num_frames = arrays[name].shape[1]
-            lengths[name] = np.asarray(length.get(name, np.full(size, num_frames)), np.int32)
-            longest = max(lengths[name][columns[-1]], default=0)
-            if longest > num_frames:
-                raise ValueError(f"{name}: a length of {longest} where features have {num_frames} frames")
+            found = length.get(name, np.full(size, num_frames))
+            lengths[name] = _column(f"{name}: length", found, size, np.int32)
+            valid = valid & (np.arange(num_frames) < lengths[name][:, None])
+            shortest, longest = (pick(lengths[name][columns[-1]], default=1) for pick in (min, max))
+            if shortest < 1 or longest > num_frames:
+                faulty = longest if longest > num_frames else shortest
+                raise ValueError(f"{name}: a length of {faulty} where features have {num_frames} frames")
             if max_frames is not None and longest > max_frames:
                 raise ValueError(
                     f"{name}: {longest} frames where the model was trained with at most {max_frames} (max_frames in "
                     f"{CONFIG}); average neighbouring frames first, as cmarr_jax.data.device.shorten does"
                 )
+        wrong = np.any(valid & ~np.isfinite(arrays[name]).all(-1).reshape(valid.shape), axis=1)
+        if wrong.any():
+            text = "has nan or infinity; correct it, or say in present that it is not there"
+            raise ValueError(f"{name}: utterance {np.argmax(wrong)} {text}")
     there = np.stack(columns, axis=1)
     if not there.any(axis=1).all():
         raise ValueError(f"utterance {np.argmin(there.any(axis=1))} has no modality; leave it out")
     return arrays, lengths, there
+
+
+def _column(what: str, values: Any, size: int, kind: Any) -> np.ndarray:
+    """One entry per utterance, `[B]`."""
+    array = np.asarray(values, kind)
+    if array.shape != (size,):
+        raise ValueError(f"{what} must have one entry per utterance, [{size}], found shape {list(array.shape)}")
+    return array
 
 
 def _exported(folder: Path, config: Mapping[str, Any], params: Mapping[str, Any]) -> jax.export.Exported:

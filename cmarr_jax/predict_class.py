@@ -35,6 +35,12 @@ class Prediction(NamedTuple):
     embeddings: dict[str, np.ndarray] | None
 
 
+def all_drawn(drawn: Sequence[np.ndarray]) -> np.ndarray:
+    """The draws of all units, `[S, ...]` of each or `[1, ...]` of one that draws nothing, each unit as often."""
+    most = max(len(one) for one in drawn)
+    return np.concatenate([np.broadcast_to(one, (most, *one.shape[1:])) for one in drawn])
+
+
 def class_predictions(
     found: Sequence[Mapping[str, np.ndarray]],
     calibrations: Sequence[Calibration],
@@ -55,7 +61,7 @@ def class_predictions(
         scipy.special.softmax(one[key] / calibration.temperature, axis=-1)
         for one, calibration in zip(found, calibrations, strict=True)
     ]
-    probabilities, drawn = np.mean(softmax("logits"), axis=0), np.concatenate(softmax("drawn"))
+    probabilities, drawn = np.mean(softmax("logits"), axis=0), all_drawn(softmax("drawn"))
     unsure = disagreement(drawn) if len(drawn) > 1 else None
     return [
         Prediction(

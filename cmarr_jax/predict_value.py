@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cmarr_jax.predict_class import all_drawn
+
 
 class ValuePrediction(NamedTuple):
     """What a regression predicts for one utterance.
@@ -40,7 +42,7 @@ def value_predictions(
       shared: Of each utterance, its modalities, spread and embeddings.
     """
     values = np.stack([one["logits"][:, 0] for one in found])
-    drawn = np.concatenate([one["drawn"][..., 0] for one in found]).astype(np.float64)
+    drawn = all_drawn([one["drawn"][..., 0] for one in found]).astype(np.float64)
     std = drawn.std(axis=0) if len(drawn) > 1 else None
     return [
         ValuePrediction(

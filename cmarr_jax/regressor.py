@@ -6,6 +6,7 @@
 All that is not said here is as in `cmarr_jax.estimator.MissingModalityClassifier`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,9 +69,11 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
         """
         features = read_features(X)
         target = _numbers(y, features)
-        corpus = make_corpus(features, _halves(target), HALVES, groups, target)
+        corpus = make_corpus(features, _halves(target, target), HALVES, groups, target)
         by_group, seed = groups is not None, self.random_state
         fold = make_parts(corpus, validation, self.validation_fraction, by_group=by_group, seed=seed)
+        # What training reads of the halves, in CM-ARR's refinement, knows no number of the validation part.
+        corpus = dataclasses.replace(corpus, label=_halves(target, target[fold.train]).astype(np.int32))
         check_targets(corpus, [fold])
         self._train(corpus, fold)
         return self
@@ -128,9 +131,9 @@ def _checked(y: Any, features: Modalities) -> np.ndarray:
     return target
 
 
-def _halves(target: np.ndarray) -> np.ndarray:
-    """0 up to the median, 1 above it, -1 where there is no number, `[N]`; both halves have an utterance."""
-    known = target[~np.isnan(target)]
+def _halves(target: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """0 up to the median of some of the numbers, 1 above it, -1 where there is none, `[N]`; both halves have some."""
+    known = of[~np.isnan(of)]
     median = np.median(known)
     bound = median if (known > median).any() else known[known < median].max()  # the median may be the largest number
     return np.where(np.isnan(target), UNLABELLED, target > bound)

@@ -4,8 +4,8 @@ A task is what follows from that: the loss, the sums that an evaluation keeps, t
 network tells the task by its outputs: a logit for each class, or one number.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ import optax
 from cmarr_jax.config import CLASSIFICATION_TASK, REGRESSION_TASK
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.folds import FoldError, FoldSplit
-from cmarr_jax.metrics import agreement_sums, ccc, confusion_counts, mae, uar, war
+from cmarr_jax.metrics import agreement_sums, ccc, confusion_counts, uar
 from cmarr_jax.types import Array, Batch
 
 
@@ -28,7 +28,6 @@ class Task(NamedTuple):
       loss: `(outputs [B, ..., K], batch) -> values [B, ...]`, not reduced; rows without label have any finite value.
       sums: `(outputs [B, K], batch, where [B]) -> sums`, which are added over batches, devices and conditions.
       score: Sums to the score that chooses the epoch; larger is better.
-      scores: All scores of a table by name, from sums `[..., *]` to `[...]`.
     """
 
     name: str
@@ -37,7 +36,6 @@ class Task(NamedTuple):
     loss: Callable[[Array, Batch], Array]
     sums: Callable[[Array, Batch, Array], Array]
     score: Callable[[Array], Array]
-    scores: Mapping[str, Callable[[Any], Any]]
 
 
 def task_of(num_outputs: int) -> Task:
@@ -99,8 +97,6 @@ def _target(batch: Batch) -> Array:
     return batch.target
 
 
-CLASSIFICATION = Task(
-    CLASSIFICATION_TASK, "cross_entropy", "uar", _cross_entropy, _counts, uar, {"war": war, "uar": uar}
-)
-REGRESSION = Task(REGRESSION_TASK, "target_error", "ccc", _squared_error, _agreement, ccc, {"ccc": ccc, "mae": mae})
+CLASSIFICATION = Task(CLASSIFICATION_TASK, "cross_entropy", "uar", _cross_entropy, _counts, uar)
+REGRESSION = Task(REGRESSION_TASK, "target_error", "ccc", _squared_error, _agreement, ccc)
 TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION)}

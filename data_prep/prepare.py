@@ -11,10 +11,10 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from cmarr_jax.cores import num_cores
 from cmarr_jax.data.corpus import UNLABELLED, ArchiveError, Corpus
 from cmarr_jax.data.folds import unpaired_sessions
 from data_prep.convert import Flag
-from data_prep.cores import available_cores
 from data_prep.details import NUMBERS, Details, check_modality_names
 from data_prep.join_features import join_features
 from data_prep.sounds import check_sounds
@@ -259,7 +259,7 @@ def _reads(source: Source) -> str:
 def _print_estimate(chosen: Sequence[Utterance], specs: Mapping[str, Spec], options: Options, console: Console) -> None:
     chosen, _ = check_sounds(chosen, console) if any(item.media.audio for item in chosen) else (chosen, {})
     seconds = sum(_seconds(item) for item in chosen)
-    workers = options.num_workers or available_cores()
+    workers = options.num_workers or num_cores()
     time = size = 0.0
     for name, spec in specs.items():
         try:

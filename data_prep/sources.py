@@ -82,7 +82,7 @@ class FromFile:
             return item.media.utterance_id
         if self.column not in item.extra:
             known = ", ".join(("utterance_id", *item.extra))
-            raise ArchiveError(f"{self.spec.option}: the manifest has no column {self.column!r}; it has {known}")
+            raise ArchiveError(f"{self.spec.option}: id={self.column} is none of the columns that serve: {known}")
         return item.extra[self.column]
 
     def has(self, item: Utterance) -> bool:

@@ -138,7 +138,7 @@ def _fit_rows(
     fold: FoldSplit,
 ) -> ClassicalResult:
     """All modalities fitted to these labels `[N]` of these rows, and the temperatures of the fusion."""
-    counts = np.bincount(corpus.label[fold.train], minlength=config.num_classes)
+    counts = np.bincount(label[train], minlength=config.num_classes)  # the shares that the models learn as their prior
     strength: dict[str, Any] = {}
     models: dict[str, np.ndarray] = {}
     for column, name in enumerate(corpus.modalities):

@@ -33,11 +33,15 @@ def export(run: Path, out: Path | None = None, force: Flag = False) -> None:
         raise ArchiveError(f"--out: {target}: is there already; give --force to replace it")
     if target.exists() and not (target / MODEL).is_file():  # never deletes what is no export
         raise ArchiveError(f"--out: {target}: holds no export that could be replaced; choose another folder")
+    try:
+        card = model_card(unit)
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"--run: {error}") from error
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
         export_unit(unit, partial)
-        (partial / CARD).write_text(model_card(unit))
+        (partial / CARD).write_text(card)
         if target.is_dir():
             shutil.rmtree(target)
         partial.rename(target)

@@ -14,8 +14,8 @@ import jax
 import psutil
 import tyro
 
+from cmarr_jax.cores import num_cores
 from cmarr_jax.training.disk import disk_error
-from cmarr_jax.training.parallel import num_cores
 from cmarr_jax.training.processes import end_together, start
 
 EVENTS = "/jax/compilation_cache/"

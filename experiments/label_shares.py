@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmarr_jax.training.checkpoint import to_json
+from cmarr_jax.training.disk import is_unused
 from experiments.results_folder import CONFIG, SHARE, check_same, read_config
 from experiments.table import Table
 
@@ -40,13 +41,20 @@ def check_root(root: Path, config: dict[str, Any]) -> None:
       ValueError: if a table there differs in more than its labels.
     """
     folders = share_folders(root)
-    full = root.exists() and (not root.is_dir() or any(root.iterdir()))
-    if (root / CONFIG).is_file() or (full and not folders):
+    if (root / CONFIG).is_file() or not (folders or _is_new(root)):
         raise FileExistsError(
             f"{root} is not empty and holds no tables of --table labels; name a new folder with --out, or delete it"
         )
     for folder in folders.values():
         check_same(folder, _shared(read_config(folder)), _shared(config))
+
+
+def _is_new(root: Path) -> bool:
+    """Whether a folder is unused, but for empty folders of shares: its command was killed before the first table."""
+    return is_unused(root) or (
+        root.is_dir()
+        and all(path.name.startswith((".", PREFIX)) and (path.is_file() or is_unused(path)) for path in root.iterdir())
+    )
 
 
 def _shared(config: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from cmarr_jax.training.parallel import num_cores
+from cmarr_jax.cores import num_cores
 
 CHECKOUT = Path(__file__).parent
 PACKAGES = (

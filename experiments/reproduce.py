@@ -292,7 +292,7 @@ def run_command() -> None:
             if is_first():
                 print(f"Took {start_up.seconds() / 60:.1f} minutes.")
     except KeyboardInterrupt:
-        code = 130
+        code = STOPPED
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     if code:

@@ -32,7 +32,7 @@ _KINDS = {
     "started": str,
 }
 T = TypeVar("T")
-_ADVICE = "copy it again, or name a new folder with --out"
+_ADVICE = "copy it again, or train the table again in a new folder"
 
 
 def read_config(folder: Path, needed: Iterable[str] = tuple(_KINDS)) -> dict[str, Any]:

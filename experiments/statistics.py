@@ -23,7 +23,10 @@ import numpy as np
 from scipy import stats
 
 Metric = Callable[[np.ndarray], np.ndarray]
-"""Confusion counts `[..., P, K, K]` to scores `[..., P]`, as `cmarr_jax.metrics.uar`, or to scores `[..., 1]`."""
+"""Confusion counts `[..., P, K, K]` to scores `[..., P]`, as `cmarr_jax.metrics.uar`, or to scores `[..., 1]`.
+
+Of a regression, counts are sums `[..., P, 7]` (`agreement_sums`), here and below.
+"""
 
 
 FoldCounts = np.ndarray

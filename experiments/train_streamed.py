@@ -58,7 +58,7 @@ class Arguments:
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Goes on from the newest checkpoint in the output folder; give the other options as before."""
     method: str = "cm_arr"
-    """One of the rows of the table, see experiments/rows.py."""
+    """A row of experiments/rows.py that is a network, but none that is aligned within speakers."""
     modalities: tuple[str, ...] = ()
     """Which modalities, in which order; by default what the data set names."""
     seed: int = 0
@@ -97,12 +97,13 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     kept = {name: getattr(arguments, name) for name in ("method", "modalities", "held_out", "seed")}
     kept |= {"max_frames": preset.max_frames, "utterances": len(data_set)}
     kept |= {"data": {"sha256": data_digest(arguments.data)}, "versions": versions(), "commit": commit()}
-    prepare_folder(arguments.out, kept | config.to_dict(), resume=arguments.resume)
     text = f"{len(parts[0])} utterances train, {len(parts[1])} validate; at most {len(source.train)} steps"
-    log(f"{arguments.data}: {text}")
-    if not labelled.all():
-        log(f"{np.count_nonzero(~labelled)} utterances without a label are left out: experiments.reproduce uses them.")
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with own_folder(arguments.out):
+        prepare_folder(arguments.out, kept | config.to_dict(), resume=arguments.resume)
+        log(f"{arguments.data}: {text}")
+        if num_unlabelled := np.count_nonzero(~labelled):
+            log(f"{num_unlabelled} utterances without a label are left out: experiments.reproduce uses them.")
         run_to_the_end(arguments, config, method, source, start_up)
 
 

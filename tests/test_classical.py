@@ -134,6 +134,22 @@ def test_self_training_fits_again_to_the_fused_classes(corpus, monkeypatch):
         assert not np.allclose(found.models[f"{name}_kernel"], plain.models[f"{name}_kernel"])
 
 
+def test_the_product_rule_divides_by_the_prior_that_its_models_have(corpus, monkeypatch):
+    """Pseudo-labels of one class alone: shares of the labelled rows would count this class once per modality."""
+    fold = make_folds(corpus)[0]
+    half, others = np.split(fold.train, 2)
+    fold = fold._replace(train=half, unlabelled=others[corpus.label[others] == 0])
+    monkeypatch.setattr(classical, "_pseudo_labelled", lambda *_: corpus.label)
+    order = iter(range(1 + len(classical.THRESHOLDS)))
+    monkeypatch.setattr(classical, "_validation_uar", lambda *_: next(order))
+    inputs = {name: pooled(corpus, name) for name in corpus.modalities}
+    found = fit_fold(ClassicalConfig("lda", corpus.num_classes, self_training=True), corpus, inputs, fold)
+    fitted = corpus.label[np.concatenate([fold.train, fold.unlabelled])]
+    shares = np.bincount(fitted) / len(fitted)
+    assert shares[0] > 0.35
+    np.testing.assert_allclose(np.exp(found.models["log_prior"]), shares, rtol=1e-5)
+
+
 def test_self_training_keeps_what_validation_prefers(corpus):
     corpus, fold = third_unlabelled(corpus)
     plain, inputs = fit(corpus, "lda", fold)

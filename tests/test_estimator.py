@@ -20,6 +20,7 @@ from cmarr_jax.estimator_base import BaseEstimator, ClassifierMixin
 from cmarr_jax.predict import Predictor, normalize
 from cmarr_jax.presets import Preset
 from cmarr_jax.training.one_run import train_once
+from experiments.presets import PRESETS
 
 QUICK = Preset(
     encoders={"embedding": 8},
@@ -164,6 +165,14 @@ def test_saved_and_loaded_it_answers_the_same(fitted, tmp_path):
     (tmp_path / "model/run.json").write_text(json.dumps(record))
     with pytest.raises(ArchiveError, match=r"model: is damaged \(estimator: 'parameters'\); copy it again or fit it"):
         MissingModalityClassifier.load(tmp_path / "model")
+
+
+def test_a_preset_of_the_experiments_can_be_saved(fitted, tmp_path):
+    model = copy.copy(fitted[0])
+    model.preset = PRESETS["synthetic"]  # has fields of its own
+    model.save(tmp_path / "model")
+    preset = MissingModalityClassifier.load(tmp_path / "model").preset
+    assert {name: getattr(model.preset, name) for name in vars(preset)} == vars(preset)
 
 
 def test_scikit_learn_can_clone_search_and_validate_it():

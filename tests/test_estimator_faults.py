@@ -103,6 +103,36 @@ def test_a_group_that_alone_has_a_modality_cannot_be_held_out(seed):
     assert sentence.startswith("modality 'b' is in no utterance with a label of the training part; ")
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_large_group_is_not_held_out(seed):
+    """Each group is more than twice the share; the smallest one validates, whatever the seed."""
+    groups = [0] * 6 + [1] * 2
+    corpus, _ = _to_corpus(Modalities(EIGHT), LABEL, groups)
+    np.testing.assert_array_equal(make_parts(corpus, None, 0.1, by_group=True, seed=seed).val, [6, 7])
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.3, 0.5])
+def test_groups_are_held_out_up_to_the_share(fraction):
+    groups = np.repeat(np.arange(10), 4)
+    corpus, _ = _to_corpus(Modalities({"a": np.zeros((40, 2)), "b": np.ones((40, 2))}), [0, 1] * 20, groups)
+    fold = make_parts(corpus, None, fraction, by_group=True, seed=3)
+    assert len(fold.val) == fraction * 40
+
+
+def test_sentences_speak_of_the_arguments():
+    nothing = {"a": np.zeros((4, 2)), "b": np.zeros((4, 2))}
+    for values in nothing.values():
+        values[3] = NAN
+    refuses(
+        "X: utterance 3 has no modality; leave it out", lambda: MissingModalityClassifier().fit(nothing, [0, 1, 0, 1])
+    )
+    infinite = TWO | {"a": np.array([[0, 0], [0, np.inf], [0, 0], [0, 0]])}
+    sentence = "a: utterance 1 has infinity, or a number that float32 cannot hold; correct it"
+    refuses(sentence, lambda: MissingModalityClassifier().fit(infinite, [0, 1, 0, 1]))
+    sentence = "groups: all utterances with a label are of 'group x'; give two groups or more, or none"
+    refuses(sentence, lambda: MissingModalityClassifier().fit(TWO, [0, 1, 0, 1], groups=["x"] * 4))
+
+
 def test_a_class_must_be_in_the_training_part():
     y = np.where(LATE, ["new"] * 8, ["old", "older"] * 4)
     sentence = f"class 'new' is not in the training part; {MORE}"

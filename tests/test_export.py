@@ -222,6 +222,13 @@ VIDEO = np.ones((2, 3), np.float32)
         ),
         ({"video": VIDEO, "present": {"video": [True, False]}}, "utterance 1 has no modality; leave it out"),
         ({"audio": np.ones((1, 4, 5)), "length": {"audio": [5]}}, "audio: a length of 5 where features have 4 frames"),
+        ({"audio": np.ones((1, 4, 5)), "length": {"audio": [0]}}, "audio: a length of 0 where features have 4 frames"),
+        ({"audio": np.ones((3, 4, 5)), "length": {"audio": [1, 2]}}, r"audio: length must have .* found shape \[2\]"),
+        ({"video": VIDEO, "present": {"video": [[True], [True]]}}, r"video: present must have .* shape \[2, 1\]"),
+        ({"video": VIDEO, "length": {"video": [1, 1]}}, "video: has a length, but is one vector per utterance"),
+        ({"video": VIDEO * [[1.0], [np.nan]]}, "video: utterance 1 has nan or infinity; correct it"),
+        ({"audio": np.full((1, 4, 5), np.inf)}, "audio: utterance 0 has nan or infinity; correct it"),
+        ({"video": None}, "no modality is there"),
     ],
 )
 def test_faults_of_the_input(folder, features, sentence):
@@ -229,6 +236,16 @@ def test_faults_of_the_input(folder, features, sentence):
     features = {name: values for name, values in features.items() if name not in others}
     with pytest.raises(ValueError, match=sentence):
         exported.load(folder)(features, **others)
+
+
+def test_what_is_absent_or_padding_may_be_nan(folder):
+    model = exported.load(folder)
+    frames, nan = np.ones((2, 4, 5), np.float32), np.full((2, 4, 5), np.nan, np.float32)
+    padded = np.where(np.arange(4)[:, None] < 3, frames, nan)
+    found = model({"audio": padded, "video": VIDEO * [[np.nan], [1]]}, {"audio": [3, 3]}, {"video": [False, True]})
+    expected = model({"audio": frames, "video": VIDEO}, {"audio": [3, 3]}, {"video": [False, True]})
+    np.testing.assert_array_equal(found["logits"], expected["logits"])
+    assert np.isfinite(found["logits"]).all()
 
 
 def test_longer_sequences_than_the_model_knows_are_refused(folder, tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from media_files import write_bert, write_onnx, write_wav, write_wav2vec2
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep import extractors
-from data_prep.extractors import base
+from data_prep.extractors import base, run
 from data_prep.extractors.base import Extractor, MediaError, _mean_frame
 from data_prep.extractors.run import extract_all
 from data_prep.media import Media
@@ -201,6 +202,20 @@ def test_a_stopped_run_continues(tmp_path, capsys):
     assert json.loads((folder / "record.json").read_text()) == extractor.record()
     assert len(list(folder.glob("*.npy"))) == 3
     assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, workers, monkeypatch):
+    extractor = CountLetters(log=tmp_path / "log")
+    (tmp_path / "file").touch()
+    with pytest.raises(ArchiveError, match=r"the cache cannot be written \(Not a directory\); .* --cache-dir"):
+        extract_all(extractor, items_of(a="a", b="b"), tmp_path / "file" / "cache", workers, progress=False)
+    extract_all(extractor, items_of(a="a", b="b"), tmp_path / "cache", workers, progress=False)
+    [folder] = {path.parent for path in (tmp_path / "cache").rglob("*.npy")}
+    shutil.rmtree(folder)
+    monkeypatch.setattr(run, "_make_cache", lambda extractor, cache: folder)  # it goes after it was made
+    with pytest.raises(ArchiveError, match=r"the cache cannot be written \(No such file or directory\)"):
+        extract_all(extractor, items_of(a="a", b="b"), tmp_path / "cache", workers, progress=False)
 
 
 def test_the_cache_knows_options_transcripts_and_damage(tmp_path):

@@ -136,6 +136,17 @@ def test_another_setting_or_folder_is_refused(made, archive, tmp_path):
     assert {path.name for path in root.glob("labels_*") if path.is_dir()} == {"labels_025", "labels_100"}
 
 
+def test_a_folder_of_a_command_that_was_killed_is_used_again(tmp_path):
+    root = tmp_path / "out"
+    check_root(root, {})
+    (root / "labels_001" / ".locks").mkdir(parents=True)
+    (root / ".DS_Store").touch()
+    check_root(root, {})
+    (root / "labels_001" / "notes.txt").touch()
+    with pytest.raises(FileExistsError, match="holds no tables of --table labels"):
+        check_root(root, {})
+
+
 def test_a_row_is_tuned_at_all_shares_or_at_none(made, tmp_path):
     config = json.loads((made[0] / "labels_025" / "config.json").read_text())
     choices = {"zero_fill": {fold["name"]: {"learning_rate": 0.1} for fold in config["folds"]}}

@@ -16,6 +16,7 @@ from cmarr_jax.methods import REGISTRY
 from cmarr_jax.nn.convolution import conv_direct, conv_one
 from cmarr_jax.predict import Predictor
 from cmarr_jax.predict_batch import UtteranceError, num_frames
+from cmarr_jax.predict_class import all_drawn
 from experiments.report.confidence import fit_temperature, missing_decisions
 from experiments.units import Unit, read_outputs
 
@@ -122,6 +123,12 @@ def test_disagreement_by_hand():
     pairs = [[[1, 0], [0, 1]], [[0.3, 0.7], [0.3, 0.7]], [[0.5 + d, 0.5 - d], [0.5 - d, 0.5 + d]]]
     found = disagreement(np.array(pairs, np.float32).swapaxes(0, 1))
     np.testing.assert_allclose(found, [np.log(2), 0, 2 * d**2], rtol=1e-4, atol=1e-12)
+
+
+def test_a_unit_that_draws_nothing_counts_as_often_as_the_others():
+    draws, [none] = np.arange(6.0).reshape(3, 1, 2), np.full((1, 1, 1, 2), 9.0)
+    np.testing.assert_array_equal(all_drawn([draws, none]), np.concatenate([draws, none, none, none]))
+    np.testing.assert_array_equal(all_drawn([none, none]), np.concatenate([none, none]))
 
 
 def test_an_ensemble_is_the_mean_of_the_probabilities(made, corpus):

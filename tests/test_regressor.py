@@ -191,9 +191,23 @@ def test_a_validation_part_of_one_number_is_refused():
 
 
 def test_both_halves_have_an_utterance():
-    np.testing.assert_array_equal(_halves(np.array([1.0, 2.0, 3.0, 4.0])), [0, 0, 1, 1])
-    np.testing.assert_array_equal(_halves(np.array([1.0, 0.0, 1.0, np.nan, 1.0])), [1, 0, 1, -1, 1])
-    np.testing.assert_array_equal(_halves(np.array([0.0, 0.0, 0.0, 7.0])), [0, 0, 0, 1])
+    for numbers, expected in (
+        ([1.0, 2.0, 3.0, 4.0], [0, 0, 1, 1]),
+        ([1.0, 0.0, 1.0, np.nan, 1.0], [1, 0, 1, -1, 1]),
+        ([0.0, 0.0, 0.0, 7.0], [0, 0, 0, 1]),
+    ):
+        np.testing.assert_array_equal(_halves(np.array(numbers), np.array(numbers)), expected)
+
+
+def test_no_number_of_the_validation_part_moves_what_training_reads(monkeypatch):
+    given = []
+    monkeypatch.setattr(MissingModalityRegressor, "_train", lambda self, corpus, fold: given.append((corpus, fold)))
+    X, held_out = {"a": np.zeros((6, 2)), "b": np.ones((6, 2))}, np.arange(6) > 3
+    for last in (6.0, 0.0):
+        MissingModalityRegressor().fit(X, np.array([1.0, 2.0, 3.0, 4.0, 5.0, last]), validation=held_out)
+    (one, fold), (two, _) = given
+    np.testing.assert_array_equal(one.label[fold.train], [0, 0, 1, 1])  # about the median of 1 to 4
+    np.testing.assert_array_equal(one.label[fold.train], two.label[fold.train])
 
 
 def test_without_scikit_learn_the_score_is_r2():

@@ -1,7 +1,7 @@
 """Reads the features of an `.npz` in the form of a feature archive as a stream, so that memory does not grow.
 
-What only training needs (speaker, session, label, class_names, split) may be missing and is not read. The features are
-read as they are: whoever uses an utterance checks its widths and values.
+What only training needs (speaker, session, label, class_names, split, target) may be missing and is not read. The
+features are read as they are: whoever uses an utterance checks its widths and values.
 """
 
 import itertools

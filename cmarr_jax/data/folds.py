@@ -20,8 +20,8 @@ class FoldError(ValueError):
 class FoldSplit(NamedTuple):
     """Rows of training, validation and test of one fold, each `[n]`, int, ascending; all of them are labelled.
 
-    `unlabelled` are training rows whose label is not known, or is not to be read. They are of training speakers: an
-    unlabelled utterance of a validation or test speaker is in no part.
+    `unlabelled` are training rows whose label is not known, or is not to be read. Where folds are made by speaker, an
+    unlabelled utterance of a validation or test speaker is in no part; an archive's own split says itself what trains.
     """
 
     name: str
@@ -35,8 +35,8 @@ class Fold(NamedTuple):
     """The parts of F folds, padded to one size to map over: `[F, n]` rows, int32, and `where`, bool.
 
     Padding (`where` False) repeats the first row of the same part of the same fold. A program that forgets the mask
-    therefore still reads no row of another part. `unlabelled` is None if no fold has unlabelled rows; where only some
-    have, the others repeat a training row.
+    therefore still reads no row of another part. That of `unlabelled` repeats a training row; it is None if no fold has
+    unlabelled rows.
     """
 
     train: Array

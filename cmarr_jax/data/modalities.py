@@ -82,6 +82,8 @@ def _entries(name: str, values: Sequence[Any] | np.ndarray) -> list[np.ndarray |
         if array.ndim not in (1, 2) or 0 in array.shape:
             text = f"has shape {list(array.shape)} where [D] or [T, D] is expected; an absent one is None or nan"
             raise ValueError(f"{name}: utterance {row} {text}")
+        if np.isinf(array).any():
+            raise ValueError(f"{name}: utterance {row} has infinity, or a number that float32 cannot hold; correct it")
         missing = np.isnan(array)
         if missing.any() and not missing.all():
             text = "has nan in some of its numbers; make all of them nan where it is absent, or correct it"

@@ -39,7 +39,7 @@ def masked_max_over_time(blocks: Sequence[Array], count: Array) -> Array:
 
 @jax.custom_vjp
 def max_over_first_axis(x: Array) -> Array:
-    """`jnp.max(x, axis=0)`, NaN and the gradient included, which equal ones share.
+    """`jnp.max(x, axis=0)`, NaN included, and its gradient, which equal ones share; beside NaN the gradient is 0.
 
     Written out because XLA takes maxima and float sums over a leading axis from a library on a CPU, up to twenty times
     slower than what it compiles itself (jaxlib 0.10.2).

@@ -52,8 +52,8 @@ class LstmEncoder(nn.Module):
 class ConvEncoder(nn.Module):
     """Convolutions over time of several widths, maximum over time, one layer (L: MMIN's text encoder, Kim 2014).
 
-    A window counts if it lies inside the utterance; an utterance shorter than the window is filled up with zeros. All
-    taps of all windows are one matrix product, then shifted and added.
+    A window counts if it lies inside the utterance; an utterance shorter than the window is filled up with zeros. How
+    it is computed depends on the device: `convolution.py`.
     """
 
     size: int

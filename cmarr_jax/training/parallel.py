@@ -4,7 +4,6 @@ Two forms. Data parallel: one model, the batch split over the devices of all pro
 from all of them. Sweep parallel: the runs of a sweep split over processes and their devices; nothing is exchanged.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,11 +131,6 @@ def map_runs(function, num_arguments: int, devices, *, donate: tuple[int, ...] =
         one = lambda data, *arguments: _add_axis(on_device(data, *_drop_axis(arguments)))
         return jax.jit(one, donate_argnums=donate)
     return jax.pmap(on_device, in_axes=(None,) + (0,) * num_arguments, devices=devices, donate_argnums=donate)
-
-
-def num_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _add_axis(tree: Any) -> Any:

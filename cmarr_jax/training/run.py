@@ -2,7 +2,7 @@
 
 `train_run(data, fold, key, hyper) -> RunResult` is their composition, one program that can be jitted, and vmapped or
 mapped over folds, seeds and hyperparameters (`sweep.py`). Features and labels of test rows are read by `finish` only;
-validation rows choose the epoch and end the stages, nothing else.
+validation rows choose the epoch, end the stages and fit late fusion's temperatures, nothing else.
 """
 
 from collections.abc import Callable, Sequence

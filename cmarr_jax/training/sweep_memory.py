@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 
+from cmarr_jax.cores import num_cores
 from cmarr_jax.data.device import DeviceCorpus
 from cmarr_jax.methods.base import Params
-from cmarr_jax.training.parallel import map_runs, num_cores, share_read_only
+from cmarr_jax.training.parallel import map_runs, share_read_only
 from cmarr_jax.training.processes import is_first, smallest
 from cmarr_jax.training.run import Run, RunResult
 from cmarr_jax.training.slots import Kept, Programs, train_in_slots

@@ -17,8 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cmarr_jax.cores import num_cores
+from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.names import as_file_name
-from data_prep.cores import available_cores
 from data_prep.extractors.base import Extractor, MediaError, Modality, one_line, record_hash
 from data_prep.extractors.sound_track import LEAD
 from data_prep.media import Media
@@ -64,7 +65,7 @@ def extract_all(
     Raises:
       ValueError: if two utterances have the same id, `num_workers` is less than 1, or `Extractor.check` finds a fault.
       OSError: if weights cannot be read.
-      ArchiveError: if a file of the weights changes while features are extracted.
+      ArchiveError: if a file of the weights changes while features are extracted, or the cache cannot be written.
     """
     if len({item.utterance_id for item in items}) != len(items):
         raise ValueError("two utterances have the same id; ids must be distinct")
@@ -74,7 +75,7 @@ def extract_all(
     paths = {item.utterance_id: folder / _file_name(extractor.modality, item) for item in items}
     features = {key: array for key, path in paths.items() if (array := _load(path, extractor.width)) is not None}
     todo = [item for item in items if item.utterance_id not in features]
-    workers = min(num_workers or available_cores(), max(1, len(todo)))
+    workers = min(num_workers or num_cores(), max(1, len(todo)))
     run = _in_pool(extractor, todo, paths, workers) if workers > 1 else _here(extractor, todo, paths)
     reasons: dict[str, str] = {}
     with _bar(progress) as bar:
@@ -112,13 +113,14 @@ def _work(extractor: Extractor, item: Media, path: Path) -> str | None:
         return f"{extractor.name} failed ({type(error).__name__}: {one_line(error)})"
     extractor.check_unchanged()  # this process may have loaded its weights just now
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, features, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with _cache_errors(path.parent):
+        try:
+            with open(temporary, "wb") as file:
+                np.save(file, features, allow_pickle=False)
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
     return None
 
 
@@ -190,11 +192,21 @@ def _make_cache(extractor: Extractor, cache_dir: Path) -> Path:
     """Creates the folder of this extractor and writes its record there."""
     record = extractor.record()
     folder = cache_dir / f"{extractor.name}-{record_hash(record)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"record.json.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
-    os.replace(temporary, folder / "record.json")
+    with _cache_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"record.json.{os.getpid()}.tmp"
+        temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+        os.replace(temporary, folder / "record.json")
     return folder
+
+
+@contextlib.contextmanager
+def _cache_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = f"the cache cannot be written ({error.strerror}); free some space, or give another folder, --cache-dir"
+        raise ArchiveError(f"{folder}: {text}") from error
 
 
 def _file_name(modality: Modality, item: Media) -> str:

@@ -1,5 +1,6 @@
 """Finds sounds, videos and transcripts of MSP-IMPROV by name, wherever they lie in the corpus."""
 
+import filecmp
 import os
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,7 @@ def index_media(root: Path, *, prefer: str | None, transcripts: str | None, note
       notes: Sentences on what is not read are added here.
 
     Raises:
-      ArchiveError: if two files of the same name differ in size, so that it is not clear which one is meant.
+      ArchiveError: if two files of the same name differ, so that it is not clear which one is meant.
     """
     files: dict[str, Path] = {}
     unread = Counter[str]()
@@ -37,7 +38,7 @@ def index_media(root: Path, *, prefer: str | None, transcripts: str | None, note
                 continue
             path = Path(folder) / name
             known = files.setdefault(name, path)
-            if known.stat().st_size != path.stat().st_size:
+            if not filecmp.cmp(known, path, shallow=False):
                 files[name] = _preferred(root, known, path, prefer)
     has_text = any(name.endswith(".txt") for name in files)
     if unread and not has_text:

@@ -258,7 +258,7 @@ def _scores_section(material: Material, metric: str) -> str:
             line.append(f"<td>{text}</td>")
         kind = " class='exact'" if row in CEILINGS else ""
         lines.append(f"<tr{kind}>{''.join(line)}</tr>")
-    for one in published_rows(material.config, len(material.class_names), tuple(name for name in header[1:])):
+    for one in published_rows(material.config, len(material.class_names), tuple(header[1:])):
         if one.metric == metric:
             given = "".join(f"<td>{'' if score is None else f'{score:.2f}'}</td>" for score in one.scores)
             text = f"{html.escape(one.method)} <em>published</em><small>{html.escape(one.source)}</small>"

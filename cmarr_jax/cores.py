@@ -3,7 +3,7 @@
 import os
 
 
-def available_cores() -> int:
+def num_cores() -> int:
     """CPU cores that this process was given (by Slurm, taskset or a container), not all that the machine has.
 
     macOS and Windows do not say what a process was given; there it is the number of cores of the machine.

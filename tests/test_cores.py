@@ -2,18 +2,18 @@
 
 import os
 
-from data_prep.cores import available_cores
+from cmarr_jax.cores import num_cores
 
 
 def test_cores_of_this_process_where_the_system_tells_them(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    assert available_cores() == 2
+    assert num_cores() == 2
 
 
 def test_cores_of_the_machine_elsewhere(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert available_cores() == 8
+    assert num_cores() == 8
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert available_cores() == 1
+    assert num_cores() == 1
