@@ -77,7 +77,8 @@ def make_corpus(
     if len(without := np.flatnonzero(~present.any(1))):
         raise ValueError(f"X: utterance {without[0]} has no modality; leave it out")
     if len(known := np.unique(speaker[label >= 0])) == 1 < len(names):
-        raise ValueError(f"groups: all utterances with a label are of {str(known[0])!r}; give two groups or more, or none")
+        text = "give two groups or more, or none"
+        raise ValueError(f"groups: all utterances with a label are of {str(known[0])!r}; {text}")
     joined = {name: _joined(name, entries) for name, entries in features.entries.items()}
     corpus = Corpus(
         utterance_id=names,
