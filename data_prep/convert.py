@@ -42,14 +42,21 @@ def read_source(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
+def check_new(path: Path, *, force: bool) -> None:
+    """Checks that a file can be written. Raises ArchiveError if it exists (without `force`) or its folder does not."""
+    if path.exists() and not force:
+        raise ArchiveError(f"{path}: is there already; give --force to replace it")
+    if not path.parent.is_dir():
+        raise ArchiveError(f"{path}: there is no folder {path.parent}; make it first")
+
+
 def write_new(out: Path, corpus: Corpus, *, force: bool) -> None:
     """Writes an archive and prints its size and SHA-256. An existing file is replaced with `force` only.
 
     Raises:
       ArchiveError: if the file exists, or the corpus has an error.
     """
-    if out.exists() and not force:
-        raise ArchiveError(f"{os.fspath(out)}: is there already; give --force to replace it")
+    check_new(out, force=force)
     write_archive(out, corpus)
     views = ", ".join(f"{name} ({width})" for name, width in corpus.widths.items())
     speakers = len(np.unique(corpus.speaker))

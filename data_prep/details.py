@@ -12,7 +12,7 @@ import numpy as np
 
 from cmarr_jax.data.corpus import RESERVED as ARCHIVE_KEYS
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.whole_file import whole_file
+from cmarr_jax.data.whole_file import whole_file
 
 TEXT = ("dialogue", "sex", "transcript")
 NUMBERS = ("valence", "arousal", "dominance", "start", "end")

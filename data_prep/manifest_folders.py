@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from cmarr_jax.data.corpus import ArchiveError
+from data_prep.convert import check_new
 from data_prep.manifest_table import relative_path, write_manifest
 from data_prep.text_files import printable
-from data_prep.write import check_new, make_console
+from data_prep.write import make_console
 
 Level = Literal["label", "speaker", "session"]
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac", ".opus", ".aif", ".aiff")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.whole_file import whole_file
 from data_prep.extractors.base import need
 from data_prep.text_files import cannot_read, printable, read_text
-from data_prep.whole_file import whole_file
 
 NEEDED = ("utterance_id", "speaker", "label")
 OPTIONAL = ("session", "split", "target", "audio", "video", "text", "start", "end", "cut", "half", "transcript_file")
@@ -48,10 +48,12 @@ def write_manifest(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def relative_path(path: Path, folder: Path) -> str:
+def relative_path(path: Path | None, folder: Path) -> str:
     """How a manifest in `folder` names a file: relative to it where the file lies below it, else absolute."""
+    if path is None:
+        return ""
     path, folder = path.absolute(), folder.absolute()
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def _check_file_names(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -9,12 +9,11 @@ from rich.console import Console
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep import known_counts
-from data_prep.convert import Flag
+from data_prep.convert import Flag, check_new
 from data_prep.manifest_file import to_rows
 from data_prep.manifest_table import write_manifest
 from data_prep.prepare import Job, Options, prepare
 from data_prep.utterances import Parsed
-from data_prep.write import check_new
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ import tyro
 
 from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
-from data_prep.convert import Flag, Out, run_command
+from data_prep.convert import Flag, Out, check_new, run_command
 from data_prep.details import (
     EXTRA,
     NUMBERS,
@@ -215,8 +215,7 @@ def export(data_set: DataSet, out: Out, force: Flag = False) -> None:
       out: The archive to write.
       force: Replaces an archive that is there.
     """
-    if out.exists() and not force:
-        raise ArchiveError(f"{out}: is there already; give --force to replace it")
+    check_new(out, force=force)
     corpus, details = read_dataset(data_set)
     write_archive(out, corpus)
     write_details(details_path(out), details)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from cmarr_jax.data.archive import read_archive, sha256, write_archive
 from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
+from data_prep.convert import check_new
 from data_prep.details import Details, details_path, write_details
 
 
@@ -25,14 +26,6 @@ def check_out(out: Path, *, force: bool) -> None:
     if out.suffix != ".npz":
         raise ArchiveError(f"{out}: the archive is an .npz; give a path that ends in .npz")
     check_new(out, force=force)
-
-
-def check_new(path: Path, *, force: bool) -> None:
-    """Checks that a file can be written. Raises ArchiveError if it exists (without `force`) or its folder does not."""
-    if path.exists() and not force:
-        raise ArchiveError(f"{path}: is there already; give --force to replace it")
-    if not path.parent.is_dir():
-        raise ArchiveError(f"{path}: there is no folder {path.parent}; make it first")
 
 
 def write_all(

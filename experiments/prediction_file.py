@@ -3,12 +3,12 @@
 import contextlib
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cmarr_jax.data.corpus import ArchiveError
+from cmarr_jax.data.whole_file import whole_file
 from cmarr_jax.predict_batch import UtteranceError
 from cmarr_jax.predict_class import Prediction
 from cmarr_jax.predict_value import ValuePrediction
@@ -39,27 +39,19 @@ def prediction_file(path: Path, class_names: Sequence[str]) -> Iterator[Write]:
     Raises:
       ArchiveError: if the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            columns = [*_row("", UtteranceError(), "", class_names)]
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
+    with whole_file(path, "--out") as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        columns = [*_row("", UtteranceError(), "", class_names)]
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        if path.suffix == ".csv":
+            writer.writeheader()
+
+        def write(name: str, answer: Answer, note: str) -> None:
             if path.suffix == ".csv":
-                writer.writeheader()
+                writer.writerow(_row(name, answer, note, class_names))
+            else:
+                file.write(json.dumps(_line(name, answer, note, class_names), ensure_ascii=False) + "\n")
 
-            def write(name: str, answer: Answer, note: str) -> None:
-                if path.suffix == ".csv":
-                    writer.writerow(_row(name, answer, note, class_names))
-                else:
-                    file.write(json.dumps(_line(name, answer, note, class_names), ensure_ascii=False) + "\n")
-
-            yield write
-        partial.replace(path)
-    except OSError as error:
-        raise ArchiveError(f"--out: {path}: cannot be written ({error.strerror}); choose another path") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        yield write
 
 
 def _line(name: str, answer: Answer, note: str, class_names: Sequence[str]) -> dict[str, Any]:

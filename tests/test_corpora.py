@@ -79,7 +79,7 @@ def test_not_the_corpus(tmp_path, capsys, name):
         assert f"{folder}: {phrase}" in error
         assert error.count("\n") == 1
     assert run(command, tmp_path / "empty", tmp_path / "x/m.csv") == 1
-    assert "x/m.csv: its folder is not there; make it" in capsys.readouterr().err
+    assert "x/m.csv: there is no folder" in capsys.readouterr().err
 
 
 def touch(paths):

@@ -20,7 +20,6 @@ ignored: they may be NaN, and both reading and writing replace them by zeros. An
 length 0; a present one may not.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import math
@@ -43,6 +42,7 @@ from cmarr_jax.data.corpus import (
     fault,
     frame_where,
 )
+from cmarr_jax.data.whole_file import whole_file
 
 
 def read_archive(path: str | os.PathLike[str]) -> Corpus:
@@ -89,19 +89,11 @@ def write_archive(path: str | os.PathLike[str], corpus: Corpus, *, compressed: b
     """
     source = os.fspath(path)
     check_corpus(corpus, source)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED) as archive:
-            for key, array in _to_arrays(corpus):
-                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, array, allow_pickle=False)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ArchiveError(f"{source}: cannot be written ({error.strerror}); choose another path") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with whole_file(Path(path)) as temporary, zipfile.ZipFile(temporary, "w", method) as archive:
+        for key, array in _to_arrays(corpus):
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -25,14 +25,6 @@ _LFS = b"version https://git-lfs"
 _SHOWN = 3  # examples in a note
 
 
-def check_new(manifest: Path, *, force: bool) -> None:
-    """Raises ArchiveError if the manifest is there already, or its folder is not."""
-    if manifest.exists() and not force:
-        raise ArchiveError(f"{manifest}: is there already; give --force to replace it")
-    if not manifest.absolute().parent.is_dir():
-        raise ArchiveError(f"{manifest}: its folder is not there; make it, or choose another path")
-
-
 def find_files(
     folder: Path, endings: Sequence[str], key: Callable[[Path], str | None] = lambda path: path.stem
 ) -> dict[str, Path]:
@@ -93,14 +85,6 @@ def check_media(paths: Iterable[Path]) -> None:
         if is_pointer:
             text = "is a Git LFS pointer, not the media; run `git lfs pull` in its repository, or move the folder away"
             raise ArchiveError(f"{path}: {text}")
-
-
-def path_in(manifest: Path, path: Path | None) -> str:
-    """A path as the manifest holds it: relative where it is below the manifest's folder, else absolute."""
-    if path is None:
-        return ""
-    path, parent = path.absolute(), manifest.absolute().parent
-    return path.relative_to(parent).as_posix() if path.is_relative_to(parent) else path.as_posix()
 
 
 def check_counts(source: Path, found: Iterable[str], known: Mapping[str, int], *, allow: bool) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.convert import Flag, run_command
+from data_prep.convert import Flag, check_new, run_command
 from data_prep.corpora import common
-from data_prep.manifest_table import read_table
+from data_prep.manifest_table import read_table, relative_path
 
 NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX)")
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
@@ -63,7 +63,7 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    common.check_new(manifest, force=force)
+    check_new(manifest, force=force)
     sounds, videos = _clips(common.find_files(folder, common.SOUNDS)), _clips(common.find_files(folder, common.VIDEOS))
     clips = sorted({*sounds, *videos})
     if not clips:
@@ -120,7 +120,7 @@ def _row(
         "level": LEVELS[level],
     }
     columns = {"audio": sounds, "video": videos}
-    row |= {name: common.path_in(manifest, files.get(clip)) for name, files in columns.items() if files}
+    row |= {name: relative_path(files.get(clip), manifest.parent) for name, files in columns.items() if files}
     return row | ({"sex": sexes.get(actor, "")} if sexes else {})
 
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.convert import Flag, run_command
+from data_prep.convert import Flag, check_new, run_command
 from data_prep.corpora import common
+from data_prep.manifest_table import relative_path
 
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([WLEAFTN])([a-z]?)")
 EMOTIONS = {
@@ -60,7 +61,7 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    common.check_new(manifest, force=force)
+    check_new(manifest, force=force)
     files = common.find_files(folder, common.SOUNDS)
     sounds = {name: path for name, path in files.items() if _NAME.fullmatch(name)}
     common.note("files with other names, left out", sorted(files.keys() - sounds.keys()))
@@ -79,7 +80,7 @@ def _row(manifest: Path, path: Path) -> dict[str, object]:
         "utterance_id": path.stem,
         "speaker": speaker,
         "label": EMOTIONS[emotion],
-        "audio": common.path_in(manifest, path),
+        "audio": relative_path(path, manifest.parent),
         "text": SENTENCES[sentence],
         "sex": SEXES[speaker],
         "sentence": sentence,

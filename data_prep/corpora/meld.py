@@ -22,9 +22,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.convert import Flag, run_command
+from data_prep.convert import Flag, check_new, run_command
 from data_prep.corpora import common
-from data_prep.manifest_table import read_table
+from data_prep.manifest_table import read_table, relative_path
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 _KNOWN = {
@@ -56,7 +56,7 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    common.check_new(manifest, force=force)
+    check_new(manifest, force=force)
     tables = common.find_files(folder, (".csv",), lambda path: path.stem if path.stem in _TABLES.values() else None)
     clips = {part: _clips(folder, part) for part in FOLDERS}
     if not any(clips.values()):
@@ -114,7 +114,7 @@ def _rows(
         if clip in seen:
             raise ArchiveError(f"{path}: row {number}: {clip} is there already; delete one of both rows")
         seen.add(clip)
-        rows.append(_row(part, clip, line) | {"video": common.path_in(manifest, clips.get(clip))})
+        rows.append(_row(part, clip, line) | {"video": relative_path(clips.get(clip), manifest.parent)})
     return rows
 
 

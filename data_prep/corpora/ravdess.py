@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.convert import Flag, run_command
+from data_prep.convert import Flag, check_new, run_command
 from data_prep.corpora import common
+from data_prep.manifest_table import relative_path
 
 _NAME = re.compile(r"(0[1-3])-((0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4]))")
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
@@ -45,7 +46,7 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    common.check_new(manifest, force=force)
+    check_new(manifest, force=force)
     sounds = _speech(common.find_files(folder, common.SOUNDS), ("03",))
     videos = _speech(common.find_files(folder, common.VIDEOS), ("01", "02"))
     if not sounds and not videos:
@@ -97,7 +98,7 @@ def _row(manifest: Path, take: str, sound: Path | None, video: Path | None) -> M
         "video_id": f"01-{take}",
     }
     files = {"audio": sound, "video": video}
-    return row | {name: common.path_in(manifest, path) for name, path in files.items() if path is not None}
+    return row | {name: relative_path(path, manifest.parent) for name, path in files.items() if path is not None}
 
 
 def _same(sounds: dict[str, Path]) -> Iterator[tuple[str, str]]:

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.convert import Flag, run_command
+from data_prep.convert import Flag, check_new, run_command
 from data_prep.corpora import common
+from data_prep.manifest_table import relative_path
 
 _NAME = re.compile(r"(?:(DC|JE|JK|KL)_)?(a|d|f|h|n|sa|su)(\d{1,2})")
 SPEAKERS = ("DC", "JE", "JK", "KL")
@@ -41,7 +42,7 @@ def convert(
       force: Replaces a manifest that is there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    common.check_new(manifest, force=force)
+    check_new(manifest, force=force)
     sounds, videos = common.find_files(folder, common.SOUNDS, _clip), common.find_files(folder, common.VIDEOS, _clip)
     if not sounds:
         raise ArchiveError(f"{folder}: holds no sound like AudioData/DC/a01.wav or DC_a01.wav; give the unpacked SAVEE")
@@ -69,10 +70,10 @@ def _row(manifest: Path, clip: str, sound: Path, videos: dict[str, Path]) -> dic
         "utterance_id": clip,
         "speaker": clip[:2],
         "label": _emotion(clip),
-        "audio": common.path_in(manifest, sound),
+        "audio": relative_path(sound, manifest.parent),
         "sex": "M",
     }
-    return row | ({"video": common.path_in(manifest, videos.get(clip))} if videos else {"text": ""})
+    return row | ({"video": relative_path(videos.get(clip), manifest.parent)} if videos else {"text": ""})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 import tyro
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.corpora.common import check_counts, check_new, finish, note
+from data_prep.convert import check_new
+from data_prep.corpora.common import check_counts, finish, note
 
 MODALITIES = ("audio", "video", "text")
 Source = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.pkl|FOLDER")]

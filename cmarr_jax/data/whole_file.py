@@ -9,8 +9,12 @@ from cmarr_jax.data.corpus import ArchiveError
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, option: str = "") -> Iterator[Path]:
     """A temporary path in the same folder, to write to. At the end it is renamed to `path`; after an error, deleted.
+
+    Args:
+      path: The file.
+      option: Of the command line, which named it: the message begins with it.
 
     Raises:
       ArchiveError: if the file cannot be written.
@@ -20,7 +24,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise ArchiveError(f"{path}: cannot be written ({error.strerror}); choose another path") from error
+        said = f"{option}: " if option else ""
+        raise ArchiveError(f"{said}{path}: cannot be written ({error.strerror}); choose another path") from error
     finally:
         with contextlib.suppress(OSError):  # a name that is too long cannot be deleted either
             temporary.unlink(missing_ok=True)
