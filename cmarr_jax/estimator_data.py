@@ -76,7 +76,8 @@ def make_corpus(
     present = np.array([[entry is not None for entry in row] for row in zip(*features.entries.values(), strict=True)])
     if len(without := np.flatnonzero(~present.any(1))):
         raise ValueError(f"X: utterance {without[0]} has no modality; leave it out")
-    if len(known := np.unique(speaker[label >= 0])) == 1 < len(names):
+    known = np.unique(speaker[label >= 0])
+    if groups is not None and len(known) == 1:
         text = "give two groups or more, or none"
         raise ValueError(f"groups: all utterances with a label are of {str(known[0])!r}; {text}")
     joined = {name: _joined(name, entries) for name, entries in features.entries.items()}

@@ -132,10 +132,10 @@ def _arguments(
             found = length.get(name, np.full(size, num_frames))
             lengths[name] = _column(f"{name}: length", found, size, np.int32)
             valid = valid & (np.arange(num_frames) < lengths[name][:, None])
-            shortest, longest = (pick(lengths[name][columns[-1]], default=1) for pick in (min, max))
-            if shortest < 1 or longest > num_frames:
-                faulty = longest if longest > num_frames else shortest
-                raise ValueError(f"{name}: a length of {faulty} where features have {num_frames} frames")
+            read = lengths[name][columns[-1]]
+            if len(faulty := read[(read < 1) | (read > num_frames)]):
+                raise ValueError(f"{name}: a length of {faulty[0]} where features have {num_frames} frames")
+            longest = max(read, default=0)
             if max_frames is not None and longest > max_frames:
                 raise ValueError(
                     f"{name}: {longest} frames where the model was trained with at most {max_frames} (max_frames in "

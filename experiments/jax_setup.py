@@ -81,13 +81,6 @@ def user_errors_as_messages(*errors: type[Exception]) -> Iterator[None]:
             raise SystemExit(2) from None
 
 
-def end_process(code: int) -> None:
-    """Ends the process at once. The usual way out waits for compilations in other threads, which nothing interrupts."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 def default_cache_folder() -> Path:
     """`cmarr_jax/xla` in the user's cache: `$XDG_CACHE_HOME`, or `~/.cache` where it is not set."""
     cache = os.environ.get("XDG_CACHE_HOME")

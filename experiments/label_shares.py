@@ -50,11 +50,11 @@ def check_root(root: Path, config: dict[str, Any]) -> None:
 
 
 def _is_new(root: Path) -> bool:
-    """Whether a folder is unused, but for empty folders of shares: its command was killed before the first table."""
-    return is_unused(root) or (
-        root.is_dir()
-        and all(path.name.startswith((".", PREFIX)) and (path.is_file() or is_unused(path)) for path in root.iterdir())
-    )
+    """Whether a folder is unused, but for unused folders of shares: its command was killed before the first table."""
+    if not root.is_dir():
+        return not root.exists()
+    rest = (path for path in root.iterdir() if not path.name.startswith("."))
+    return all(path.name.startswith(PREFIX) and is_unused(path) for path in rest)
 
 
 def _shared(config: dict[str, Any]) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from cmarr_jax.data.device import modality_configs
 from cmarr_jax.data.folds import FoldError, FoldSplit, make_folds
 from cmarr_jax.data.label_share import check_share
 from cmarr_jax.task import check_targets
-from cmarr_jax.training.processes import first_process_first, is_first
+from cmarr_jax.training.processes import end_process, first_process_first, is_first
 from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.ceilings import write_ceiling
 from experiments.datasets import SYNTHETIC_NAME, Source, load_data
-from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
+from experiments.jax_setup import StartOptions, StartUp, set_up_jax, user_errors_as_messages
 from experiments.label_shares import SHARES, check_root, labels_text, same_labels, share_name
 from experiments.presets import Changes, Preset
 from experiments.provenance import commit, device_text, versions

@@ -21,7 +21,7 @@ from cmarr_jax.methods.base import Method
 from cmarr_jax.metrics import uar
 from cmarr_jax.training.checkpoint import LAST_GOOD, save_run
 from cmarr_jax.training.parallel import make_parallel_eval_step, make_parallel_train_step, split_batch
-from cmarr_jax.training.processes import is_first
+from cmarr_jax.training.processes import end_process, is_first
 from cmarr_jax.training.schedule import DIVERGED, RUNNING, STATUS, RunState, total_epochs, used_stages
 from cmarr_jax.training.streamed_loop import (
     Progress,
@@ -33,7 +33,7 @@ from cmarr_jax.training.streamed_loop import (
     train_steps,
     validate,
 )
-from experiments.jax_setup import StartOptions, StartUp, end_process, set_up_jax, user_errors_as_messages
+from experiments.jax_setup import StartOptions, StartUp, set_up_jax, user_errors_as_messages
 from experiments.own_folder import own_folder
 from experiments.presets import PRESETS, Changes, Preset, default_preset
 from experiments.provenance import commit, versions

@@ -260,6 +260,17 @@ def test_longer_sequences_than_the_model_knows_are_refused(folder, tmp_path):
         model(padded)
 
 
+def test_a_damaged_table_beside_the_model_is_named(unit, tmp_path, capsys):
+    copy = tmp_path / "table" / "cm_arr" / unit.name
+    shutil.copytree(unit, copy)
+    (tmp_path / "table" / "config.json").write_text('{"data"')
+    assert main(["--run", str(copy), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"--run: {tmp_path / 'table' / 'config.json'}")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", ["config.json", "params.safetensors", "model.jax_export"])
 @pytest.mark.parametrize(
     "damage",

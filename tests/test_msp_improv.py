@@ -71,6 +71,13 @@ def test_transcripts_videos_and_wavs_where_people_put_them(tmp_path):
     assert found[name].audio == root / f"wav16k/{name}.wav"
     assert found[name].video == video.with_suffix(".mp4")
     assert found[name].text == miniature.SENTENCES[2]
+    (root / f"wav16k/{name}.wav").write_bytes((root / f"session2/S01N/S/{name}.wav").read_bytes())
+    assert len(parse(root).utterances) == 60  # a copy of the same bytes is no other file
+    other = bytearray((root / f"wav16k/{name}.wav").read_bytes())
+    other[-1] ^= 1  # of the same size
+    (root / f"wav16k/{name}.wav").write_bytes(other)
+    with pytest.raises(ArchiveError, match="of the same name; give --prefer with the folder to take"):
+        parse(root)
     original = {item.media.utterance_id: item.media for item in parse(root, prefer="session2").utterances}
     assert original[name].audio == root / f"session2/S01N/S/{name}.wav"
     assert original[name].text is None

@@ -99,29 +99,35 @@ def end_together() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if jax.process_count() == 1:
+        if not _has_others():
             raise
         # JAX alone would wait minutes for the others to end, and they for this one's part of the work.
         if not isinstance(error, SystemExit):
             traceback.print_exc()
         code = error.code if isinstance(error, SystemExit) else 1
-        _end(code if isinstance(code, int) else 1)
-    if jax.distributed.is_initialized():
+        end_process(code if isinstance(code, int) else 1)
+    if _has_others():
         # JAX's own way out destroys the service that the processes meet at. A late request of another process then
         # sometimes makes gRPC abort the first one, when all its work is done. So nothing is destroyed, and the first
         # process, which has the service, ends last.
         _wait("end")
         if is_first():
             time.sleep(LAST)
-        _end(0)
+        end_process(0)
 
 
-def _end(code: int) -> NoReturn:
+def end_process(code: int) -> NoReturn:
+    """Ends the process at once. The usual way out waits for compilations in other threads, which nothing interrupts."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
+def _has_others() -> bool:
+    """Whether this is one of several processes; a command that never uses JAX starts no device for the question."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
 def _wait(place: str) -> None:
-    if jax.process_count() > 1:
+    if _has_others():
         multihost_utils.sync_global_devices(place)
