@@ -50,15 +50,20 @@ def export_unit(unit: LoadedUnit, folder: Path) -> None:
     shutil.copy(exported.__file__, folder / LOADER)
 
 
+def check_classes(unit: LoadedUnit) -> None:
+    """Raises an `ArchiveError` if the unit is a regression, which cannot be exported."""
+    if unit.calibration is None:
+        text = "is a regression, and exports are for classes; use cmarr_jax.predict or experiments.predict"
+        raise ArchiveError(f"{unit.folder}: {text}")
+
+
 def flat_params(unit: LoadedUnit) -> dict[str, np.ndarray]:
     """Parameters, statistics of the normaliser and temperature, by names like `params/encoders/...`.
 
     Raises:
       cmarr_jax.data.corpus.ArchiveError: if the unit is a regression.
     """
-    if unit.calibration is None:
-        text = "is a regression, and exports are for classes; use cmarr_jax.predict or experiments.predict"
-        raise ArchiveError(f"{unit.folder}: {text}")
+    check_classes(unit)
     tree = {
         "params": unit.params,
         "normalizer": unit.normalizer._asdict(),
