@@ -19,6 +19,7 @@ VARIANTS = {
     "mmin": ("mmin", CASCADE | {"unlabelled": True}),
     "cif_mmin": ("cif_mmin", CASCADE),
     "dicmor": ("dicmor", {"flow_layers": 2, "flow_hidden": 8, "repair_ratio": 1}),
+    "dicmor_random": ("dicmor", {"flow_layers": 2, "flow_hidden": 8, "repair_ratio": 1, "prior": "random"}),
     "late_fusion": ("cmarr_jax.methods.late_fusion", {}),
     "mean": ("cmarr_jax.methods.imputation", {"guess": "mean"}),
     "ridge": ("cmarr_jax.methods.imputation", {"guess": "ridge"}),

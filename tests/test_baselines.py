@@ -208,6 +208,7 @@ def test_absent_modalities_and_fillers_do_not_count(variant):
         ("cif_mmin", "consistency", {"invariant_encoders", "missing"}),
         ("dicmor", "nll", {"flows", "prior_mean"}),
         ("dicmor", "squared_error", {"repair"}),  # not the flows
+        ("dicmor_random", "nll", {"flows"}),  # its priors stay as they were drawn
         (
             "contrastive",
             "alignment",
