@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmarr_jax import exported
+from cmarr_jax.calibration import Calibration
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.normalizer import normalize
 from cmarr_jax.methods import make_method
@@ -50,11 +51,12 @@ def export_unit(unit: LoadedUnit, folder: Path) -> None:
     shutil.copy(exported.__file__, folder / LOADER)
 
 
-def check_classes(unit: LoadedUnit) -> None:
-    """Raises an `ArchiveError` if the unit is a regression, which cannot be exported."""
+def calibration_of(unit: LoadedUnit) -> Calibration:
+    """The unit's calibration; an `ArchiveError` if it is a regression, which has none and cannot be exported."""
     if unit.calibration is None:
         text = "is a regression, and exports are for classes; use cmarr_jax.predict or experiments.predict"
         raise ArchiveError(f"{unit.folder}: {text}")
+    return unit.calibration
 
 
 def flat_params(unit: LoadedUnit) -> dict[str, np.ndarray]:
@@ -63,11 +65,10 @@ def flat_params(unit: LoadedUnit) -> dict[str, np.ndarray]:
     Raises:
       cmarr_jax.data.corpus.ArchiveError: if the unit is a regression.
     """
-    check_classes(unit)
     tree = {
         "params": unit.params,
         "normalizer": unit.normalizer._asdict(),
-        "temperature": np.float32(unit.calibration.temperature),
+        "temperature": np.float32(calibration_of(unit).temperature),
     }
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")

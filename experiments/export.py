@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cmarr_jax.data.corpus import ArchiveError
-from cmarr_jax.export import check_classes, export_unit
+from cmarr_jax.export import calibration_of, export_unit
 from cmarr_jax.exported import MODEL
 from cmarr_jax.predict import load_unit
 from data_prep.convert import Flag, run_command
@@ -28,7 +28,7 @@ def export(run: Path, out: Path | None = None, force: Flag = False) -> None:
       force: Replaces a folder that is there.
     """
     unit = load_unit(run)
-    check_classes(unit)
+    calibration_of(unit)  # refuses a regression before anything is made
     target = out or run / EXPORT
     if target.exists() and not force:
         raise ArchiveError(f"--out: {target}: is there already; give --force to replace it")
