@@ -15,6 +15,13 @@ import scipy.special
 from cmarr_jax.data.availability import availability_patterns
 
 
+class Decisions(NamedTuple):
+    """Decisions on utterances in all missing-modality conditions: `logits [n, K]`, `label [n]`."""
+
+    logits: np.ndarray
+    label: np.ndarray
+
+
 class Calibration(NamedTuple):
     """What the validation part says of a run's confidence.
 
@@ -46,11 +53,8 @@ def calibrate(logits: np.ndarray, label: np.ndarray, present: np.ndarray) -> Cal
       label: `[n]`, int.
       present: Modalities that each utterance has, `[n, M]`, bool.
     """
-    patterns = availability_patterns(present.shape[1])
-    counted = [(present & pattern).any(1) for pattern in patterns[:-1]]
-    pooled = np.concatenate([one[where] for one, where in zip(logits, counted, strict=False)])
-    temperature = fit_temperature(pooled, np.concatenate([label[where] for where in counted]))
-    whole = [present[:, pattern].all(1) for pattern in patterns]
+    temperature = fit_temperature(missing_decisions(logits, label, present))
+    whole = [present[:, pattern].all(1) for pattern in availability_patterns(present.shape[1])]
     confidence = [
         scipy.special.softmax(one[where] / temperature, axis=-1).max(-1, initial=0.0)
         for one, where in zip(logits, whole, strict=True)
@@ -58,12 +62,25 @@ def calibrate(logits: np.ndarray, label: np.ndarray, present: np.ndarray) -> Cal
     return Calibration(temperature, tuple(confidence))
 
 
-def fit_temperature(logits: np.ndarray, label: np.ndarray) -> float:
-    """The temperature, between 0.05 and 20, at which the labels `[n]` are likeliest, given logits `[n, K]`."""
+def missing_decisions(logits: np.ndarray, label: np.ndarray, present: np.ndarray) -> Decisions:
+    """The decisions in the missing-modality conditions, one after the other.
+
+    Args:
+      logits: By condition, `[P, n, K]`.
+      label: `[n]`, int.
+      present: Modalities that each utterance has, `[n, M]`, bool. Where it has none of a condition's it does not count.
+    """
+    counted = [(present & pattern).any(1) for pattern in availability_patterns(present.shape[1])[:-1]]
+    kept = [one[where] for one, where in zip(logits, counted, strict=False)]  # complete data is the last
+    return Decisions(np.concatenate(kept), np.concatenate([label[where] for where in counted]))
+
+
+def fit_temperature(decisions: Decisions) -> float:
+    """The temperature, between 0.05 and 20, at which the labels are likeliest."""
 
     def nll(log_temperature: float) -> float:
-        log_p = scipy.special.log_softmax(logits / np.exp(log_temperature), axis=-1)
-        return -float(log_p[np.arange(len(log_p)), label].mean())
+        log_p = scipy.special.log_softmax(decisions.logits / np.exp(log_temperature), axis=-1)
+        return -float(log_p[np.arange(len(log_p)), decisions.label].mean())
 
     return float(np.exp(scipy.optimize.minimize_scalar(nll, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 

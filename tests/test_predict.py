@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 from predict_units import corpus_of, features_of, make_unit
 
-from cmarr_jax.calibration import disagreement
+from cmarr_jax.calibration import disagreement, fit_temperature, missing_decisions
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.methods import REGISTRY
@@ -17,7 +17,6 @@ from cmarr_jax.nn.convolution import conv_direct, conv_one
 from cmarr_jax.predict import Predictor
 from cmarr_jax.predict_batch import UtteranceError, num_frames
 from cmarr_jax.predict_class import all_drawn
-from experiments.report.confidence import fit_temperature, missing_decisions
 from experiments.units import Unit, read_outputs
 
 PATTERNS = availability_patterns(3)
@@ -59,7 +58,8 @@ def test_logits_are_those_of_the_evaluation(name, corpus, tmp_path):
 
 
 def test_probabilities_have_the_temperature_of_the_report(made, predictor, corpus):
-    temperature = fit_temperature(missing_decisions(kept(made[0], "val")))
+    validation = kept(made[0], "val")
+    temperature = fit_temperature(missing_decisions(validation.logits, validation.label, validation.present))
     [answer] = predictor.predict([features_of(corpus, 0)])
     np.testing.assert_allclose(answer.probabilities, scipy.special.softmax(answer.logits[0] / temperature), rtol=1e-5)
 

@@ -8,17 +8,10 @@ import scipy.special
 from sklearn.metrics import log_loss
 from test_comparison import make_outputs
 
+from cmarr_jax.calibration import Decisions, fit_temperature, missing_decisions
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.metrics import uar
-from experiments.report.confidence import (
-    NUM_BINS,
-    Decisions,
-    confidence_and_hits,
-    fit_temperature,
-    missing_decisions,
-    reliability,
-    risk_by_coverage,
-)
+from experiments.report.confidence import NUM_BINS, confidence_and_hits, reliability, risk_by_coverage
 from experiments.report.published import CONDITIONS, IEMOCAP, published_rows
 from experiments.report.rates import RATES, expected_counts, pattern_weights, scores_by_rate
 from experiments.units import Outputs
@@ -120,7 +113,7 @@ def test_risk_by_coverage_by_hand():
 
 def test_missing_decisions_leave_complete_data_and_empty_utterances_out():
     outputs = outputs_of(num=30)
-    found = missing_decisions(outputs)
+    found = missing_decisions(outputs.logits, outputs.label, outputs.present)
     expected = sum(int((outputs.present & pattern).any(1).sum()) for pattern in availability_patterns(3)[:-1])
     assert len(found.label) == len(found.logits) == expected
     confidence, hits = confidence_and_hits(found)

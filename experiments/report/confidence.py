@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: temperature, calibration error, risk against coverage.
+"""How far probabilities can be trusted: calibration error, risk against coverage.
 
 Sources: Guo et al., On Calibration of Modern Neural Networks, ICML 2017; Geifman and El-Yaniv, Selective Classification
 for Deep Neural Networks, NeurIPS 2017.
@@ -10,18 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 
-from cmarr_jax import calibration
-from cmarr_jax.data.availability import availability_patterns
-from experiments.units import Outputs
+from cmarr_jax.calibration import Decisions
 
 NUM_BINS = 15
-
-
-class Decisions(NamedTuple):
-    """Decisions on utterances in all missing-modality conditions: `logits [n, K]`, `label [n]`."""
-
-    logits: np.ndarray
-    label: np.ndarray
 
 
 class Bins(NamedTuple):
@@ -41,19 +32,6 @@ class Bins(NamedTuple):
     def error(self) -> float:
         """Expected calibration error: the mean distance of confidence and accuracy, weighted by the counts."""
         return float(np.nansum(self.counts * np.abs(self.confidence - self.accuracy)) / self.counts.sum())
-
-
-def missing_decisions(outputs: Outputs) -> Decisions:
-    """The decisions of a run in the missing-modality conditions, one after the other."""
-    patterns = availability_patterns(outputs.present.shape[1])[:-1]
-    counted = [(outputs.present & pattern).any(1) for pattern in patterns]
-    logits = [one[where] for one, where in zip(outputs.logits, counted, strict=False)]
-    return Decisions(np.concatenate(logits), np.concatenate([outputs.label[where] for where in counted]))
-
-
-def fit_temperature(decisions: Decisions) -> float:
-    """The temperature, between 0.05 and 20, at which the labels are likeliest."""
-    return calibration.fit_temperature(decisions.logits, decisions.label)
 
 
 def confidence_and_hits(decisions: Decisions, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -7,14 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from sklearn.metrics import roc_auc_score
 
+from cmarr_jax.calibration import fit_temperature, missing_decisions
 from cmarr_jax.data.availability import availability_patterns
-from experiments.report.confidence import (
-    confidence_and_hits,
-    fit_temperature,
-    missing_decisions,
-    reliability,
-    risk_by_coverage,
-)
+from experiments.report.confidence import confidence_and_hits, reliability, risk_by_coverage
 from experiments.report.drawing import INK, MARKERS, MUTED, PAPER, SERIES, Figure, canvas, legend_below, to_svg
 from experiments.report.figures import MOST_ROWS, chosen_rows, chosen_text
 from experiments.report.material import Material
@@ -32,10 +27,12 @@ def decisions_of(material: Material, row: str) -> tuple[np.ndarray, np.ndarray, 
     before, after, hits, temperatures = [], [], [], []
     for fold, runs in material.outputs(row).items():
         for number, run in enumerate(runs):
-            temperature = fit_temperature(missing_decisions(material.outputs(row, "val")[fold][number]))
-            confidence, right = confidence_and_hits(missing_decisions(run))
+            validation = material.outputs(row, "val")[fold][number]
+            temperature = fit_temperature(missing_decisions(validation.logits, validation.label, validation.present))
+            decisions = missing_decisions(run.logits, run.label, run.present)
+            confidence, right = confidence_and_hits(decisions)
             before.append(confidence)
-            after.append(confidence_and_hits(missing_decisions(run), temperature)[0])
+            after.append(confidence_and_hits(decisions, temperature)[0])
             hits.append(right)
             temperatures.append(temperature)
     return np.concatenate(before), np.concatenate(after), np.concatenate(hits), temperatures
