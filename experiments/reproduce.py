@@ -33,7 +33,7 @@ from experiments.results_folder import SHARE, new_name, open_folder
 from experiments.rows import CLASSES_ONLY, TABLES
 from experiments.table import Table
 from experiments.train_table import train_table
-from experiments.tuned import read_tuned
+from experiments.tuned import read_tuned, search_settings
 from experiments.units import read_rows
 
 STOPPED = 130  # exit code after Ctrl-C
@@ -193,7 +193,7 @@ def make_table(
     if arguments.tuned:
         trained = [name for name, config in configs.items() if isinstance(config, RunConfig)]
         paths = [path / share_name(share) if arguments.table == "labels" else path for path in arguments.tuned]
-        tuned = read_tuned(paths, source.digest, trained, [fold.name for fold in folds], share)
+        tuned = read_tuned(paths, trained, search_settings(source.digest, preset, folds, share))
     table = Table(
         source.corpus,
         folds,

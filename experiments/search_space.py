@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 
 from experiments.rows import TABLE_ROWS
@@ -46,6 +47,23 @@ def suggest(trial: optuna.Trial, row: str, learning_rate: float) -> dict[str, An
             name: trial.suggest_float(name, *bounds, log=True) for name, bounds in searched_weights(row).items()
         },
     }
+
+
+def random_parameters(fold: int, count: int, learning_rate: float) -> list[dict[str, float]]:
+    """Learning rates and dropouts of the first trials of a fold: the same in every row, so that none is luckier.
+
+    Args:
+      fold: Its number.
+      count: How many.
+      learning_rate: The preset's.
+    """
+    random = np.random.default_rng(fold)
+    factors = RATE_FACTOR ** random.uniform(-1, 1, count)
+    dropouts = random.uniform(*DROPOUT, count)
+    return [
+        {"learning_rate": float(learning_rate * factor), "dropout": float(dropout)}
+        for factor, dropout in zip(factors, dropouts, strict=True)
+    ]
 
 
 def as_parameters(row: str, choice: Mapping[str, Any]) -> dict[str, float]:

@@ -37,11 +37,12 @@ from experiments.provenance import commit, versions
 from experiments.results import append_lines
 from experiments.results_folder import SHARE, first_difference
 from experiments.rows import TABLE_ROWS, TABLES
-from experiments.search_space import as_parameters, suggest
+from experiments.search_space import as_parameters, random_parameters, suggest
 from experiments.trials import TRIALS, Line, Lines, read_lines, write_tuned
-from experiments.tuned import FILE, Choice, tuned_config
+from experiments.tuned import FILE, Choice, search_settings, tuned_config
 
 SETTINGS = "tune.json"
+RANDOM_TRIALS = 6  # of a fold, the preset among them, before the sampler learns from scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,12 +147,9 @@ def main(arguments: Arguments) -> None:
         name: preset.run_config(name, modalities, source.corpus.num_classes)
         for name in dict.fromkeys(arguments.methods)
     }
-    settings = {
+    settings = search_settings(source.digest, preset, splits, arguments.label_share) | {
         "data": {"name": source.name, "sha256": source.digest},
-        "preset": preset.to_dict(),
-        SHARE: arguments.label_share,
         "at_once": arguments.at_once,
-        "folds": [fold.name for fold in splits],
         "versions": versions(),
         "commit": commit(),
     }
@@ -194,9 +192,13 @@ def make_search(row: str, config: RunConfig, splits: list[FoldSplit], folds: Fol
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     studies = []
     for number in range(len(splits)):
-        sampler = optuna.samplers.TPESampler(seed=number, n_startup_trials=6, multivariate=True, constant_liar=True)
+        sampler = optuna.samplers.TPESampler(
+            seed=number, n_startup_trials=RANDOM_TRIALS, multivariate=True, constant_liar=True
+        )
         study = optuna.create_study(sampler=sampler, direction="maximize")
         study.enqueue_trial(as_parameters(row, choice_of(config)))
+        for parameters in random_parameters(number, RANDOM_TRIALS - 1, config.learning_rate):
+            study.enqueue_trial(parameters)  # the sampler draws the row's weights
         studies.append(study)
     return Search(row, config, splits, folds, studies, arguments.trials, arguments.at_once)
 

@@ -4,13 +4,17 @@
 """
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cmarr_jax.config import RunConfig
+from cmarr_jax.data.folds import FoldSplit
 from cmarr_jax.data.json_object import check_kinds, read_object
-from experiments.results_folder import SHARE
+from cmarr_jax.training.checkpoint import to_json
+from experiments.presets import Preset
+from experiments.results_folder import SHARE, first_difference
 from experiments.rows import TABLE_ROWS
 
 FILE = "tuned.json"
@@ -28,27 +32,42 @@ def tuned_row(row: str, known: Mapping[str, Any]) -> str | None:
     return method if method in known else None
 
 
-def read_tuned(
-    paths: Iterable[Path], digest: str, rows: Iterable[str], folds: Iterable[str], share: float = 1.0
-) -> dict[str, dict[str, Choice]]:
+def search_settings(digest: str, preset: Preset, folds: Iterable[FoldSplit], share: float) -> dict[str, Any]:
+    """What a search and the table that uses its choices must have in common.
+
+    With other folds, a speaker that a table tests could be one that chose.
+
+    Args:
+      digest: SHA-256 of the data.
+      preset: With the changes of the command line.
+      folds: All of them.
+      share: Of the labels.
+    """
+    return {
+        "data": {"sha256": digest},
+        "preset": preset.to_dict(),
+        SHARE: share,
+        "folds": [fold.name for fold in folds],
+    }
+
+
+def read_tuned(paths: Iterable[Path], rows: Iterable[str], wanted: Mapping[str, Any]) -> dict[str, dict[str, Choice]]:
     """The choices of some rows, by row and fold.
 
     Args:
       paths: Each is a `tuned.json`, or the folder that holds it. Several searches may have tuned different rows.
-      digest: SHA-256 of the data of the table.
       rows: That the table trains with them.
-      folds: Names of the folds of the table.
-      share: Of the labels that the table uses.
+      wanted: `search_settings` of the table.
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if a file is damaged, of other data or of another share of the labels, if a row or a fold is lacking,
-        if two files have the same row, or if the rows had different numbers of trials: their table would not be fair.
+      ValueError: if a file is damaged or was made with another setting, if a row or a fold is lacking, if two files
+        have the same row, or if the rows had different numbers of trials: their table would not be fair.
     """
     known: dict[str, tuple[Path, Any]] = {}  # by row: which file, and the choices of its folds
-    paths, folds = [path / FILE if path.is_dir() else path for path in paths], list(folds)
+    paths, folds = [path / FILE if path.is_dir() else path for path in paths], wanted["folds"]
     for path in paths:
-        for row, of_folds in _read_choices(path, digest, share).items():
+        for row, of_folds in _read_choices(path, wanted).items():
             if row in known:
                 raise ValueError(f"{known[row][0]} and {path} both have row {row}; give one of them")
             known[row] = path, of_folds
@@ -57,7 +76,8 @@ def read_tuned(
         source = tuned_row(row, known)
         if source is None:
             raise ValueError(
-                f"{names} has no row {row}; add it: python -m experiments.tune --methods {row} --out {paths[0].parent}"
+                f"{names} has no row {row}; tune it into a new folder, with the --data, --trials and settings of the "
+                f"other rows (python -m experiments.tune --methods {row} --out NEW), and give all: --tuned {names} NEW"
             )
         path, chosen[row] = known[source]
         check_kinds(path, {source: chosen[row]}, {source: dict}, "chosen", _ADVICE)
@@ -75,22 +95,22 @@ def read_tuned(
     return chosen
 
 
-def _read_choices(path: Path, digest: str, share: float) -> dict[str, Any]:
-    """What a file has chosen, by row. Raises ValueError if it is damaged, of other data, or of another share."""
-    stored = read_object(path, _ADVICE)
-    check_kinds(path, stored, {"data": dict, "chosen": dict}, "", _ADVICE)
+def _read_choices(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file has chosen, by row. Raises ValueError if it is damaged or was made with another setting."""
+    stored = {SHARE: 1.0} | read_object(path, _ADVICE)
+    check_kinds(path, stored, {"data": dict, "preset": dict, "folds": list, SHARE: float, "chosen": dict}, "", _ADVICE)
     check_kinds(path, stored["data"], {"sha256": str}, "data", _ADVICE)
-    check_kinds(path, {SHARE: 1.0} | stored, {SHARE: float}, "", _ADVICE)
-    if stored["data"]["sha256"] != digest:
+    then, now = stored["data"]["sha256"], wanted["data"]["sha256"]
+    if then != now:
         raise ValueError(
-            f"{path} was tuned on other data (SHA-256 {stored['data']['sha256'][:16]}, here {digest[:16]}); tune again "
-            "with experiments.tune"
+            f"{path} was tuned on other data (SHA-256 {then[:16]}, here {now[:16]}); tune again with experiments.tune"
         )
-    if (then := stored.get(SHARE, 1.0)) != share:
-        raise ValueError(
-            f"{path} was tuned with the share {then:g} of the labels, and the table uses {share:g}; tune again with "
-            f"experiments.tune --label-share {share:g}"
-        )
+    for name, value in json.loads(to_json({name: wanted[name] for name in (SHARE, "folds", "preset")})).items():
+        if difference := first_difference(stored[name], value, name):
+            raise ValueError(
+                f"{path} was tuned with another setting: {difference}; tune again with experiments.tune and the "
+                "settings of the table"
+            )
     return stored["chosen"]
 
 

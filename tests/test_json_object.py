@@ -138,6 +138,8 @@ def test_a_damaged_record_of_a_table(tmp_path, keys, value, sentence):
     [
         (("data",), None, "data is missing"),
         (("chosen",), [], "chosen is [], no dict"),
+        (("folds",), None, "folds is missing"),
+        (("preset",), [], "preset is [], no dict"),
         (("label_share",), "x", "label_share is 'x', no float"),
         (("chosen", "zero_fill"), [], "chosen.zero_fill is [], no dict"),
         (("chosen", "zero_fill", "f1"), 1, "chosen.zero_fill.f1 is no JSON object"),
@@ -151,9 +153,9 @@ def test_a_damaged_record_of_a_table(tmp_path, keys, value, sentence):
 )
 def test_damaged_choices(tmp_path, keys, value, sentence):
     choice = {"learning_rate": 0.1, "dropout": 0.5, "weights": {}}
-    stored = {"data": {"sha256": "0"}, "label_share": 1.0, "chosen": {"zero_fill": {"f1": choice}}}
-    (tmp_path / "tuned.json").write_text(json.dumps(stored))
-    assert read_tuned([tmp_path], "0", ["zero_fill"], ["f1"]) == {"zero_fill": {"f1": choice}}
+    wanted = {"data": {"sha256": "0"}, "label_share": 1.0, "preset": {}, "folds": ["f1"]}
+    (tmp_path / "tuned.json").write_text(json.dumps(wanted | {"chosen": {"zero_fill": {"f1": choice}}}))
+    assert read_tuned([tmp_path], ["zero_fill"], wanted) == {"zero_fill": {"f1": choice}}
     change(tmp_path / "tuned.json", *keys, value=value)
     with pytest.raises(ValueError, match=re.escape(f"tuned.json is damaged ({sentence}")):
-        read_tuned([tmp_path], "0", ["zero_fill"], ["f1"])
+        read_tuned([tmp_path], ["zero_fill"], wanted)

@@ -241,7 +241,7 @@ def test_tuning_uses_the_subset_of_seed_zero(archive, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "labels_025" / "tuned.json").read_text())["label_share"] == 0.25
     with pytest.raises(ValueError, match=r"label_share was 0\.25 and is 0\.5 now; name another folder"):
         tune.main(tune.Arguments(out=tmp_path / "labels_025", label_share=0.5, **options))
-    with pytest.raises(ValueError, match=r"tuned with the share 0\.25 of the labels, and the table uses 1; tune again"):
+    with pytest.raises(ValueError, match=r"label_share was 0\.25 and is 1\.0 now; tune again"):
         reproduce.main(arguments(archive, tmp_path / "out", tuned=(tmp_path / "labels_025",)))
     with pytest.raises(ValueError, match=r"labels_025/tuned\.json has no row zero_fill"):  # of this share: read
         reproduce.main(arguments(archive, tmp_path / "out", table="labels", label_shares=(0.25,), tuned=(tmp_path,)))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +12,8 @@ from tiny import in_order, make_corpus, make_setup
 
 from cmarr_jax.data.archive import write_archive
 from cmarr_jax.data.device import modality_configs, to_device
-from cmarr_jax.data.folds import make_folds
+from cmarr_jax.data.folds import make_folds, stack_folds
+from cmarr_jax.training.checkpoint import to_json
 from cmarr_jax.training.sweep import stack_runs
 from cmarr_jax.training.sweep_memory import GIB, compile_sweep
 from experiments import reproduce, tune
@@ -20,8 +22,10 @@ from experiments.presets import PRESETS, SMOKE
 from experiments.rows import TABLE_ROWS
 from experiments.search_space import as_parameters, searched_weights
 from experiments.trials import read_lines
-from experiments.tuned import read_tuned, tuned_config, tuned_row
+from experiments.tuned import read_tuned, search_settings, tuned_config, tuned_row
 from experiments.units import Unit
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +169,7 @@ def test_a_table_uses_the_choice_of_each_fold(archive, tuned, tmp_path):
         config = json.loads((out / Unit("zero_fill", fold, 0).path / "run.json").read_text())["config"]
         assert (config["learning_rate"], config["dropout"]) == (choice["learning_rate"], choice["dropout"])
     assert json.loads((out / "config.json").read_text())["tuned"] == {"zero_fill": chosen}
-    with pytest.raises(ValueError, match=r"tuned\.json has no row mmin; add it: .*--methods mmin"):
+    with pytest.raises(ValueError, match=r"tuned\.json has no row mmin; tune it into a new folder, .*--methods mmin"):
         reproduce.main(
             reproduce.Arguments(data=str(archive), methods=("mmin",), out=tmp_path / "x", smoke=True, tuned=(tuned,))
         )
@@ -174,46 +178,98 @@ def test_a_table_uses_the_choice_of_each_fold(archive, tuned, tmp_path):
 
 
 def test_other_data_and_folds_are_refused(tuned):
-    digest = json.loads((tuned / "tuned.json").read_text())["data"]["sha256"]
+    stored = json.loads((tuned / "tuned.json").read_text())
     with pytest.raises(ValueError, match="was tuned on other data"):
-        read_tuned([tuned], "0" * 64, ["zero_fill"], [])
-    with pytest.raises(ValueError, match=r"with the share 1 of the labels, and the table uses 0\.1; tune again with "):
-        read_tuned([tuned], digest, ["zero_fill"], [], 0.1)
-    with pytest.raises(ValueError, match="has no choice for fold other of zero_fill"):
-        read_tuned([tuned], digest, ["zero_fill_told"], ["other"])
+        read_tuned([tuned], ["zero_fill"], stored | {"data": {"sha256": "0" * 64}})
+    for name, value, difference in (
+        ("label_share", 0.1, r"label_share was 1\.0 and is 0\.1 now"),
+        ("folds", [*stored["folds"], "group9"], r"folds was .* now"),
+        ("preset", stored["preset"] | {"dropout": 0.1}, r"preset\.dropout was .* now"),
+    ):
+        with pytest.raises(ValueError, match=rf"was tuned with another setting: {difference}; tune again with "):
+            read_tuned([tuned], ["zero_fill"], stored | {name: value})
+
+
+def test_choices_of_a_fold_that_lacks_are_refused(tuned, tmp_path):
+    stored = json.loads((tuned / "tuned.json").read_text())
+    lacking = stored["chosen"]["zero_fill"].pop(stored["folds"][1])
+    assert lacking["trials"] == 3
+    (tmp_path / "tuned.json").write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=f"has no choice for fold {stored['folds'][1]} of zero_fill"):
+        read_tuned([tmp_path], ["zero_fill_told"], stored)
+
+
+def test_choices_of_other_folds_of_the_same_names_are_refused(tmp_path):
+    """With more folds a speaker that a table tests trains or validates in a trial of the same name."""
+    corpus = make_corpus(sequences=())
+    corpus = dataclasses.replace(corpus, session=corpus.speaker)  # groups of speakers
+    four, three = (search_settings("0", SMOKE, make_folds(corpus, num_folds=number), 1.0) for number in (4, 3))
+    assert set(three["folds"]) < set(four["folds"])
+    choice = {"learning_rate": 0.1, "dropout": 0.5, "weights": {}, "trials": 1}
+    chosen = {"zero_fill": dict.fromkeys(four["folds"], choice)}
+    (tmp_path / "tuned.json").write_text(to_json({**four, "chosen": chosen}))
+    assert read_tuned([tmp_path], ["zero_fill"], four) == chosen
+    with pytest.raises(ValueError, match="was tuned with another setting: folds was "):
+        read_tuned([tmp_path], ["zero_fill"], three)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments" / "choices").glob("*.json")), ids=lambda path: path.stem)
+def test_choices_of_published_tables_have_what_is_compared(path):
+    stored = json.loads(path.read_text())
+    for row in stored["chosen"]:
+        assert set(read_tuned([path], [row], stored)[row]) == set(stored["folds"])
+
+
+def test_rows_begin_with_the_same_learning_rates_and_dropouts(archive, tmp_path):
+    """Rows with more loss weights take more random numbers, which must not change rate and dropout."""
+    corpus = make_corpus(sequences=())
+    splits = make_folds(corpus)
+    tried = []
+    for row in ("zero_fill", "mmin", "cm_arr"):
+        config = SMOKE.run_config(row, modality_configs(corpus), 4)
+        asked = arguments("", tmp_path, trials=6, at_once=6)
+        search = tune.make_search(row, config, splits, stack_folds(splits), asked)
+        choices = [one.choice for one in tune.ask(search, search.waiting())]
+        tried.append([(choice["learning_rate"], choice["dropout"]) for choice in choices])
+    assert tried[0] == tried[1] == tried[2]
+    assert len(set(tried[0])) == 5 * len(splits) + 1  # the preset is the first of each fold
+    rates = np.array([rate for rate, _ in tried[0]]) / SMOKE.learning_rate
+    assert 1 / 5 <= rates.min() < 1 / 2
+    assert 2 < rates.max() <= 5
 
 
 def test_rows_with_different_numbers_of_trials_are_no_fair_table(tuned, tmp_path):
     stored = json.loads((tuned / "tuned.json").read_text())
     chosen = stored["chosen"]["zero_fill"]
-    path, digest, folds = tmp_path / "tuned.json", stored["data"]["sha256"], list(chosen)
+    path, folds = tmp_path / "tuned.json", list(chosen)
     more = {fold: {**choice, "trials": 16} for fold, choice in chosen.items()}
     path.write_text(json.dumps({**stored, "chosen": {"zero_fill": chosen, "mmin": more}}))
-    assert set(read_tuned([path], digest, ["mmin"], folds)) == {"mmin"}
+    assert set(read_tuned([path], ["mmin"], stored)) == {"mmin"}
     with pytest.raises(ValueError, match=r"different numbers of trials \(zero_fill 3, mmin 16\), which is not fair"):
-        read_tuned([path], digest, ["zero_fill", "mmin"], folds)
+        read_tuned([path], ["zero_fill", "mmin"], stored)
     more[folds[0]]["trials"] = 4  # a search that was stopped in between
     path.write_text(json.dumps({**stored, "chosen": {"mmin": more}}))
     with pytest.raises(ValueError, match=r"\(mmin 16/4\)"):
-        read_tuned([path], digest, ["mmin"], folds)
+        read_tuned([path], ["mmin"], stored)
 
 
 def test_searches_of_different_rows_are_put_together(tuned, tmp_path):
     stored = json.loads((tuned / "tuned.json").read_text())
-    chosen, digest = stored["chosen"]["zero_fill"], stored["data"]["sha256"]
+    chosen = stored["chosen"]["zero_fill"]
     other = {fold: {**choice, "dropout": 0.25} for fold, choice in chosen.items()}
     path = tmp_path / "tuned.json"
     path.write_text(json.dumps({**stored, "chosen": {"mmin": other}}))
-    found = read_tuned([tuned, path], digest, ["zero_fill_told", "mmin", "zero_fill"], list(chosen))
+    found = read_tuned([tuned, path], ["zero_fill_told", "mmin", "zero_fill"], stored)
     assert found["zero_fill"] == chosen
     assert found["mmin"] == other
     with pytest.raises(
-        ValueError, match=rf"^{path}, {tuned}/tuned\.json has no row cm_arr; add it: .* --out {tmp_path}$"
+        ValueError,
+        match=rf"^{path}, {tuned}/tuned\.json has no row cm_arr; tune it .* --methods cm_arr --out NEW",
     ):
-        read_tuned([path, tuned], digest, ["cm_arr"], list(chosen))
+        read_tuned([path, tuned], ["cm_arr"], stored)
     path.write_text(json.dumps({**stored, "chosen": {"mmin": other, "zero_fill": other}}))
     with pytest.raises(ValueError, match=rf"{tuned}/tuned\.json and {path} both have row zero_fill; give one of them"):
-        read_tuned([tuned, path], digest, ["mmin"], list(chosen))
+        read_tuned([tuned, path], ["mmin"], stored)
 
 
 def test_tuned_without_a_search_is_refused():

@@ -229,6 +229,8 @@ def make_tuned(folder: Path) -> None:
     stored = {
         "data": {"sha256": DIGEST, "name": "toy"},
         "label_share": 1.0,
+        "preset": {"dropout": 0.5},
+        "folds": ["f1", "f2"],
         "chosen": {row: {fold: {**choice, "trials": 3} for fold in ("f1", "f2")} for row in ("cm_arr", "zero_fill")},
     }
     stored["chosen"]["zero_fill"] = {fold: {**choice, "weights": {}, "trials": 3} for fold in ("f1", "f2")}  # type: ignore[index]
@@ -241,7 +243,8 @@ def read_tuned(folder: Path) -> Any:
     from experiments.tuned import read_tuned, tuned_config
 
     rows = ("cm_arr", "cm_arr_no_alignment", "zero_fill")
-    chosen = read_tuned([folder], DIGEST, rows, ("f1", "f2"))
+    wanted = {"data": {"sha256": DIGEST}, "label_share": 1.0, "preset": {"dropout": 0.5}, "folds": ["f1", "f2"]}
+    chosen = read_tuned([folder], rows, wanted)
     configs = [
         tuned_config(row, run_config(method="zero_fill" if row == "zero_fill" else "cm_arr"), choice)
         for row, folds in chosen.items()
