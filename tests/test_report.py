@@ -127,6 +127,33 @@ def test_few_speakers_show_nothing_and_this_is_said(num_rows, num_speakers, expe
     assert speakers_note([*found, shown]) == speakers_note([]) == ""
 
 
+@pytest.mark.parametrize(("num_runs", "num_speakers", "said"), [(2, 20, True), (2, 2, False), (4, 20, False)])
+def test_one_seed_lacks_something_only_where_speakers_share_models(num_runs, num_speakers, said):
+    """Two folds: with two runs, one seed; with two speakers, a fold for each."""
+    rows = rows_of({key: value for key, value in SCORES.items() if num_runs == 4 or key[2] == 0})
+    found = [comparison("mmin", "war", HINT, 0.06, num_runs, num_speakers)]
+    sentence = "With one seed, the variation between trainings is neither in these intervals nor in p"
+    assert any(note.startswith(sentence) for note in difference_notes(found, rows)) == said
+    over = "95 % interval over speakers (bootstrap)" + (" and seeds." if num_runs == 4 else ".")
+    for text in (to_markdown(rows, "T", [], found), to_latex(rows, "T", {}, found).replace("\\", "")):
+        assert (sentence in text) == said
+        assert over in text
+
+
+def test_rows_that_lack_runs_are_named_and_not_bold():
+    """The first row has one of two folds, the easy one."""
+    found = {("first", "f1", 0): (0.9, 0.9, 0.9), ("m", "f1", 0): (0.8, 0.8, 0.8), ("m", "f2", 0): (0.2, 0.2, 0.2)}
+    rows = rows_of(found)
+    told = "**A row has 2 runs with a score, fewer have: first (1).**"
+    assert told in scores.run_notes(rows)
+    assert told in to_markdown(rows, "T", [])
+    assert r"m & \textbf{50.00 " in to_latex(rows, "T", {})
+    assert r"first & 90.00" in to_latex(rows, "T", {})
+    diverged = [row._replace(status="diverged") if row.method == "first" else row for row in rows]
+    assert told.replace("(1)", "(0)") in scores.run_notes(diverged)
+    assert not any("fewer have" in note for note in scores.run_notes(rows_of(SCORES)))
+
+
 def test_runs_that_a_difference_lacks_are_told():
     rows = rows_of(SCORES)  # two folds, two seeds
     found = [comparison("mmin", metric, NONE, 1.0, num_runs=3) for metric in ("war", "uar")]
@@ -157,7 +184,8 @@ def test_a_difference_and_its_interval():
 def test_it_is_said_how_much_was_tuned():
     choices = lambda *trials: {"f1": {"trials": trials[0]}, "f2": {"trials": trials[-1]}}
     text = lambda tuned: tuning_text({"methods": {"a": {}, "mmin": {}, "late_fusion_lda": {}}, "tuned": tuned})
-    assert text({}).endswith("are the preset's, not tuned.")
+    assert text({}).endswith("are the preset's, not tuned. Models of scikit-learn choose their strength on validation.")
+    assert tuning_text({"methods": {"a": {}}, "tuned": {}}).endswith("are the preset's, not tuned.")
     assert "the best of 6 trials on" in text({"a": choices(6), "mmin": choices(6)})
     assert "the best of 4 to 6 trials on" in text({"a": choices(6), "mmin": choices(4, 6)})
     assert "Not tuned" not in text({"a": choices(6), "mmin": choices(6)})

@@ -26,7 +26,7 @@ from experiments.report.figures_map import neighbours_text
 from experiments.report.figures_trust import reliability_figure, spread_figure
 from experiments.report.latex import escape, to_latex
 from experiments.report.material import Material
-from experiments.report.page import _result, differences_sentence, make_figures, speakers_apart
+from experiments.report.page import differences_sentence, make_figures, speakers_apart
 from experiments.report.published import CONDITIONS, IEMOCAP
 from experiments.report.scores import best_means, collect
 from experiments.report.write import OUTPUT_FILES, write_report
@@ -138,10 +138,11 @@ def test_the_page_has_the_numbers_of_the_table(folder):
     assert "python -m experiments.report FOLDER" in text
 
 
-def test_one_seed_lacks_something_only_where_speakers_share_models(folder, monkeypatch):
-    assert "With one seed" not in _result(Material(folder))  # each of the four speakers has a fold
-    monkeypatch.setattr(Material, "num_speakers", 8)
-    assert "With one seed, the variation between trainings is not in these intervals." in _result(Material(folder))
+def test_a_page_of_one_seed_says_no_and_seeds(folder):
+    text = (folder / "report.html").read_text()
+    assert "With one seed" not in text  # each of the four speakers has a fold
+    assert "95 % interval over speakers (bootstrap)." in text
+    assert "(bootstrap) and seeds" not in text
 
 
 def test_the_page_explains_what_it_compares(folder):
@@ -336,7 +337,7 @@ def test_the_largest_mean_is_bold_whichever_row_lacks_a_score():
     text = to_latex(rows, "T", {})
     assert r"m & 40.00 & \textbf{30.00} & \textbf{35.00} & \textbf{70.00} \\" in text
     assert r"first & \textbf{50.00} &  &  & 60.00 \\" in text
-    assert "Bold: the largest number of a column, ceilings left out, which does not mean that it differs" in text
+    assert "Bold: the largest number of a column, but of ceilings and rows that lack folds; it need not differ" in text
     negative = {name: {"a": np.array([[mean]])} for name, mean in (("m", -0.2), ("n", -0.1))}  # as a CCC can be
     assert best_means(negative)["a"] == -0.1
 

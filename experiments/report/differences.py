@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.comparison import INTERVAL_ONLY, LEVEL, NOT_SHOWN, SHOWN, Comparison
-from experiments.report.scores import CEILINGS, LABELS, counted
+from experiments.report.scores import CEILINGS, LABELS, counted, over_text
 from experiments.results import Row
 from experiments.statistics import Interval, smallest_p
 
@@ -34,22 +34,34 @@ def judged_text(comparisons: Sequence[Comparison], where: str = "In brackets") -
       where: The interval is in the table.
     """
     several = len({one.baseline for one in comparisons}) > 1
+    num_seeds = 2 if any(one.num_runs > one.num_folds for one in comparisons) else 1
     corrected = ", corrected after Holm for the number of rows" if several else ""
     return (
-        f"{where}: 95 % interval over speakers (bootstrap) and seeds. p: paired permutation test over speakers"
+        f"{where}: 95 % interval {over_text(num_seeds)}. p: paired permutation test over speakers"
         f"{corrected}. {_first_upper(NOT_SHOWN)}: the interval has zero in it. {_first_upper(INTERVAL_ONLY)}: the "
         f"interval excludes zero, but p is at least {LEVEL:g}."
     )
 
 
 def difference_notes(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> list[str]:
-    """What limits the differences of a table: few speakers, and runs that a row lacks; sentences.
+    """What limits the differences of a table: one seed, few speakers, and runs that a row lacks; sentences.
 
     Args:
       comparisons: Of one row with others; may be empty.
       rows: Of the table.
     """
-    return [text for text in (speakers_note(comparisons), _runs_note(comparisons, rows)) if text]
+    notes = _seed_note(comparisons), speakers_note(comparisons), _runs_note(comparisons, rows)
+    return [text for text in notes if text]
+
+
+def _seed_note(comparisons: Sequence[Comparison]) -> str:
+    """Said where speakers share a model and each fold has one: their differences vary with the training, too."""
+    if not any(one.num_runs == one.num_folds < one.num_speakers for one in comparisons):
+        return ""
+    return (
+        "With one seed, the variation between trainings is neither in these intervals nor in p, so both call too many "
+        "differences shown; train several (`--seeds 3`)."
+    )
 
 
 def speakers_note(comparisons: Sequence[Comparison]) -> str:

@@ -75,7 +75,7 @@ def conditions_figure(material: Material, metric: str = "uar") -> Figure:
         f"conditions-{metric}",
         f"{metric.upper()} in each condition",
         "A panel per condition, named by the modalities that are available. Dot: mean over folds of the mean over "
-        f"seeds; bar: 95 % interval over speakers (bootstrap) and seeds{lines}. Each panel has a scale of its own.",
+        f"seeds; bar: 95 % interval {material.over}{lines}. Each panel has a scale of its own.",
         f"{metric.upper()} of {len(trained)} methods in {len(names) - 1} conditions and on average, with intervals. On "
         f"average, per cent: {on_average}.",
         svg,
@@ -123,8 +123,8 @@ def differences_figure(material: Material) -> Figure | None:
         "differences",
         f"{label} minus each other method",
         "Average of the missing-modality conditions, from numbers that were not rounded; single conditions are not "
-        f"tested. Bar: 95 % interval over {counted(material.num_speakers, 'speaker')} and seeds (Student's t, standard "
-        f"error of a bootstrap of {NUM_DRAWS:,} draws); with few speakers it is rough. Circle: the interval has zero "
+        f"tested. Bar: 95 % interval {material.over}, {counted(material.num_speakers, 'speaker')} (Student's t, "
+        f"standard error of {NUM_DRAWS:,} draws); with few speakers it is rough. Circle: the interval has zero "
         "in it, no difference is shown, which does not show that there is none. Square: it leaves out zero, and "
         f"{label} is better (blue) or worse (orange). Filled square: p is below {LEVEL:g}, too, so the difference is "
         "shown. Hollow square: it is so by the interval only, as p is not. Both methods decide on the same utterances, "

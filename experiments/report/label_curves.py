@@ -17,8 +17,8 @@ from experiments.report.scores import (
     Scores,
     Summary,
     collect,
+    ending_notes,
     of_metric,
-    run_notes,
     summarize,
     with_interval,
 )
@@ -159,7 +159,7 @@ class LabelCurves:
             for row in material.rows
             if row.method not in CEILINGS
         ]
-        notes = run_notes(runs)
+        notes = ending_notes(runs)
         counts = {row: [found.n for found in self.line(row, "uar", self.conditions[-1])] for row in self.rows}
         most = max(max(line) for line in counts.values())
         fewer = [

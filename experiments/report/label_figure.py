@@ -48,9 +48,9 @@ def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Fi
     return Figure(
         _name(condition),
         f"{metric.upper()} against the number of labels, {what}",
-        "Point: mean over folds of the mean over seeds; bar: 95 % interval over speakers (bootstrap) and seeds. The "
-        "number of labels is on a logarithmic axis; points of one share are moved apart a little. The validation "
-        "part has the same share of its labels. The test part is whole, and the same at every share."
+        f"Point: mean over folds of the mean over seeds; bar: 95 % interval {curves.last.over}. The number of labels "
+        "is on a logarithmic axis; points of one share are moved apart a little. The validation part has the same "
+        "share of its labels. The test part is whole, and the same at every share."
         + (
             ""
             if len(rows) == len(curves.rows)

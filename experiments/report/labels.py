@@ -122,8 +122,8 @@ def to_latex(curves: LabelCurves, title: str) -> str:
     """A table for each metric and condition, and one of the labels that other rows need."""
     parts = [FIRST_LINE]
     shown = [
-        (f"{metric.upper()} in per cent, {_condition_text(curves, condition)}, with 95 % intervals over speakers "
-         "(bootstrap) and seeds, by the number of labelled training utterances and their share.",
+        (f"{metric.upper()} in per cent, {_condition_text(curves, condition)}, with 95 % intervals {curves.last.over}, "
+         "by the number of labelled training utterances and their share.",
          _scores_table(curves, metric, condition))
         for metric in ("uar", "war") for condition in curves.conditions
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from experiments.report.scores import (
     best_means,
     collect,
     of_metric,
+    over_text,
     summarize,
     with_interval,
 )
@@ -78,8 +79,8 @@ def _scores_table(
             given = ["" if score is None else f"{score:.2f}" for score in one.scores]
             lines.append(f"{escape(one.method)} (published; {escape(one.source)}) & " + " & ".join(given) + r" \\")
     caption = (
-        f"{title}: {metric.upper()} in per cent, mean over folds of the mean over seeds, with 95\\,\\% intervals over "
-        f"speakers (bootstrap) and seeds. Bold: {BOLD}."
+        f"{title}: {metric.upper()} in per cent, mean over folds of the mean over seeds, with 95\\,\\% intervals "
+        f"{over_text(len({row.seed for row in rows if row.method not in CEILINGS}))}. Bold: {BOLD}."
     )
     names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]
     return latex_table(caption, "l" + "r" * len(header), ["method", *names], lines)

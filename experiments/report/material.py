@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.comparison import Comparison, cell_intervals, compare, runs_with_outputs
-from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals
+from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals, over_text
 from experiments.results import Row
 from experiments.results_folder import read_config
 from experiments.rows import TABLE_ROWS
@@ -93,6 +93,11 @@ class Material:
         folds = next(iter(self.runs.values()), {})
         row = next(iter(self.runs), "")
         return len({s for fold, seeds in folds.items() for s in self.outputs(row)[fold][0].speaker} if folds else ())
+
+    @property
+    def over(self) -> str:
+        """What the intervals are over."""
+        return over_text(len(self.config["seeds"]))
 
     def class_counts(self) -> list[int]:
         """Test utterances of each class, `[K]`, of the folds in which a run was scored."""

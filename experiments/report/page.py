@@ -146,8 +146,6 @@ def _result(material: Material) -> str:
     )
     told = [text for metric in PAGE_METRICS if (text := differences_sentence(material, metric))]
     first, rest = " ".join([score, *told[:1]]), [*told[1:], *_place(material, scores, found.mean)]
-    if told and len(material.config["seeds"]) == 1 and not _one_speaker(material):
-        rest.append("With one seed, the variation between trainings is not in these intervals.")
     rest += map(html.escape, difference_notes(material.comparisons, material.rows))
     return " ".join([f"<strong>{first}</strong>", *rest])
 
@@ -268,7 +266,7 @@ def _scores_section(material: Material, metric: str) -> str:
         f"<section id='table-{metric}'><h2>{metric.upper()}, per cent</h2><p>Columns: the modalities that are "
         "available; "
         "average: of the missing-modality conditions. Mean over folds of the mean over seeds; below it the 95 % "
-        f"interval over speakers (bootstrap) and seeds. Bold: {BOLD}.</p><div "
+        f"interval {material.over}. Bold: {BOLD}.</p><div "
         f"class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         "</section>"
     )

@@ -10,7 +10,14 @@ from experiments.comparison import Comparison
 from experiments.report.differences import difference_notes, judged_text, p_text, signed_difference
 from experiments.report.latex import FIRST_LINE, escape, latex_table
 from experiments.report.material import Material
-from experiments.report.scores import AVERAGE, Cells, Summary, run_notes, summarize_cells, to_csv
+from experiments.report.scores import (
+    AVERAGE,
+    Cells,
+    Summary,
+    run_notes,
+    summarize_cells,
+    to_csv,
+)
 from experiments.report.text import headings, plain_table
 from experiments.results import FILE, VALUE_METRICS, rows_text
 from experiments.results_folder import read_config
@@ -93,7 +100,7 @@ def _latex(material: Material, title: str, cells: Mapping[str, Cells]) -> str:
         ]
         caption = (
             f"{escape(title)}: {escape(TITLES[metric])}. Mean over folds of the mean over seeds, with 95\\,\\% "
-            "intervals over speakers (bootstrap) and seeds."
+            f"intervals {material.over}."
         )
         parts.append(latex_table(caption, "l" + "r" * len(header), ["method", *names], lines))
     return "\n\n".join(parts) + "\n"

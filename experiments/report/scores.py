@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from cmarr_jax.metrics import uar, war
-from cmarr_jax.training.schedule import BUDGET, STATUS
+from cmarr_jax.training.schedule import BUDGET, DIVERGED, STATUS
 from experiments import rows as table_rows
 from experiments.results import METRICS, Row, ValueRow
 from experiments.statistics import Interval
@@ -78,17 +78,23 @@ def summarize(scores: np.ndarray) -> Summary:
     return Summary(mean, std, mean - half, mean + half, int(finished.size), unit)
 
 
-BOLD = "the largest number of a column, ceilings left out, which does not mean that it differs from the others"
+BOLD = "the largest number of a column, but of ceilings and rows that lack folds; it need not differ from the others"
 
 
 def best_means(scores: Scores) -> dict[str, float]:
-    """The largest mean of each condition, ceilings left out; nan where no row has one."""
-    trained = [cells for row, cells in scores.items() if row not in CEILINGS]
+    """The largest mean of each condition, without ceilings and rows that lack folds; nan where no row has one."""
     best = {}
     for name in next(iter(scores.values())):
-        means = [mean for cells in trained if not np.isnan(mean := summarize(cells[name]).mean)]
+        trained = [cells[name] for row, cells in scores.items() if row not in CEILINGS]
+        folds = [np.sum(~np.isnan(values).all(1)) for values in trained]
+        means = [summarize(values).mean for values, n in zip(trained, folds, strict=True) if n == max(folds) > 0]
         best[name] = max(means, default=np.nan)
     return best
+
+
+def over_text(num_seeds: int) -> str:
+    """What an interval is over: with one seed, nothing is known of the variation between trainings."""
+    return "over speakers (bootstrap)" + (" and seeds" if num_seeds > 1 else "")
 
 
 Intervals = Mapping[tuple[str, str, str], Interval]
@@ -127,7 +133,7 @@ def to_csv(rows: Sequence[Row | ValueRow], intervals: Intervals | None = None, m
     return out.getvalue()
 
 
-def run_notes(rows: list[Row]) -> list[str]:
+def ending_notes(rows: list[Row]) -> list[str]:
     """Sentences on how the runs ended, and on conditions that some folds cannot be scored in."""
     trained = [row for row in rows if row.method not in CEILINGS]
     statuses = list({(row.method, row.fold, row.seed): row.status for row in trained}.values())
@@ -151,6 +157,19 @@ def run_notes(rows: list[Row]) -> list[str]:
                 "leaves these folds out."
             )
     return notes
+
+
+def run_notes(rows: list[Row]) -> list[str]:
+    """`ending_notes`, and a sentence on rows that have fewer runs with a score than the table."""
+    runs: dict[str, set[tuple[str, int]]] = {}
+    for row in (row for row in rows if row.method not in CEILINGS):
+        runs.setdefault(row.method, set())
+        if row.status != STATUS[DIVERGED]:
+            runs[row.method].add((row.fold, row.seed))
+    every: set[tuple[str, int]] = set().union(*runs.values())
+    fewer = [f"{LABELS.get(row, row)} ({len(found)})" for row, found in runs.items() if found != every]
+    told = f"**A row has {counted(len(every), 'run')} with a score, fewer have: {', '.join(fewer)}.**"
+    return ending_notes(rows) + ([told] if fewer else [])
 
 
 def counted(number: int, noun: str) -> str:

@@ -118,8 +118,11 @@ SEED_0 = "They were chosen with the labels of seed 0, whichever seed a run has."
 def tuning_text(config: dict[str, Any]) -> str:
     """How learning rate, dropout and loss weights of the networks were chosen, sentences."""
     networks, tuned = [row for row in config["methods"] if row not in CLASSICAL_ROWS], config["tuned"]
+    classical = ""
+    if len(networks) < len(config["methods"]):
+        classical = " Models of scikit-learn choose their strength on validation."
     if not tuned:
-        return "Learning rate, dropout and loss weights are the preset's, not tuned."
+        return "Learning rate, dropout and loss weights are the preset's, not tuned." + classical
     trials = sorted({choice.get("trials", 1) for row in tuned.values() for choice in row.values()})
     number = " to ".join(map(str, dict.fromkeys((trials[0], trials[-1]))))
     text = (
@@ -131,10 +134,8 @@ def tuning_text(config: dict[str, Any]) -> str:
     others = lambda row: {name: choices for name, choices in tuned.items() if name != row}
     if like := [row for row in networks if row in tuned and tuned[row] == tuned.get(tuned_row(row, others(row)))]:
         text += f" Not tuned by themselves, with the choices of the method that they change: {_names(like)}."
-    if len(networks) < len(config["methods"]):
-        text += " Models of scikit-learn choose their strength on validation."
     preset = [row for row in networks if row not in tuned]
-    return text + (f" Not tuned, with the preset's values: {_names(preset)}." if preset else "")
+    return text + classical + (f" Not tuned, with the preset's values: {_names(preset)}." if preset else "")
 
 
 def _names(rows: Sequence[str]) -> str:
