@@ -219,6 +219,12 @@ def test_options_and_weights_that_are_no_dict_are_told(copied, name):
         load_run(copied)
 
 
+def test_a_record_of_models_of_scikit_learn_is_told(copied):
+    edit(copied / "run.json", config={"method": "classical_lda", "strengths": ["auto"]})
+    with pytest.raises(ValueError, match=r"run\.json is of 'classical_lda', which has no network"):
+        load_run(copied)
+
+
 def test_a_run_of_a_newer_version_is_recognised(copied):
     edit(copied / "run.json", format=2, config={"method": "zero_fill", "what": "is new"})
     with pytest.raises(ValueError, match=r"newer version of cmarr_jax \(format 2, this one reads 1\); install that"):

@@ -144,6 +144,10 @@ def read_record(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         raise ValueError(f"{path} is not the record of a trained model of cmarr_jax; give the folder of one")
     check_format(path, record)
     config = record.pop("config")
+    if str(config["method"]).startswith("classical_"):  # rows of experiments.classical
+        raise ValueError(
+            f"{path} is of {config['method']!r}, which has no network, as models of scikit-learn have none"
+        )
     if config["method"] == "cm_arr" and isinstance(options := config.get("options"), dict):
         options.setdefault("head", "residual")  # what the models have that were saved before this option
     try:
