@@ -26,6 +26,7 @@ ELSEWHERE = {"project.md": "README.md"} | {
         "data_prep/extractors/README.md",
         "data_prep/synthetic/README.md",
         "experiments/README.md",
+        "experiments/RESULTS.md",
         "experiments/NOTES.md",
         "benchmarks/RESULTS.md",
         "CONTRIBUTING.md",

@@ -113,9 +113,9 @@ SYNTHETIC = Preset(
     encoders={"embedding": 32, "conv_channels": 16},
     options=small_options([64, 32, 16], {"flow_layers": 4, "flow_hidden": 32})
     | {"cm_arr": {"flow_layers": 4, "flow_hidden": 32, "projection": 32}},
-    weights={"cm_arr": {"alignment": 0.03, "refinement": 0.3}},  # tuned, for CM-ARR alone: experiments/README.md
+    weights={"cm_arr": {"alignment": 0.03, "refinement": 0.3}},  # tuned, for CM-ARR alone: experiments/RESULTS.md
     train=dataclasses.replace(CONVERGED, complete_epochs=10, missing_epochs=80, patience=8, batch_size=64),
-    learning_rate=2e-3,  # tuned, for zero-fill and CM-ARR: experiments/README.md
+    learning_rate=2e-3,  # tuned, for zero-fill and CM-ARR: experiments/RESULTS.md
     dropout=0.3,  # D
     max_frames=16,
     cpu_compile="quick",
