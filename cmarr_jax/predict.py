@@ -237,8 +237,8 @@ def load_unit(folder: Path) -> LoadedUnit:
         raise ArchiveError(f"{folder}: {text}") from error
     if not (folder / PARAMS).is_dir() or not (folder / OUTPUTS).is_file():
         text = (
-            f"holds no trained network with outputs (status {record.get('status')!r}), as of a run that diverged or of "
-            f"experiments.train_streamed; give a unit that has {PARAMS} and {OUTPUTS}"
+            f"holds no trained network with outputs (status {record.get('status')!r}), as of a run that diverged, of "
+            f"experiments.train_streamed, or of models of scikit-learn; give a unit that has {PARAMS} and {OUTPUTS}"
         )
         raise ArchiveError(f"{folder}: {text}")
     found = record.get(INPUT) or {}
