@@ -23,6 +23,7 @@ from cmarr_jax.nn.fusion import FUSIONS, FusionClassifier
 from cmarr_jax.types import Array, Batch
 
 GUESSES = ("mean", "ridge")
+GUESS_SPEED = 10.0  # D: a step of Adam moves the guess this many times as far as a parameter
 WEIGHTS = {
     "error": 1.0,  # D: weight of the guess's squared error, whose gradient reaches the guess only
     "ridge": 1e-3,  # D: weight of the squared coefficients of the linear map
@@ -70,10 +71,10 @@ class Imputation(nn.Module):
         self.encoders = UnimodalEncoders(config)
         self.classifier = FusionClassifier(config, self.num_classes, self.options.fusion)
         num, size = config.num_modalities, config.embedding
-        self.mean = self.param("mean", nn.initializers.zeros, (num, size))
+        self.mean = GUESS_SPEED * self.param("raw_mean", nn.initializers.zeros, (num, size))
         if self.options.guess == "ridge":
             shape = (num * (size + 1), num * size)  # from the embeddings and what is available
-            self.coefficients = self.param("coefficients", nn.initializers.zeros, shape)
+            self.coefficients = GUESS_SPEED * self.param("raw_coefficients", nn.initializers.zeros, shape)
 
     def encode(self, batch: Batch, *, dropout: Rate = None) -> Array:
         """Embedding of every modality, `[B, M, D]`."""
@@ -129,14 +130,14 @@ def loss(
     supervised, value = supervised_loss(logits, batch, axis_name)
     terms = {
         supervised: value,
-        "mean_error": mean(jnp.broadcast_to(params["mean"][None], target.shape), counted),
+        "mean_error": mean(jnp.broadcast_to(GUESS_SPEED * params["raw_mean"][None], target.shape), counted),
     }
     total = value + hyper.weights["error"] * terms["mean_error"]
     if model.options.guess == "ridge":
-        fixed = {**params, "mean": jax.lax.stop_gradient(params["mean"])}
+        fixed = {**params, "raw_mean": jax.lax.stop_gradient(params["raw_mean"])}
         guessed = bind(model, fixed)(target, available, method="guess")
         terms["ridge_error"] = mean(guessed, counted & ~available)
-        penalty = jnp.mean(jnp.square(params["coefficients"]))
+        penalty = jnp.mean(jnp.square(GUESS_SPEED * params["raw_coefficients"]))
         share = 1.0 if axis_name is None else 1.0 / jax.lax.axis_size(axis_name)
         total += hyper.weights["error"] * terms["ridge_error"] + share * hyper.weights["ridge"] * penalty
     return total, terms
