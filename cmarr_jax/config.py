@@ -9,8 +9,12 @@ docs/decisions.md.
 """
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from cmarr_jax.types import Array
 
@@ -53,6 +57,7 @@ class EncoderConfig:
     attention_heads: int = 4  # D: of `frame_attention` and of the fusion by attention
 
     def __post_init__(self):
+        check_numbers(self)
         check_choice("dtype", self.dtype, DTYPES)
         names = [modality.name for modality in self.modalities]
         if len(names) < 2 or len(set(names)) < len(names):
@@ -97,6 +102,7 @@ class TrainConfig:
     eval_batch_size: int = 256
 
     def __post_init__(self):
+        check_numbers(self)
         if self.complete_epochs < 0 or self.missing_epochs < 1:
             raise ValueError(
                 f"complete_epochs must be >= 0 and missing_epochs >= 1, "
@@ -167,6 +173,7 @@ class RunConfig:
     task: str = CLASSIFICATION_TASK
 
     def __post_init__(self):
+        check_numbers(self)
         check_choice("task", self.task, TASK_NAMES)
         for name in ("options", "weights"):
             if not isinstance(getattr(self, name), Mapping):
@@ -196,6 +203,19 @@ class RunConfig:
         encoders["conv_widths"] = tuple(encoders["conv_widths"])
         parts = {"encoders": EncoderConfig(**encoders), "train": TrainConfig(**values["train"])}
         return cls(**(dict(values) | parts))
+
+
+def check_numbers(config: Any) -> None:
+    """Raises ValueError if a field of type int, float or bool holds something else, nan or infinity."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        is_bool = isinstance(value, bool | np.bool_)
+        if field.type is bool and not is_bool:
+            raise ValueError(f"{field.name} must be True or False, found {value!r}")
+        if field.type is int and (is_bool or not isinstance(value, numbers.Integral)):
+            raise ValueError(f"{field.name} must be an integer, found {value!r}")
+        if field.type is float and (is_bool or not isinstance(value, numbers.Real) or not math.isfinite(value)):
+            raise ValueError(f"{field.name} must be a finite number, found {value!r}")
 
 
 def check_choice(what: str, value: str, known: Iterable[str]) -> None:

@@ -97,6 +97,8 @@ class MissingModalityClassifier(ClassifierMixin, MissingModalityEstimator):
 def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.ndarray]:
     """A checked corpus, and the labels in the order of its classes."""
     label = np.asarray(y)
+    if label.dtype.kind == "S":
+        label = np.char.decode(label, "utf-8")
     if label.shape != features.shape:
         raise ValueError(f"y must have one label per utterance, [{len(features)}], found shape {list(label.shape)}")
     check_known("y", y, "write -1 where nobody has labelled")
@@ -113,7 +115,7 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
 
 
 def _is_unlabelled(label: np.ndarray) -> np.ndarray:
-    """Which labels are -1, `[N]` bool; a list of text and -1 becomes text in numpy."""
+    """Which labels are -1, `[N]` bool; among text, as in a column of a CSV file, the text of it."""
     if label.dtype == object:
-        return np.array([not isinstance(value, str) and value == -1 for value in label], bool)
+        return np.array([value == ("-1" if isinstance(value, str) else -1) for value in label], bool)
     return label == ("-1" if label.dtype.kind == "U" else -1)

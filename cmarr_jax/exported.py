@@ -153,7 +153,10 @@ def _arguments(
 
 def _column(what: str, values: Any, size: int, kind: Any) -> np.ndarray:
     """One entry per utterance, `[B]`."""
-    array = np.asarray(values, kind)
+    array = np.asarray(values)
+    if array.dtype.kind not in ("b" if kind is bool else "iu"):
+        raise ValueError(f"{what} holds {array.dtype} where {np.dtype(kind)} is expected; convert it")
+    array = array.astype(kind)
     if array.shape != (size,):
         raise ValueError(f"{what} must have one entry per utterance, [{size}], found shape {list(array.shape)}")
     return array

@@ -128,7 +128,9 @@ def ccc(sums: Counts) -> Counts:
     means = sums / xp.maximum(count, 1)[..., None]
     y, p, yy, pp, yp = (means[..., index] for index in range(1, 6))
     spread = xp.maximum(yy - y * y, 0) + xp.maximum(pp - p * p, 0) + (y - p) ** 2
-    return xp.where(spread > 0, 2 * (yp - y * p) / xp.where(spread > 0, spread, 1), xp.nan)
+    # Rounding leaves a spread where float64 numbers are one constant.
+    varies = spread > (0 if xp is jnp else 1e-13 * (yy + pp))
+    return xp.where(varies, 2 * (yp - y * p) / xp.where(varies, spread, 1), xp.nan)
 
 
 def mae(sums: Counts) -> Counts:

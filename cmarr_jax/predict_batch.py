@@ -8,6 +8,7 @@ import numpy as np
 
 from cmarr_jax.config import ModalityConfig
 from cmarr_jax.data.device import shorten
+from cmarr_jax.data.modalities import NUMBERS
 from cmarr_jax.types import Batch
 
 ROWS = (1, 16, 256)  # rows that a batch may have
@@ -40,7 +41,7 @@ def _checked(modality: ModalityConfig, value: Any) -> np.ndarray:
     is_vector = modality.encoder == "vector"
     if np.ma.is_masked(value):
         raise UtteranceError(f"{name}: has masked numbers; fill them or leave the modality out")
-    if array.dtype.kind not in "fiu":
+    if array.dtype.kind not in NUMBERS:
         raise UtteranceError(f"{name}: holds {array.dtype} where numbers are expected; convert it to float32")
     wanted = f"[{width}], one vector" if is_vector else f"[T, {width}], T frames"
     if array.ndim != (1 if is_vector else 2) or array.shape[-1] != width:

@@ -72,9 +72,9 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
         corpus = make_corpus(features, _halves(target, target), HALVES, groups, target)
         by_group, seed = groups is not None, self.random_state
         fold = make_parts(corpus, validation, self.validation_fraction, by_group=by_group, seed=seed)
+        check_targets(corpus, [fold])
         # What training reads of the halves, in CM-ARR's refinement, knows no number of the validation part.
         corpus = dataclasses.replace(corpus, label=_halves(target, target[fold.train]).astype(np.int32))
-        check_targets(corpus, [fold])
         self._train(corpus, fold)
         return self
 
@@ -116,7 +116,7 @@ def _numbers(y: Any, features: Modalities) -> np.ndarray:
 
 
 def _checked(y: Any, features: Modalities) -> np.ndarray:
-    """y as `[N]` float64: numbers that float32 can hold, and nan."""
+    """y as `[N]` float64: numbers up to `LARGEST`, and nan."""
     try:
         target = np.asarray(y, np.float64)
     except (TypeError, ValueError) as error:
@@ -127,7 +127,9 @@ def _checked(y: Any, features: Modalities) -> np.ndarray:
         raise ValueError(f"y must have one number per utterance, [{len(features)}], found shape {list(target.shape)}")
     if (too_large := np.abs(target) > LARGEST).any():
         row = int(np.argmax(too_large))
-        raise ValueError(f"y of utterance {row} is {target[row]}, which float32 cannot hold; correct it")
+        raise ValueError(
+            f"y of utterance {row} is {target[row]}, beyond {LARGEST:g}; correct it, or give all in a larger unit"
+        )
     return target
 
 

@@ -34,7 +34,10 @@ def test_combinations_by_hand():
     available = jnp.array([[True, True, False]])
     np.testing.assert_allclose(combine("mean", latent, log_std, available), [[2.0, 4.0]], rtol=1e-6)
     expected = [[(1 + 3 / 4) / (5 / 4), (2 + 6 / 4) / (5 / 4)]]
-    np.testing.assert_allclose(combine("precision", latent, log_std, available), expected, rtol=1e-5)
+    for shift in (0.0, -60.0, 40.0):  # the weights are relative, and none overflows
+        found = combine("precision", latent, log_std + shift, available)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_array_equal(combine("precision", latent, log_std, available & False), [[0.0, 0.0]])
     for combination in ("mean", "precision"):  # what is not read gets no gradient, nan or other
         total = lambda *x, combination=combination: combine(combination, *x, available).sum()
         grads = jax.grad(total, argnums=(0, 1))(latent, log_std)

@@ -145,6 +145,10 @@ FAULTS = {
         {"audio": with_entry(ARRAYS["audio"], (3, 0), np.nan)},
         "key 'audio', row 1 (utterance 'u1'): frame 0, column 0 is nan",
     ),
+    "too large for a variance": (
+        {"text": with_entry(ARRAYS["text"], (2, 3), 1e30)},
+        "key 'text', row 2 (utterance 'u2'): column 3 is 1.0000000150474662e+30, beyond 1e+18, in an entry",
+    ),
     "inf in a vector": (
         {"text": with_entry(ARRAYS["text"], (5, 1), -np.inf)},
         "key 'text', row 5 (utterance 'u5'): column 1 is -inf in an entry that is present",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cmarr_jax.training.disk import is_unused, write_text, write_texts
+from cmarr_jax.training.disk import is_unused, whole_file, whole_folder, write_text, write_texts
 
 UNWRITABLE = "new \ud800"  # half of a surrogate pair: the encoder fails after the file was opened
 
@@ -14,6 +14,18 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path):
         write_text(path, UNWRITABLE)
     assert path.read_text() == "old"
     assert [one.name for one in path.parent.iterdir()] == ["table.md"]
+
+
+def test_a_stop_leaves_nothing_half_written(tmp_path):
+    def stopped(whole):
+        with whole(tmp_path / "new") as partial:
+            (partial / "part" if whole is whole_folder else partial).write_text("half")
+            raise KeyboardInterrupt
+
+    for whole in (whole_file, whole_folder):
+        with pytest.raises(KeyboardInterrupt):
+            stopped(whole)
+        assert not list(tmp_path.iterdir())
 
 
 def test_what_killed_processes_left_is_deleted(tmp_path):

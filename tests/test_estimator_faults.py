@@ -119,6 +119,25 @@ def test_groups_are_held_out_up_to_the_share(fraction):
     assert len(fold.val) == fraction * 40
 
 
+DATES = np.full((4, 2), "2026-01-01", "datetime64[D]")
+
+
+@pytest.mark.parametrize("kind", ["list", "text", "objects", "bytes"])
+def test_minus_one_among_text_is_no_class(kind):
+    """A column of a CSV file has the text "-1", a list may have the number."""
+    text = ["a", "b", "-1", "b"]
+    y = {
+        "list": ["a", "b", -1, "b"],
+        "text": np.array(text),
+        "objects": np.array(text, object),
+        "bytes": np.array(text, "S"),
+    }[kind]
+    corpus, classes = _to_corpus(Modalities(TWO), y, None)
+    assert classes.tolist() == ["a", "b"]
+    assert corpus.label.tolist() == [0, 1, -1, 1]
+    assert corpus.class_names == ("a", "b")
+
+
 def test_sentences_speak_of_the_arguments():
     nothing = {"a": np.zeros((4, 2)), "b": np.zeros((4, 2))}
     for values in nothing.values():
@@ -127,8 +146,14 @@ def test_sentences_speak_of_the_arguments():
         "X: utterance 3 has no modality; leave it out", lambda: MissingModalityClassifier().fit(nothing, [0, 1, 0, 1])
     )
     infinite = TWO | {"a": np.array([[0, 0], [0, np.inf], [0, 0], [0, 0]])}
-    sentence = "a: utterance 1 has infinity, or a number that float32 cannot hold; correct it"
+    sentence = "a: utterance 1 has a number beyond 1e+18; correct it, or scale the features"
     refuses(sentence, lambda: MissingModalityClassifier().fit(infinite, [0, 1, 0, 1]))
+    for values, dtype in (([["1", "2"]] * 4, "<U1"), (np.ones((4, 2), complex), "complex128"), (DATES, "datetime64")):
+        sentence = f"a: utterance 0 is no array of numbers (holds {dtype}"
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            MissingModalityClassifier().fit(TWO | {"a": values}, [0, 1, 0, 1])
+    sentence = "a: is 1.5 where an array or a list with one entry per utterance is expected"
+    refuses(sentence, lambda: MissingModalityClassifier().fit(TWO | {"a": 1.5}, [0, 1, 0, 1]))
     sentence = "groups: all utterances with a label are of 'group x'; give two groups or more, or none"
     refuses(sentence, lambda: MissingModalityClassifier().fit(TWO, [0, 1, 0, 1], groups=["x"] * 4))
 

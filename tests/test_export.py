@@ -225,6 +225,11 @@ VIDEO = np.ones((2, 3), np.float32)
         ({"audio": np.ones((1, 4, 5)), "length": {"audio": [0]}}, "audio: a length of 0 where features have 4 frames"),
         ({"audio": np.ones((3, 4, 5)), "length": {"audio": [1, 2]}}, r"audio: length must have .* found shape \[2\]"),
         ({"video": VIDEO, "present": {"video": [[True], [True]]}}, r"video: present must have .* shape \[2, 1\]"),
+        (
+            {"audio": np.ones((1, 4, 5)), "length": {"audio": [2.9]}},
+            "audio: length holds float64 where int32 is expected",
+        ),
+        ({"video": VIDEO, "present": {"video": ["no", "yes"]}}, "video: present holds <U3 where bool is expected"),
         ({"video": VIDEO, "length": {"video": [1, 1]}}, "video: has a length, but is one vector per utterance"),
         ({"video": VIDEO * [[1.0], [np.nan]]}, "video: utterance 1 has nan or infinity; correct it"),
         ({"audio": np.full((1, 4, 5), np.inf)}, "audio: utterance 0 has nan or infinity; correct it"),

@@ -50,6 +50,13 @@ def initialise(**changes):
         ({"max_temperature": 0.01}, "0 < min_temperature < max_temperature is needed, found 0.01, 0.01"),
         ({"max_log_std": 7.0}, "max_log_std <= 6 is needed, found -6.0 and 7.0"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": float("inf")}, "learning_rate must be a finite number, found inf"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a finite number, found '0.1'"),
+        ({"embedding": 8.5}, "embedding must be an integer, found 8.5"),
+        ({"flow_layers": 6.0}, "flow_layers must be an integer, found 6.0"),
+        ({"flow_hidden": True}, "flow_hidden must be an integer, found True"),
+        ({"min_log_std": float("-inf")}, "min_log_std must be a finite number, found -inf"),
+        ({"late_logits": "no"}, "late_logits must be True or False, found 'no'"),
     ],
 )
 def test_impossible_configurations_raise(change, text):
@@ -105,6 +112,27 @@ def test_impossible_weights_raise(name, value, wanted):
         with pytest.raises(ValueError, match=f"the loss weight '{name}' must be {wanted}"):
             call(run_config(weights={name: value}))
     assert hyperparameters_of(run_config(weights={"entropy_floor": -2.0})).weights["entropy_floor"] == -2.0
+
+
+@pytest.mark.parametrize(("name", "value"), [("threshold", 1.0), ("threshold", 95.0), ("fine_tuning", 5.0)])
+def test_probabilities_and_shares_among_the_weights_have_a_largest_value(name, value):
+    """A threshold of 95, for 0.95, would switch self-training off without a word."""
+    with pytest.raises(ValueError, match=f"the loss weight '{name}' is .* found {value}"):
+        make_method(run_config(method="contrastive", pseudo_labels=True, weights={name: value}))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"batch_size": 2.5}, "batch_size must be an integer, found 2.5"),
+        ({"patience": float("nan")}, "patience must be an integer, found nan"),
+        ({"clip_norm": float("inf")}, "clip_norm must be a finite number, found inf"),
+        ({"decay": 1}, "decay must be True or False, found 1"),
+    ],
+)
+def test_impossible_schedules_raise(change, text):
+    with pytest.raises(ValueError, match=text):
+        TrainConfig(**change)
 
 
 @pytest.mark.parametrize("name", ["magic", "", "..zero_fill", ".zero_fill"])

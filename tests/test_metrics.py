@@ -170,3 +170,5 @@ def test_ccc_of_nothing_and_of_one_constant_is_nan():
     constant = agreement_sums(jnp.ones(2), jnp.ones(2), jnp.ones(2, bool))
     assert np.isnan(ccc(constant))
     assert mae(constant) == 0
+    rounded = agreement_sums(np.full(7, 0.1), np.full(7, 0.1), np.ones(7, bool))  # their moments are not exact
+    assert np.isnan(ccc(rounded))

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from cmarr_jax.data.targets import find_fault
+from cmarr_jax.data.targets import LARGEST, find_fault
 
 REQUIRED = ("utterance_id", "speaker", "session", "label", "class_names", "modalities")
 RESERVED = (*REQUIRED, "target", "split", "present", "length")
@@ -267,12 +267,12 @@ def _check_length(corpus: Corpus, source: str, name: str, column: int) -> None:
 
 
 def _check_finite(corpus: Corpus, source: str, name: str, column: int) -> None:
-    """Raises ArchiveError for NaN or infinity in a present entry. Absent entries are not checked."""
+    """Raises ArchiveError for NaN, infinity or a number beyond `LARGEST` in a present entry, not in an absent one."""
     features = corpus.features[name]
     counts = frame_where(corpus, name, corpus.present[:, column])
     step = math.ceil(_BLOCK / features.shape[1])
     for start in range(0, len(features), step):
-        finite = np.isfinite(features[start : start + step])
+        finite = np.abs(features[start : start + step]) <= LARGEST
         if finite.all():
             continue
         bad = np.flatnonzero(~finite.all(axis=1) & counts[start : start + step])
@@ -288,5 +288,6 @@ def _not_finite(corpus: Corpus, source: str, name: str, index: int, dimension: i
         row = int(np.searchsorted(end, index, side="right"))
         frame = f"frame {index - int(end[row]) + int(corpus.length[name][row])}, "
     value = float(corpus.features[name][index, dimension])
-    text = f"{frame}column {dimension} is {value} in an entry that is present; correct it or set {name}_present False"
-    return fault(source, name, text, row, corpus)
+    large = f", beyond {LARGEST:g}," if np.isfinite(value) else ""
+    text = f"{frame}column {dimension} is {value}{large} in an entry that is present"
+    return fault(source, name, f"{text}; correct it or set {name}_present False", row, corpus)

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from cmarr_jax.data.targets import LARGEST
+
+NUMBERS = "fiub"  # kinds of numpy's types that features may have
 Values = Any  # of one modality: `[N, D]`, `[N, T, D]`, a list of N arrays or Nones, or None
 
 
@@ -24,6 +27,11 @@ class Modalities:
         given = {name: values for name, values in features.items() if values is not None}
         if not given:
             raise ValueError("no modality has features; give at least one array")
+        for name, values in given.items():
+            if not hasattr(values, "__len__") or getattr(values, "ndim", 1) == 0:
+                raise ValueError(
+                    f"{name}: is {values!r} where an array or a list with one entry per utterance is expected"
+                )
         sizes = {name: len(values) for name, values in given.items()}
         if len(set(sizes.values())) > 1:
             text = ", ".join(f"{name} {size}" for name, size in sizes.items())
@@ -76,14 +84,20 @@ def _entries(name: str, values: Sequence[Any] | np.ndarray) -> list[np.ndarray |
             text = "has masked numbers; fill them, or make all of them nan where it is absent"
             raise ValueError(f"{name}: utterance {row} {text}")
         try:
-            array = np.asarray(value, np.float32)
+            given = np.asarray(value)
+            if given.dtype.kind not in NUMBERS + "O":  # float32 would read text, dates and complex numbers, too
+                raise TypeError(f"holds {given.dtype}")
+            with np.errstate(over="ignore"):
+                array = given.astype(np.float32)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: utterance {row} is no array of numbers ({error}); correct it") from None
         if array.ndim not in (1, 2) or 0 in array.shape:
             text = f"has shape {list(array.shape)} where [D] or [T, D] is expected; an absent one is None or nan"
             raise ValueError(f"{name}: utterance {row} {text}")
-        if np.isinf(array).any():
-            raise ValueError(f"{name}: utterance {row} has infinity, or a number that float32 cannot hold; correct it")
+        if (np.abs(array) > LARGEST).any():
+            raise ValueError(
+                f"{name}: utterance {row} has a number beyond {LARGEST:g}; correct it, or scale the features"
+            )
         missing = np.isnan(array)
         if missing.any() and not missing.all():
             text = "has nan in some of its numbers; make all of them nan where it is absent, or correct it"

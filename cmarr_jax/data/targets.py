@@ -2,7 +2,7 @@
 
 import numpy as np
 
-LARGEST = np.finfo(np.float32).max
+LARGEST = 1e18  # of targets and features: float32 holds the squares, of which the normaliser makes variances
 
 
 def find_fault(target: np.ndarray, labelled: np.ndarray) -> tuple[str, int | None] | None:
@@ -17,7 +17,7 @@ def find_fault(target: np.ndarray, labelled: np.ndarray) -> tuple[str, int | Non
     if target.shape != labelled.shape:
         return f"must have one entry per utterance_id, {len(labelled)}, found shape {target.shape}", None
     for wrong, text in (
-        (np.abs(target) > LARGEST, "is not a number that float32 can hold; correct it"),
+        (np.abs(target) > LARGEST, f"is beyond {LARGEST:g}; correct it, or give all in a larger unit"),
         (np.isnan(target) & labelled, "is no number, but the utterance has a label; give the number, or the label -1"),
         (~np.isnan(target) & ~labelled, "is given, but the label is -1, not labelled; give the label, or nan here"),
     ):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from cmarr_jax.config import Hyperparameters, RunConfig
+from cmarr_jax.config import Hyperparameters, RunConfig, check_numbers
 from cmarr_jax.methods.base import Method, Stage, check_weights, make_hyperparameters
 from cmarr_jax.task import TASKS
 
@@ -53,13 +53,19 @@ def with_all_defaults(config: RunConfig) -> RunConfig:
 
 
 def make_options(name: str, values: Mapping[str, Any]) -> Any:
-    """The options of a method with these fields changed. Raises ValueError with the known names."""
+    """The options of a method with these fields changed.
+
+    Raises:
+      ValueError: for an unknown name, with the known ones, or an impossible value.
+    """
     options = _find(name).Options
     known = list(options.__dataclass_fields__)
     for field in values:
         if field not in known:
             raise ValueError(f"method {name} has no option {field!r}; it has: {', '.join(known) or 'none'}")
-    return options(**values)
+    found = options(**values)
+    check_numbers(found)
+    return found
 
 
 def hyperparameters_of(config: RunConfig) -> Hyperparameters:

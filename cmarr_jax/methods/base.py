@@ -157,6 +157,10 @@ def check_weights(known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         if not np.isfinite(value) or (value < 0 and not is_floor) or (value == 0 and is_temperature):
             wanted = "a finite number" + ("" if is_floor else " above 0" if is_temperature else " of at least 0")
             raise ValueError(f"the loss weight {name!r} must be {wanted}, found {value}")
+        if name == "threshold" and value >= 1:
+            raise ValueError(f"the loss weight 'threshold' is a probability, so it must be below 1, found {value}")
+        if name == "fine_tuning" and value > 1:
+            raise ValueError(f"the loss weight 'fine_tuning' is a share, so it must be at most 1, found {value}")
 
 
 def bind(model: nn.Module, params: Params) -> Callable[..., Any]:

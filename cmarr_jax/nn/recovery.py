@@ -4,6 +4,7 @@ Marks C, L, D: docs/decisions.md.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from cmarr_jax.types import Array
@@ -55,6 +56,9 @@ def mean_latent(latent: Array, available: Array, log_std: Array | None = None) -
     weight = jnp.ones_like(latent)
     if log_std is not None:
         # One weight per modality, from its mean log-variance: the flow mixes the dimensions.
-        weight = jnp.exp(-2 * jnp.where(seen, log_std, 0.0).mean(-1, keepdims=True)) * weight
+        log_weight = -2 * jnp.where(seen, log_std, 0.0).mean(-1, keepdims=True)
+        largest = jnp.where(seen, log_weight, -jnp.inf).max(1, keepdims=True, initial=-jnp.inf)
+        log_weight = log_weight - jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0.0))
+        weight = jnp.exp(jnp.where(seen, log_weight, 0.0)) * weight  # the largest is 1, so that none overflows
     weight = jnp.where(seen, weight, 0.0)
     return jnp.sum(weight * latent, axis=1) / jnp.maximum(weight.sum(1), 1e-6)

@@ -64,7 +64,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield partial
-        except Exception:
+        except BaseException:  # Ctrl-C, too
             partial.unlink(missing_ok=True)
             raise
         partial.replace(path)
@@ -109,7 +109,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
-        except Exception:
+        except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
         partial.rename(folder)
