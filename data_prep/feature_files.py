@@ -92,6 +92,19 @@ class FeatureFile:
         """All rows of a table. Raises ArchiveError if it cannot be read or lacks the column of the names."""
         return _read_table(self.path, self.key or "utterance_id")
 
+    def note(self) -> str:
+        """What the rows of a table are taken for where some names have several; empty if that needs no word."""
+        if self.frames is not None or _READERS.get(self.path.suffix.lower()) is not _from_table:
+            return ""
+        rows = self.table.rows
+        several = [name for name, found in rows.items() if len(found) > 1]
+        if not several:
+            return ""
+        text = f"a table of frames: {len(several)} of {len(rows)} names have several rows"
+        if 2 * len(several) >= len(rows):
+            return text
+        return f"{text} ({several[0]!r} first); a repeated id may be a mistake"
+
     def record(self) -> dict[str, Any]:
         """Name and hash of the file, for the record."""
         return {"name": "features", "file": self.path.name, "sha256": sha256(self.path), "key": self.key}

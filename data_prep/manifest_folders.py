@@ -9,6 +9,7 @@ from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import check_new
 from data_prep.manifest_table import relative_path, write_manifest
 from data_prep.text_files import printable
+from data_prep.utterances import examples
 from data_prep.write import make_console
 
 Level = Literal["label", "speaker", "session"]
@@ -27,7 +28,8 @@ def manifest_from_folders(
     """Writes a manifest of all sounds, videos and texts below a folder.
 
     Files of one name and folder are one utterance: `anna/happy/take1.mp4` with `anna/happy/take1.txt`. An utterance is
-    named by its path without the ending.
+    named by its path without the ending. Where some recordings have a sound file and others only a video, the video is
+    also the sound of those.
 
     Args:
       folder: Where the media are.
@@ -49,6 +51,7 @@ def manifest_from_folders(
     rows, others = _rows(folder, manifest.parent, levels)
     if not rows:
         raise ArchiveError(f"{folder}: has no sound or video; known endings are {' '.join((*SOUNDS, *VIDEOS))}")
+    tracks = _use_sound_tracks(rows)
     write_manifest(manifest, rows)
     console = make_console()
     console.print(f"wrote {manifest}: {len(rows)} utterances", markup=False)
@@ -56,6 +59,8 @@ def manifest_from_folders(
         found = sorted({row[name] for row in rows if row[name]})
         text = f"{len(found)} of them: {', '.join(found[:12])}" if found else "empty: fill in this column by hand"
         console.print(f"{name}: {text}", markup=False)
+    if tracks:
+        console.print(f"without a sound file, the sound track of the video is taken: {examples(tracks)}", markup=False)
     if others:
         listed = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in sorted(others.items()))
         console.print(f"files that are no media, left out: {listed}", markup=False)
@@ -86,6 +91,19 @@ def _rows(folder: Path, base: Path, levels: Sequence[Level]) -> tuple[list[dict[
     if len(media) < len(rows):
         others[".txt"] = len(rows) - len(media)  # a note or a list, not the transcript of a recording
     return [media[key] for key in sorted(media)], others
+
+
+def _use_sound_tracks(rows: Sequence[dict[str, str]]) -> list[str]:
+    """Writes the video into `audio` where others have a sound file; the names of these rows.
+
+    Without a column `audio` every sound is that of the video; with one, an empty cell says that there is no sound.
+    """
+    without = [row for row in rows if "audio" not in row]
+    if len(without) == len(rows):
+        return []
+    for row in without:
+        row["audio"] = row["video"]
+    return [row["utterance_id"] for row in without]
 
 
 def _add(

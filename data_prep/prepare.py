@@ -18,8 +18,8 @@ from data_prep.convert import Flag
 from data_prep.details import NUMBERS, Details, check_modality_names
 from data_prep.join_features import join_features
 from data_prep.sounds import check_sounds
-from data_prep.sources import Extraction, FromFile, Spec, make_source, parse_specs
-from data_prep.utterances import Parsed, Utterance, by_label, choose, print_missing
+from data_prep.sources import ZEROS, Extraction, FromFile, Spec, make_source, parse_specs
+from data_prep.utterances import Parsed, Utterance, by_label, choose, examples, print_missing
 from data_prep.write import check_out, make_console, write_all
 
 Root = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
@@ -45,6 +45,8 @@ class Options:
       dry_run: Reads labels, opens what features are made of, estimates time and space, and writes nothing.
       force: Replaces an archive that is there.
       others_unlabelled: Keeps utterances whose label is in no class as unlabelled; without it they are left out.
+      zeros_are_present: Takes utterances for which an extractor gives zeros only (a video in which no face was found)
+        as present; without it they are absent in that modality.
     """
 
     audio: str = "none"
@@ -58,11 +60,18 @@ class Options:
     dry_run: Flag = False
     force: Flag = False
     others_unlabelled: Flag = False
+    zeros_are_present: Flag = False
 
     @property
     def specs(self) -> dict[str, Spec]:
         """What each modality comes from. Raises ArchiveError."""
-        return parse_specs(self.audio, self.video, self.text, self.modality)
+        specs = parse_specs(self.audio, self.video, self.text, self.modality)
+        return {name: self._with_zeros(spec) for name, spec in specs.items()}
+
+    def _with_zeros(self, spec: Spec) -> Spec:
+        if spec.kind == "features" or not self.zeros_are_present:
+            return spec
+        return dataclasses.replace(spec, values={**spec.values, ZEROS: True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,8 +256,20 @@ def _all_features(
         features[name], reasons = source.features(items, cache / name, options.num_workers or None)
         lost = {key: f"{path}: is not there" for key, path in not_there.get(_reads(source), {}).items() if key in ids}
         print_missing(name, lost | reasons, console)
+        if note := _note(source, reasons):
+            console.print(escape(f"{name}: {note}"))
         failures[name] = (broken if name in sound else {}) | lost | reasons
     return features, failures
+
+
+def _note(source: Source, reasons: Mapping[str, str]) -> str:
+    """What is worth a look in the features just made; empty: nothing is."""
+    if isinstance(source, FromFile):
+        note = source.file.note()
+        return f"{source.file.path.name}: {note}" if note else ""
+    mean = source.extractor.zeros_mean
+    zero = [key for key, reason in reasons.items() if reason == mean]
+    return f"{mean}: {examples(zero)}, taken as absent (--zeros-are-present takes them as present)" if zero else ""
 
 
 def _reads(source: Source) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.extractors.base import MediaError
@@ -20,6 +21,8 @@ MIN_SECONDS = 0.1  # a shorter sound is treated as missing
 def check_sounds(utterances: Sequence[Utterance], console: Console) -> tuple[list[Utterance], dict[str, str]]:
     """Reads the headers of the sound files. Broken ones are reported and treated as missing; formats are counted.
 
+    Utterances that have a video and no sound are counted, too: its sound track may have been forgotten.
+
     Returns:
       The utterances, and by id what is wrong with the sounds that are treated as missing.
 
@@ -29,6 +32,7 @@ def check_sounds(utterances: Sequence[Utterance], console: Console) -> tuple[lis
     kinds = collections.Counter[str]()
     headers: dict[Path, Header | str] = {}
     result, problems = [], dict[str, str]()
+    silent = [item.media.utterance_id for item in utterances if item.media.audio is None and item.media.video]
     for item in utterances:
         if item.media.audio is not None:
             header = _read_once(item.media.audio, headers)
@@ -42,6 +46,10 @@ def check_sounds(utterances: Sequence[Utterance], console: Console) -> tuple[lis
         result.append(item)
     print_missing("audio", problems, console)
     console.print(f"sounds: {', '.join(f'{count} of {kind}' for kind, count in kinds.most_common()) or 'none'}")
+    if silent:
+        text = f"{len(silent)} of {len(utterances)} utterances have no sound, though they have a video"
+        advice = "where the column audio of a manifest names the video, its sound track is read"
+        console.print(escape(f"note: {text} ({min(silent)!r} first); {advice}"))
     if len(kinds) > 1:
         console.print(
             "[yellow]warning:[/yellow] the sounds are of several kinds; all are brought to the extractor's rate"

@@ -12,6 +12,7 @@ from data_prep.feature_files import FeatureFile
 from data_prep.utterances import Utterance
 
 Features = dict[str, np.ndarray]
+ZEROS = "zeros_are_present"  # option of every extractor: features of zeros only are kept
 _PATHS = ("weights", "detector")  # options of extractors that are paths
 
 
@@ -31,10 +32,16 @@ class Spec:
 
 
 class Extraction:
-    """Features made from the media by an extractor; its weights are loaded and checked when this is made."""
+    """Features made from the media by an extractor; its weights are loaded and checked when this is made.
+
+    An utterance whose features are zeros only (a video in which no face was found) has none, unless `spec.values` has
+    `zeros_are_present`. This is in the record with the options of the extractor, so that a prediction does the same.
+    """
 
     def __init__(self, spec: Spec) -> None:
-        self.spec, self.extractor = spec, make_extractor(spec)
+        values = dict(spec.values)
+        self.zeros_are_present = _yes_or_no(spec, values.pop(ZEROS, False))
+        self.spec, self.extractor = spec, make_extractor(dataclasses.replace(spec, values=values))
 
     def has(self, item: Utterance) -> bool:
         """Whether the utterance has what the extractor reads."""
@@ -48,13 +55,17 @@ class Extraction:
 
         media = [item.media for item in items]
         found, failed = extract_all(self.extractor, media, cache, num_workers=num_workers, progress=True)
+        reasons = {failure.utterance_id: failure.reason for failure in failed}
+        zero = [] if self.zeros_are_present else [key for key, array in found.items() if not array.any()]
+        reasons |= dict.fromkeys(zero, self.extractor.zeros_mean)
         if self.extractor.is_vector:
             found = {key: array[0] for key, array in found.items()}
-        return found, {failure.utterance_id: failure.reason for failure in failed}
+        return {key: array for key, array in found.items() if key not in reasons}, reasons
 
     def record(self) -> dict[str, Any]:
         """How the features are made."""
-        return self.extractor.record()
+        record = self.extractor.record()
+        return record | {"options": {**record["options"], ZEROS: True}} if self.zeros_are_present else record
 
 
 class FromFile:
@@ -172,6 +183,12 @@ def parse_spec(option: str, text: str) -> Spec:
         raise ArchiveError(f"{option}: {text!r} is no extractor; write {forms}")
     as_value = (lambda key, value: value) if kind == "features" else _value
     return Spec(option, kind, values | {key: as_value(key, value) for key, _, value in pairs})
+
+
+def _yes_or_no(spec: Spec, value: object) -> bool:
+    if value not in (0, 1):
+        raise ArchiveError(f"{spec.option}: option {ZEROS!r} must be 0 or 1, found {value!r}")
+    return bool(value)
 
 
 def _value(key: str, text: str) -> Path | int | float | str:

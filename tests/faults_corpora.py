@@ -49,6 +49,12 @@ def changed(change: Callable[[dict], object]) -> Callable[[Path], None]:
     return spoil
 
 
+def one_sound_less(root: Path) -> None:
+    """Takes both copies of a sound of RAVDESS away."""
+    for folder in ("", "audio_speech_actors_01-24/"):
+        (root / f"{folder}Actor_01/03-01-03-01-01-01-01.wav").unlink()
+
+
 SECOND = "audio_speech_actors_01-24/Actor_01/03-01-03-01-01-01-01.wav"
 POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
@@ -77,6 +83,12 @@ CASES = (
         "note: takes with the same sound",
     ),
     Case(
+        "RAVDESS: a take without a sound file",
+        "corpora.ravdess",
+        corpus(miniature_corpora.ravdess, one_sound_less),
+        "note: takes without a sound file",
+    ),
+    Case(
         "CREMA-D: cloned without Git LFS",
         "corpora.cremad",
         corpus(miniature_corpora.cremad, write("AudioWAV/1001_ITH_ANG_HI.wav", POINTER)),
@@ -86,6 +98,11 @@ CASES = (
         "corpora.cremad",
         corpus(miniature_corpora.cremad, nothing),
         "note: sounds that are known",
+    ),
+    Case(
+        "CREMA-D: a clip under its name and under that of the tables, which differ",
+        "corpora.cremad",
+        corpus(miniature_corpora.cremad, write("AudioWAV/1040_ITH_SAD_XX.wav", b"another sound")),
     ),
     Case(
         "CREMA-D: a file of an unknown emotion",

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.manifest_table import write_manifest
+from tests import miniature
 from tests.fault_case import Case
 
 ROWS = [
@@ -61,6 +62,27 @@ def one_nan(folder: Path) -> None:
     """Puts a nan into the features of one utterance."""
     arrays = {str(row["utterance_id"]): np.ones((2, 3), "f4") for row in ROWS}
     np.savez(folder / "face.npz", **{**arrays, "bo1": np.full((2, 3), np.nan)})
+
+
+def one_id_twice(folder: Path) -> None:
+    """Replaces features by a table of vectors in which a row is there twice."""
+    ids = [str(row["utterance_id"]) for row in ROWS]
+    lines = [f"{name},1,{index}" for index, name in enumerate([*ids, ids[3]])]
+    (folder / "face.csv").write_text("\n".join(["utterance_id,x,y", *lines]) + "\n")
+
+
+def table_of_vectors(folder: Path) -> list[str]:
+    """A manifest whose features are in such a table."""
+    argv = features(one_id_twice)(folder)
+    return [item.replace("face.npz", "face.csv") for item in argv]
+
+
+def one_sound_of_six(folder: Path) -> list[str]:
+    """Six videos, of which one has a sound file beside it, in a manifest with a column `audio`."""
+    miniature.write_wav(folder / "0.wav", np.zeros(8000, np.int16), 16000)
+    (folder / "v.mp4").write_bytes(b"is not opened")
+    changes = [(row, {"video": "v.mp4", "audio": "" if row else "0.wav"}) for row in range(len(ROWS))]
+    return table(*changes, options=("--audio", "egemaps", "--text", "text_hashing", "--dry-run"))(folder)
 
 
 def without_angry(folder: Path) -> None:
@@ -145,9 +167,11 @@ CASES = (
         "manifest",
         table(options=("--labelled-only", "--others-unlabelled", "--modality", "a=b", "c=d")),
     ),
+    Case("manifest: sounds of some videos only", "manifest", one_sound_of_six, "note: 5 of 6"),
     Case("manifest: no labelled utterance of a class has features", "manifest", features(without_angry)),
     Case("features: is not there", "manifest", features(lambda folder: (folder / "face.npz").unlink())),
     Case("features: truncated", "manifest", features(lambda folder: (folder / "face.npz").write_bytes(b"PK\3\4"))),
     Case("features: of other utterances", "manifest", features(lambda folder: np.savez(folder / "face.npz", x=1.0))),
     Case("features: nan in one utterance", "manifest", features(one_nan), "face of bo1"),
+    Case("features: an id twice in a table of vectors", "manifest", table_of_vectors, "face: face.csv"),
 )

@@ -152,11 +152,29 @@ def test_ravdess_videos_only(tmp_path, capsys):
     for part in (*folder.glob("Actor_*"), folder / "audio_speech_actors_01-24"):
         shutil.rmtree(part)
     assert run(ravdess, folder, tmp_path / "m.csv") == 0
-    assert "audio" not in next(iter(rows(tmp_path / "m.csv").values()))  # the sound track is used
+    found = rows(tmp_path / "m.csv")
+    for take, row in found.items():
+        assert row["audio"] == (row["video"] if take.endswith("-01") else "")  # the others have 02 only, without sound
+    assert len({take[-2:] for take in found}) == 2
     assert "--audio compare_2016 --video face_hog" in capsys.readouterr().out
     shutil.rmtree(folder / "Video_Speech_Actor_01")
     assert run(ravdess, folder, tmp_path / "m.csv", "--force") == 0
     assert "--audio" not in capsys.readouterr().out.splitlines()[-1]  # 02 has no sound track
+
+
+def test_ravdess_takes_the_sound_of_a_video_where_there_is_no_sound_file(tmp_path, capsys):
+    folder = miniature_corpora.ravdess(tmp_path)
+    for take in ("03-02-01-02-01", "03-02-01-02-02"):
+        (folder / f"Actor_{take[-2:]}/03-01-{take}.wav").unlink()
+    (folder / "audio_speech_actors_01-24/Actor_01/03-01-03-02-01-02-01.wav").unlink()
+    assert run(ravdess, folder, tmp_path / "m.csv") == 0
+    found = rows(tmp_path / "m.csv")
+    assert Path(found["01-03-02-01-02-01"]["audio"]).name == "01-01-03-02-01-02-01.mp4"
+    assert found["01-03-02-01-02-02"]["audio"] == ""  # its video is of the kind 02
+    assert found["01-03-02-01-01-01"]["audio"].endswith("03-01-03-02-01-01-01.wav")
+    printed = capsys.readouterr().out
+    assert "note: takes without a sound file, whose sound is that of the video: 1 (01-03-02-01-02-01)" in printed
+    assert "note: takes without sound: 1 (01-03-02-01-02-02)" in printed
 
 
 def test_two_files_of_one_name(tmp_path, capsys):
@@ -185,6 +203,30 @@ def test_cremad(made, capsys):
     assert found["1076_MTI_SAD_XX"]["audio"] == ""
     assert found["1076_MTI_SAD_XX"]["video"].endswith("1076_MTI_SAD_XX.flv")
     assert "note: sounds that are known to be empty, left out: 1 (1076_MTI_SAD_XX)" in capsys.readouterr().out
+
+
+def test_cremad_takes_the_sound_of_a_video_where_there_is_no_sound_file(tmp_path, capsys):
+    folder = miniature_corpora.cremad(tmp_path)
+    (folder / "AudioWAV/1001_ITH_ANG_HI.wav").unlink()
+    assert run(cremad, folder, tmp_path / "m.csv") == 0
+    found = rows(tmp_path / "m.csv")
+    assert found["1001_ITH_ANG_HI"]["audio"] == found["1001_ITH_ANG_HI"]["video"] != ""
+    assert found["1076_MTI_SAD_XX"]["audio"] == ""  # known to have no sound
+    assert found["1001_ITH_DIS_HI"]["audio"].endswith(".wav")
+    note = "note: clips without a sound file, whose sound is that of the video: 1 (1001_ITH_ANG_HI)"
+    assert note in capsys.readouterr().out
+
+
+def test_cremad_the_clip_under_both_names(tmp_path, capsys):
+    folder = miniature_corpora.cremad(tmp_path)
+    first = folder / "AudioWAV/1040_ITH_SAD_X.wav"
+    second = shutil.copy(first, folder / "AudioWAV/1040_ITH_SAD_XX.wav")
+    assert run(cremad, folder, tmp_path / "m.csv") == 0
+    assert f"note: files that are there twice, taken once: 1 ({second})" in capsys.readouterr().out
+    second.write_text("another")
+    assert run(cremad, folder, tmp_path / "n.csv") == 1
+    assert f"{second}: has the name of {first} and other content; move one of them" in capsys.readouterr().err
+    assert not (tmp_path / "n.csv").exists()
 
 
 def test_cremad_four_classes(made):

@@ -11,7 +11,6 @@ from media_files import write_video
 
 from data_prep import extractors
 from data_prep.extractors.base import MediaError
-from data_prep.extractors.run import count_zero_frames
 from data_prep.media import Media
 
 # Gradients of faces
@@ -50,7 +49,8 @@ def test_faces_of_a_video(hog, tmp_path):
     lengths = np.linalg.norm(right.reshape(4, 64, 8), axis=2)
     assert ((np.abs(lengths - 1) < 1e-4) | (lengths == 0)).all()
     assert (lengths > 0).mean() > 0.9
-    assert count_zero_frames({"r": right, "l": left}) == (4, 8, 1)
+    assert right.any(axis=1).all()
+    assert not left.any()
     enlarged = extractors.get("face_hog", max_frames=4, margin=0.2)(Media("r", video=video, half="right"))
     assert np.abs(enlarged - right).max() > 0.1
     with pytest.raises(MediaError, match="there is no video"):

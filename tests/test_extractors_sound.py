@@ -76,6 +76,16 @@ def test_a_part_is_found_by_seeking(tmp_path, monkeypatch):
     assert counts == [1.5 * RATE]
 
 
+def test_videos_whose_sound_nobody_names_are_counted(tmp_path):
+    sound, video = write_wav(tmp_path / "a.wav"), tmp_path / "v.mp4"
+    kept, printed = look(
+        Media("a", audio=sound), Media("c", video=video), Media("b", video=video), Media("d", text="t")
+    )
+    assert kept == [sound, None, None, None]
+    assert "\nnote: 2 of 4 utterances have no sound, though they have a video ('b' first); where the col" in printed
+    assert "though they have a video" not in look(Media("a", audio=sound, video=video), Media("d", text="t"))[1]
+
+
 FAULTY_PARTS = [
     (3.0, 4.5, "has 1.00 s of sound where the utterance has 1.50 s", False),  # as with video: a second may be missing
     (3.0, 5.5, r"a.wav: has 1.00 s of sound where the utterance has 2.50 s$", True),

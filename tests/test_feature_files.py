@@ -133,6 +133,28 @@ def test_a_name_of_a_table_has_the_same_shape_whatever_else_is_read(tmp_path, te
         assert {name: array.tolist() for name, array in file.read(["u1", "u2"])[0].items()} == expected
 
 
+@pytest.mark.parametrize(
+    ("counts", "note"),
+    [
+        ({"a": 1, "b": 1, "c": 1}, ""),
+        ({"a": 2, "b": 3}, "a table of frames: 2 of 2 names have several rows"),
+        ({"a": 1, "b": 3}, "a table of frames: 1 of 2 names have several rows"),
+        (
+            {"a": 1, "b": 2, "c": 1},
+            "a table of frames: 1 of 3 names have several rows ('b' first); a repeated id may be a mistake",
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+def test_a_table_of_frames_says_so(tmp_path, counts, note, kind):
+    write_table(tmp_path / f"f{kind}", {name: np.ones((count, 3)) for name, count in counts.items()}, kind)
+    assert FeatureFile(tmp_path / f"f{kind}").note() == note
+    assert FeatureFile(tmp_path / f"f{kind}", frames=True).note() == ""  # the model that is asked knows it
+    np.savez(tmp_path / "f.npz", a=np.ones((2, 3)), b=np.ones((1, 3)))
+    assert FeatureFile(tmp_path / "f.npz").note() == ""
+
+
 def test_a_table_is_read_once(tmp_path, monkeypatch):
     (tmp_path / "f.csv").write_text(TABLE)
     file = FeatureFile(tmp_path / "f.csv")

@@ -25,12 +25,29 @@ def test_folders_become_speaker_and_label(tmp_path, capsys):
     assert (one.media.utterance_id, one.speaker, one.label) == ("ann/happy/1", "ann", "happy")
     assert (one.media.audio, one.media.text) == (tmp_path / "rec/ann/happy/1.WAV", "hello")
     assert (two.media.utterance_id, two.speaker, two.label) == ("bo/sad/x/2", "bo", "sad")
-    assert (two.media.video, two.media.audio, two.media.text) == (tmp_path / "rec/bo/sad/x/2.mp4", None, None)
+    assert (two.media.video, two.media.text) == (tmp_path / "rec/bo/sad/x/2.mp4", None)
     out = capsys.readouterr().out
     assert "2 utterances" in out
     assert "speaker: 2 of them: ann, bo" in out
     assert "left out: 1 .pdf, 1 .png, 1 .txt" in out
     assert "--audio compare_2016 --video face_hog --text text_hashing" in out
+
+
+def test_one_sound_file_does_not_take_the_sound_of_the_videos(tmp_path, capsys):
+    make(tmp_path / "rec", *(f"a/{number:02d}.mp4" for number in range(12)), "a/03.wav", "a/12.wav")
+    argv = ["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv")]
+    assert manifest.main(argv) == 0
+    media = [item.media for item in read_manifest(tmp_path / "m.csv", labelled=False).utterances]
+    endings = {item.utterance_id[2:]: item.audio.suffix for item in media}
+    assert endings == {f"{number:02d}": ".wav" if number in (3, 12) else ".mp4" for number in range(13)}
+    assert all(item.audio == item.video for item in media if item.audio.suffix == ".mp4")
+    said = "without a sound file, the sound track of the video is taken: 11 ('a/00' first)\n"
+    assert said in capsys.readouterr().out
+    for path in (tmp_path / "rec/a").glob("*.wav"):
+        path.unlink()
+    assert manifest.main([*argv, "--force"]) == 0
+    assert (tmp_path / "m.csv").read_text().startswith("utterance_id,speaker,label,video\n")  # as it was
+    assert "sound track" not in capsys.readouterr().out
 
 
 def test_one_level_leaves_the_speaker_to_be_filled_in(tmp_path, capsys):

@@ -9,6 +9,8 @@ Open Database License 1.0, contents under the Database Contents License 1.0, fro
 Oddities of the release: the sound of `1076_MTI_SAD_XX` is empty; `1040_ITH_SAD_X` is what the tables call
 `1040_ITH_SAD_XX`. Its issue 8 also names `1076_MTI_NEU_XX` (cannot be played), `1064_TIE_SAD_XX` (no duration) and
 `1064_IEO_DIS_MD` (a minute, several emotions); this was not verified, and they are kept.
+
+The videos have sound: where a clip has no sound file, its sound is that of the video.
 """
 
 import re
@@ -64,27 +66,27 @@ def convert(
       allow_count_differences: Goes on if the counts are not the known ones.
     """
     check_new(manifest, force=force)
-    sounds, videos = _clips(common.find_files(folder, common.SOUNDS)), _clips(common.find_files(folder, common.VIDEOS))
+    sounds, videos = _clips(folder, common.SOUNDS), _clips(folder, common.VIDEOS)
     clips = sorted({*sounds, *videos})
     if not clips:
         raise ArchiveError(f"{folder}: holds no clip like 1001_DFA_ANG_XX.wav; give a clone of CREMA-D")
     common.check_media([*sounds.values(), *videos.values()])
     common.check_counts(folder, (EMOTIONS[clip[9:12]] for clip in clips), KNOWN, allow=allow_count_differences)
     common.note("sounds that are known to be empty, left out", [clip for clip in SILENT if sounds.pop(clip, None)])
-    if sounds:
-        common.note("clips without a sound file", [clip for clip in clips if clip not in sounds and clip not in SILENT])
+    tracks = {clip: path for clip, path in videos.items() if clip not in sounds and clip not in SILENT}
+    common.note("clips without a sound file, whose sound is that of the video", sorted(tracks))
+    sounds |= tracks
     sexes = _sexes(folder)
     rows = [_row(manifest, clip, sounds, videos, sexes) for clip in clips]
     rows = [row for row in rows if classes == 6 or row["label"] in FOUR]
-    common.finish(manifest, rows, common.default_extractors(audio=True, video=bool(videos), text=True))
+    common.finish(manifest, rows, common.default_extractors(audio=bool(sounds), video=bool(videos), text=True))
 
 
-def _clips(files: dict[str, Path]) -> dict[str, Path]:
-    """Files by clip. Raises ArchiveError for a clip of an unknown sentence or emotion."""
+def _clips(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    """Files by clip. Raises ArchiveError for two that differ, and for an unknown sentence or emotion."""
     clips: dict[str, Path] = {}
     others = []
-    for name, path in files.items():
-        name = RENAMED.get(name, name)
+    for name, path in common.find_files(folder, endings, lambda path: RENAMED.get(path.stem, path.stem)).items():
         match = NAME.fullmatch(name)
         if match is None:
             others.append(name)

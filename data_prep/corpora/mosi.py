@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.convert import Flag, run_command
-from data_prep.corpora import sentiment_csd, sentiment_pickle
 from data_prep.corpora.common import Allow, Manifest
-from data_prep.corpora.sentiment import Source, write_segments
+from data_prep.corpora.sentiment import Source, write_sentiment
 
 KNOWN = ({"train": 1284, "val": 229, "test": 686},)
 KNOWN_WITHOUT_SPLIT = ({"all": 2199},)
@@ -42,11 +41,8 @@ def convert(
       force: Replaces files that are there.
       allow_count_differences: Goes on if the counts are not the known ones.
     """
-    is_folder = source.is_dir()
-    segments = sentiment_csd.read_segments(source, folds) if is_folder else sentiment_pickle.read_segments(source)
-    known = KNOWN_WITHOUT_SPLIT if is_folder and folds is None else KNOWN
     options = {"drop_neutral": drop_neutral, "force": force, "allow": allow_count_differences}
-    write_segments(source, manifest, segments, known, **options)
+    write_sentiment(source, manifest, KNOWN, KNOWN_WITHOUT_SPLIT, folds=folds, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

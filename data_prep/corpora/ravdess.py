@@ -7,6 +7,7 @@ Livingstone and Russo, The Ryerson Audio-Visual Database of Emotional Speech and
 
 The seven fields are modality, channel, emotion, intensity, statement, repetition and actor. The modality tells sound
 and video (01), video (02) and sound (03) of the same take apart, so the id of an utterance is the other six fields.
+Where a take has no sound file, its sound is that of the video 01; the video 02 has no sound.
 """
 
 import re
@@ -54,12 +55,13 @@ def convert(
     takes = sorted({*sounds, *videos})
     common.check_counts(folder, map(_emotion, takes), KNOWN, allow=allow_count_differences)
     common.note("takes with the same sound", [f"{one} and {two}" for one, two in _same(sounds)])
-    if sounds:
-        common.note("takes without a sound file", [take for take in takes if take not in sounds])
+    tracks = {take: path for take, path in videos.items() if take not in sounds and path.stem.startswith("01")}
+    common.note("takes without a sound file, whose sound is that of the video", sorted(tracks))
+    sounds |= tracks
+    common.note("takes without sound", [take for take in takes if take not in sounds])
     rows = [_row(manifest, take, sounds.get(take), videos.get(take)) for take in takes]
     rows = [row for row in rows if classes == 8 or row["label"] in FOUR]
-    has_sound = sounds or any(path.stem.startswith("01") for path in videos.values())
-    common.finish(manifest, rows, common.default_extractors(audio=bool(has_sound), video=bool(videos), text=True))
+    common.finish(manifest, rows, common.default_extractors(audio=bool(sounds), video=bool(videos), text=True))
 
 
 def _speech(files: dict[str, Path], kinds: Sequence[str]) -> dict[str, Path]:

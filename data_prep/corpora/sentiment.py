@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Self
 
 import h5py
 import numpy as np
@@ -13,30 +13,12 @@ import tyro
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import check_new
+from data_prep.corpora import sentiment_csd, sentiment_pickle
 from data_prep.corpora.common import check_counts, finish, note
+from data_prep.corpora.segment import MODALITIES, Segment
 
-MODALITIES = ("audio", "video", "text")
 Source = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.pkl|FOLDER")]
-
-
-class Segment(NamedTuple):
-    """One utterance.
-
-    Attributes:
-      name: Its id.
-      video: Id of the video, which shows one speaker.
-      split: `train`, `val` or `test`; empty if there is no split.
-      score: Sentiment, -3 to 3.
-      text: Transcript; empty if there is none.
-      features: Frames per modality, `[T, D]` of any float type; T = 0 if it is absent.
-    """
-
-    name: str
-    video: str
-    split: str
-    score: float
-    text: str
-    features: Mapping[str, np.ndarray]
+Known = tuple[Mapping[str, int], ...]
 
 
 class FeatureFiles:
@@ -114,30 +96,50 @@ def _written(path: Path) -> Iterator[None]:
         raise ArchiveError(f"{path}: cannot be written ({error}); choose another path") from error
 
 
-def write_segments(
+def write_sentiment(
     source: Path,
     manifest: Path,
-    segments: Iterator[Segment],
-    known: tuple[Mapping[str, int], ...],
+    known: Known,
+    known_without_split: Known,
     *,
+    folds: Path | None,
     drop_neutral: bool,
     force: bool,
     allow: bool,
 ) -> None:
-    """Writes features and manifest.
+    """Writes features and manifest of CMU-MOSI or CMU-MOSEI.
 
     Args:
-      source: For messages.
+      source: A pickle of MMSA or MulT, or a folder with `.csd` files.
       manifest: The file to write.
-      segments: All utterances.
       known: Numbers of utterances per part, of each published version of the corpus; empty if there are none.
+      known_without_split: The same where there is no split: of a folder, without `folds`.
+      folds: With `.csd` files: the Python file of the SDK with the lists of videos per part; `None`: there is no split.
       drop_neutral: Leaves out the score 0.
       force: Replaces files that are there.
       allow: Goes on if the counts are not known ones.
 
     Raises:
-      ArchiveError: if a file is there or cannot be written, an id is there twice, or the counts differ.
+      ArchiveError: if a file is there or cannot be read or written, an id is there twice, or the counts differ.
     """
+    if source.is_dir():
+        segments = sentiment_csd.read_segments(source, folds)
+        known = known_without_split if folds is None else known
+    else:
+        segments = sentiment_pickle.read_segments(source)
+    _write(source, manifest, segments, known, drop_neutral=drop_neutral, force=force, allow=allow)
+
+
+def _write(
+    source: Path,
+    manifest: Path,
+    segments: Iterator[Segment],
+    known: Known,
+    *,
+    drop_neutral: bool,
+    force: bool,
+    allow: bool,
+) -> None:
     files = FeatureFiles(source, manifest, force=force)
     rows: dict[str, dict[str, object]] = {}
     parts, neutral, empty = [], [], []
@@ -181,7 +183,7 @@ def _row(segment: Segment) -> dict[str, object]:
     return row | {key: value for key, value in {"split": segment.split, "text": segment.text}.items() if value}
 
 
-def _check_parts(source: Path, parts: list[str], known: tuple[Mapping[str, int], ...], *, allow: bool) -> None:
+def _check_parts(source: Path, parts: list[str], known: Known, *, allow: bool) -> None:
     counts = {part: parts.count(part) for part in dict.fromkeys(parts)}
     if known:
         version = next((version for version in known if version == counts), known[0])

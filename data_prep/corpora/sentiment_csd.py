@@ -16,7 +16,7 @@ import numpy as np
 
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.corpora.common import find_files, note
-from data_prep.corpora.sentiment import MODALITIES, Segment
+from data_prep.corpora.segment import MODALITIES, Segment
 from data_prep.hdf5_inside import Inside
 from data_prep.text_files import read_text
 

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.corpora.sentiment import Segment
+from data_prep.corpora.segment import Segment
 from data_prep.restricted_pickle import read_pickle
 
 PARTS = {"train": "train", "valid": "val", "test": "test"}

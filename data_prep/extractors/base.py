@@ -40,6 +40,7 @@ class Extractor(abc.ABC):
       modality: Modality that it reads.
       libraries: Packages that the features depend on; their versions are recorded.
       gives_vector: Whether `extract` gives one vector of the whole utterance, T = 1.
+      zeros_mean: What features of zeros only say of an utterance: why it does not have this modality.
       pool: `mean` averages the frames of an utterance to one vector; frames of zeros (no face was found) do not count.
       revision: Number to increase when a change of the code changes the features: it starts a new cache folder.
     """
@@ -49,6 +50,7 @@ class Extractor(abc.ABC):
     libraries: ClassVar[tuple[str, ...]]
     revision: ClassVar[int] = 1
     gives_vector: ClassVar[bool] = False
+    zeros_mean: ClassVar[str] = "the features are zeros only"
     pool: str = dataclasses.field(default="none", kw_only=True)
 
     @property

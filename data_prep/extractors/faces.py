@@ -26,6 +26,7 @@ class FaceExtractor(Extractor):
     """
 
     modality: ClassVar[Modality] = "video"
+    zeros_mean: ClassVar[str] = "no face was found in any frame"
     detector: Path | None = None
     max_frames: int = 50
     min_face: float = 0.125

@@ -21,7 +21,6 @@ from cmarr_jax.cores import num_cores
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.names import as_file_name
 from data_prep.extractors.base import Extractor, MediaError, Modality, one_line, record_hash
-from data_prep.extractors.sound_track import LEAD
 from data_prep.media import Media
 
 
@@ -93,13 +92,6 @@ def extract_all(
                 features[item.utterance_id] = array
     ordered = {key: features[key] for key in paths if key in features}
     return ordered, [Failure(key, reasons[key]) for key in paths if key in reasons]
-
-
-def count_zero_frames(features: dict[str, np.ndarray]) -> tuple[int, int, int]:
-    """Counts frames of zeros (for `face_onnx`: no face), all frames, and utterances with frames of zeros only."""
-    zero = {key: int((~array.any(axis=1)).sum()) for key, array in features.items()}
-    whole = sum(zero[key] == len(array) for key, array in features.items())
-    return sum(zero.values()), sum(map(len, features.values())), whole
 
 
 def _work(extractor: Extractor, item: Media, path: Path) -> str | None:
@@ -213,23 +205,23 @@ def _file_name(modality: Modality, item: Media) -> str:
     """A file name from the id and a hash of the sources: another file, time or transcript gives another name."""
     if modality == "text":
         parts: tuple[object, ...] = (item.text,)
-    elif modality == "audio" and item.audio is not None:
-        parts = (item.audio.name, _size(item.audio))
+    elif modality == "audio":
+        parts = _name_and_size(item.audio)
         if (item.audio_start, item.audio_end) != (None, None):
             parts += (item.audio_start, item.audio_end)
     else:
-        video = item.video
-        how = item.half if modality == "video" else f"lead {LEAD}"
-        parts = (video and video.name, video and _size(video), item.start, item.end, how)
+        parts = (*_name_and_size(item.video), item.start, item.end, item.half)
     digest = hashlib.sha256(repr((item.utterance_id, parts)).encode()).hexdigest()
     return f"{as_file_name(item.utterance_id)}.{digest[:16]}.npy"
 
 
-def _size(path: Path) -> int | None:
+def _name_and_size(path: Path | None) -> tuple[object, ...]:
+    if path is None:
+        return None, None
     try:
-        return path.stat().st_size
+        return path.name, path.stat().st_size
     except OSError:
-        return None
+        return path.name, None
 
 
 def _load(path: Path, width: int) -> np.ndarray | None:

@@ -7,7 +7,6 @@ from scipy import signal
 
 from data_prep.extractors.base import MediaError, need
 from data_prep.extractors.sound_file import read_samples
-from data_prep.extractors.sound_track import read_track
 from data_prep.media import Media
 
 RATE = 16000
@@ -20,7 +19,7 @@ def check_readers() -> None:
 
 
 def read_sound(media: Media) -> np.ndarray:
-    """The utterance's part of the sound file, or of the video's sound track where there is no sound file.
+    """The utterance's part of `audio`: a sound file, or the sound track of a video that is given there.
 
     Channels are averaged; other rates are resampled by `scipy.signal.resample_poly`; a full scale sine has amplitude 1.
 
@@ -30,17 +29,12 @@ def read_sound(media: Media) -> np.ndarray:
     Raises:
       MediaError: if there is no sound, or it cannot be read.
     """
-    if media.audio is not None:
-        samples, rate = read_samples(media.audio, media.audio_start, media.audio_end)
-        path = media.audio
-    elif media.video is not None:
-        samples, rate = read_track(media.video, media.start, media.end, "video")
-        path = media.video
-    else:
-        raise MediaError("there is neither a sound file nor a video")
+    if media.audio is None:
+        raise MediaError("there is no sound")
+    samples, rate = read_samples(media.audio, media.audio_start, media.audio_end)
     mono = samples.astype(np.float64).mean(axis=1)
     if not np.isfinite(mono).all():
-        raise MediaError(f"{path}: holds samples that are not finite")
+        raise MediaError(f"{media.audio}: holds samples that are not finite")
     if rate != RATE:
         common = math.gcd(rate, RATE)
         mono = signal.resample_poly(mono, RATE // common, rate // common)

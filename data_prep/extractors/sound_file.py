@@ -18,7 +18,7 @@ def read_header(path: Path) -> Header:
     """
     file = _open(path)
     if file is None:
-        return read_track_header(path, "sound")
+        return read_track_header(path)
     with file:
         return Header(file.samplerate, file.channels, file.frames / file.samplerate)
 
@@ -40,7 +40,7 @@ def read_samples(path: Path, start: float | None, end: float | None) -> tuple[np
     check_times(path, start, end)
     file = _open(path)
     if file is None:
-        return read_track(path, start, end, "sound")
+        return read_track(path, start, end)
     soundfile = need("soundfile")
     with file:
         rate = file.samplerate

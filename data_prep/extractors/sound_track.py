@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from data_prep.extractors.base import MediaError, need
 from data_prep.extractors.frames import MAX_MISSING, seek
 
 # Decoding starts this many seconds before the utterance: the first block after a seek is not exact in AAC, MP3, Opus.
+# Another number changes features: increase `revision` of the extractors of sound with it.
 LEAD = 0.25
 
 
@@ -22,16 +23,13 @@ class Header(NamedTuple):
     seconds: float | None
 
 
-def read_track(
-    path: Path, start: float | None, end: float | None, what: Literal["video", "sound"]
-) -> tuple[np.ndarray, int]:
+def read_track(path: Path, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
     """The first sound track between two times.
 
     Args:
       path: Any file that FFmpeg reads.
       start: Second to start at; `None`: the beginning.
       end: Second to end at; `None`: the end.
-      what: Kind of file, for messages.
 
     Returns:
       Samples `[N, C]`, float32, N >= 1, and their rate.
@@ -40,7 +38,7 @@ def read_track(
       MediaError: if the file cannot be read, or ends more than a second before `end`.
     """
     check_times(path, start, end)
-    with _opened(path, what) as (container, stream):
+    with _opened(path) as (container, stream):
         if start:
             seek(container, stream, max(0.0, start - LEAD))
         origin = (container.start_time or 0) / need("av").time_base
@@ -55,9 +53,9 @@ def read_track(
     return samples, rate
 
 
-def read_track_header(path: Path, what: Literal["video", "sound"]) -> Header:
+def read_track_header(path: Path) -> Header:
     """What the first sound track says of itself. Raises MediaError if its first samples cannot be decoded."""
-    with _opened(path, what) as (container, stream):
+    with _opened(path) as (container, stream):
         if next(container.decode(stream), None) is None:
             raise MediaError(f"{path}: holds no sound")
         seconds = None if container.duration is None else container.duration / need("av").time_base
@@ -82,7 +80,7 @@ def check_length(path: Path, seconds: float, start: float | None, end: float | N
 
 
 @contextlib.contextmanager
-def _opened(path: Path, what: str) -> Iterator[tuple[Any, Any]]:
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """The file and its first sound track; FFmpeg's errors become a sentence."""
     av = need("av")
     if not path.is_file():
@@ -93,7 +91,7 @@ def _opened(path: Path, what: str) -> Iterator[tuple[Any, Any]]:
                 raise MediaError(f"{path}: has no sound track")
             yield container, container.streams.audio[0]
     except av.FFmpegError as error:
-        raise MediaError(f"{path}: is damaged or no {what} file ({error.strerror})") from error
+        raise MediaError(f"{path}: is damaged or no sound file ({error.strerror})") from error
 
 
 def _frames(container: Any, stream: Any, end: float | None) -> Iterator[Any]:
