@@ -271,7 +271,7 @@ def _check_finite(corpus: Corpus, source: str, name: str, column: int) -> None:
     features = corpus.features[name]
     counts = frame_where(corpus, name, corpus.present[:, column])
     step = math.ceil(_BLOCK / features.shape[1])
-    largest = features.dtype.type(min(LARGEST, np.finfo(features.dtype).max))
+    largest = features.dtype.type(min(LARGEST, float(np.finfo(features.dtype).max)))
     for start in range(0, len(features), step):
         finite = np.abs(features[start : start + step]) <= largest
         if finite.all():
