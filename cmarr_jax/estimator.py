@@ -103,6 +103,8 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
         raise ValueError(f"y must have one label per utterance, [{len(features)}], found shape {list(label.shape)}")
     check_known("y", y, "write -1 where nobody has labelled")
     unlabelled = _is_unlabelled(label)
+    if len(empty := [row for row, value in enumerate(label.tolist()) if value == ""]):
+        raise ValueError(f"y of utterance {empty[0]} is an empty text; write -1 where nobody has labelled")
     index = np.full(len(label), -1)
     try:
         classes, index[~unlabelled] = np.unique(label[~unlabelled], return_inverse=True)

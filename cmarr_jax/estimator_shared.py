@@ -106,6 +106,8 @@ class MissingModalityEstimator(BaseEstimator):
         Raises:
           cmarr_jax.data.corpus.ArchiveError: if the folder holds no saved estimator of this kind or is damaged.
         """
+        if not Path(folder).is_dir():
+            raise ArchiveError(f"{folder}: is no folder; give the one that save wrote")
         unit = load_unit(Path(folder))
         record = read_object(Path(folder) / RECORD, "copy it again")
         kind, found = KINDS[cls.task], KINDS[unit.config.task]

@@ -26,7 +26,7 @@ from cmarr_jax.data.json_object import check_kinds, read_object, shown
 from cmarr_jax.data.normalizer import Normalizer, in_target_units, normalize
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method, Params
-from cmarr_jax.predict_batch import ROWS, Features, UtteranceError, check_utterance, make_batch
+from cmarr_jax.predict_batch import ROWS, Features, UtteranceError, check_utterance, far_text, make_batch
 from cmarr_jax.predict_class import Prediction, class_predictions
 from cmarr_jax.predict_value import ValuePrediction, value_predictions
 from cmarr_jax.training.checkpoint import OUTPUTS, PARAMS, RECORD, load_run
@@ -128,6 +128,13 @@ class Predictor:
             zip(map(tuple, patterns), np.mean(list(map(of_unit, self._calibrations)), axis=0).tolist(), strict=True)
         )
 
+    @functools.cached_property
+    def _scales(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Mean and inverse standard deviation of each modality, of the first unit."""
+        normalizer = self.units[0].normalizer
+        of = lambda name: (np.asarray(normalizer.mean[name]), np.asarray(normalizer.inverse_std[name]))
+        return {modality.name: of(modality.name) for modality in self.modalities}
+
     @property
     def _calibrations(self) -> list[Calibration]:
         return [unit.calibration for unit in self.units if unit.calibration is not None]
@@ -178,14 +185,16 @@ class Predictor:
             answer(unit.params, unit.normalizer, batch) for answer, unit in zip(self._answers, self.units, strict=True)
         ]
         found = jax.device_get(found)
-        shared = self._shared(found, batch, len(rows))
+        shared = self._shared(found, batch, rows)
         if self.is_regression:
             return value_predictions(found, shared)
         thresholds = [self._threshold[tuple(present)] for present in batch.present[: len(rows)].tolist()]
         return class_predictions(found, self._calibrations, self.class_names, thresholds, shared)
 
-    def _shared(self, found: Sequence[dict[str, Any]], batch: Batch, num_rows: int) -> list[dict[str, Any]]:
-        """Of each utterance, what does not depend on the task: modalities, spread, embeddings."""
+    def _shared(
+        self, found: Sequence[dict[str, Any]], batch: Batch, rows: Sequence[Mapping[str, np.ndarray]]
+    ) -> list[dict[str, Any]]:
+        """Of each utterance, what does not depend on the task: modalities, spread, embeddings, what is far away."""
         spread = [one["spread"] for one in found if "spread" in one]
         width = np.mean(spread, axis=0) if spread else None
         names = [modality.name for modality in self.modalities]
@@ -195,8 +204,9 @@ class Predictor:
                 "modalities": tuple(name for name, has in zip(names, batch.present[row], strict=True) if has),
                 "spread": None if width is None else float(width[row]),
                 "embeddings": None if points is None else dict(zip(names, points[row], strict=True)),
+                "far": far_text(features, self._scales),
             }
-            for row in range(num_rows)
+            for row, features in enumerate(rows)
         ]
 
 

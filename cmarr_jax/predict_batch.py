@@ -12,6 +12,7 @@ from cmarr_jax.data.modalities import NUMBERS
 from cmarr_jax.types import Batch
 
 ROWS = (1, 16, 256)  # rows that a batch may have
+FAR = 100.0  # standard deviations from the training's mean: features beyond are of another kind than those trained on
 SHORTEST = 8  # frames of the smallest shape; the others are twice as long each
 Features = Mapping[str, Any]  # of one utterance: modality -> frames `[T, D]`, or one vector `[D]`; None: absent
 
@@ -57,6 +58,26 @@ def _checked(modality: ModalityConfig, value: Any) -> np.ndarray:
         text = f"{place} is {array[*frame, column]} (as float32); correct it or leave the modality out"
         raise UtteranceError(f"{name}: {text}")
     return array
+
+
+def far_text(features: Mapping[str, np.ndarray], scales: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str:
+    """Which number of a checked utterance is furthest from the training, if it is beyond `FAR`; otherwise empty.
+
+    Args:
+      features: From `check_utterance`.
+      scales: Mean and inverse standard deviation of each modality in the training, `[D]`.
+    """
+    furthest, text = FAR, ""
+    for name, values in features.items():
+        mean, inverse_std = scales[name]
+        distance = np.abs((values - mean) * inverse_std)
+        if distance.max() > furthest:
+            furthest, place = distance.max(), np.unravel_index(distance.argmax(), distance.shape)
+            text = (
+                f"{name}: column {place[-1]} is {values[place]:.4g}, {furthest:.0f} standard deviations from the "
+                "mean of the training; see whether the features are made as those were"
+            )
+    return text
 
 
 def make_batch(

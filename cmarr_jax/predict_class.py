@@ -20,9 +20,10 @@ class Prediction(NamedTuple):
       spread: Mean log standard deviation of the Gaussians of these modalities; `None`: the method has no Gaussians.
       disagreement: Of predictions from points drawn from the Gaussians, missing modalities recovered from these, and of
         the units: mutual information, nats (`cmarr_jax.calibration.disagreement`). `None`: one unit, no Gaussians.
-      abstains: Whether the confidence is below the threshold of the chosen coverage.
+      abstains: Whether the confidence is below the threshold of the chosen coverage, or features are far away.
       embeddings: Per modality, the embedding of the first unit, `[D]`, recovered where the modality is missing; `None`:
         not asked for, or the method recovers none.
+      far: Which feature is more than 100 standard deviations from the mean of the training, as a sentence; or empty.
     """
 
     class_name: str
@@ -33,6 +34,7 @@ class Prediction(NamedTuple):
     disagreement: float | None
     abstains: bool
     embeddings: dict[str, np.ndarray] | None
+    far: str
 
 
 def all_drawn(drawn: Sequence[np.ndarray]) -> np.ndarray:
@@ -55,7 +57,7 @@ def class_predictions(
       calibrations: Of each unit.
       class_names: Names of the K classes.
       thresholds: Of each utterance, the confidence below which it abstains.
-      shared: Of each utterance, its modalities, spread and embeddings.
+      shared: Of each utterance, its modalities, spread, embeddings and what is far away.
     """
     softmax = lambda key: [
         scipy.special.softmax(one[key] / calibration.temperature, axis=-1)
@@ -69,7 +71,7 @@ def class_predictions(
             probabilities=probabilities[row],
             logits=np.stack([one["logits"][row] for one in found]),
             disagreement=None if unsure is None else float(unsure[row]),
-            abstains=bool(probabilities[row].max() < thresholds[row]),
+            abstains=bool(probabilities[row].max() < thresholds[row] or of_row["far"]),
             **of_row,
         )
         for row, of_row in enumerate(shared)

@@ -22,6 +22,7 @@ class ValuePrediction(NamedTuple):
         these, and of the units, in the unit of the target. It says how far the model is sure of what it read, not how
         far the truth scatters. `None`: one unit, no Gaussians.
       embeddings: As in `cmarr_jax.predict.Prediction`.
+      far: As there.
     """
 
     value: float
@@ -30,6 +31,7 @@ class ValuePrediction(NamedTuple):
     spread: float | None
     std: float | None
     embeddings: dict[str, np.ndarray] | None
+    far: str
 
 
 def value_predictions(
@@ -39,7 +41,7 @@ def value_predictions(
 
     Args:
       found: Of each unit, `logits` `[B, 1]` and `drawn` `[S, B, 1]`, in the unit of the target.
-      shared: Of each utterance, its modalities, spread and embeddings.
+      shared: Of each utterance, its modalities, spread, embeddings and what is far away.
     """
     values = np.stack([one["logits"][:, 0] for one in found])
     drawn = all_drawn([one["drawn"][..., 0] for one in found]).astype(np.float64)

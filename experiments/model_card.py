@@ -119,10 +119,15 @@ def _protocol(unit: LoadedUnit, record: dict[str, Any], told: dict[str, Any]) ->
             f"* One of {len(told.get('folds', [])) or 'several'} folds; utterances: {counted or 'unknown'}. The epoch "
             f"was chosen on validation. {chosen}. The test part was scored once",
             *_labels(unit, record, sizes),
-            f"* Training: {record['status']}; best epoch {record['best_epoch']}",
+            f"* Training: {record['status']}; chosen: {_chosen_epoch(record)}",
             f"* Commit `{told.get('commit', 'unknown')}`, JAX {told.get('versions', {}).get('jax', 'unknown')}",
         ]
     )
+
+
+def _chosen_epoch(record: dict[str, Any]) -> str:
+    epoch = record["best_epoch"]  # of the last stage, from 0
+    return "none" if epoch < 0 else f"epoch {epoch + 1} of the last stage"
 
 
 def _labels(unit: LoadedUnit, record: dict[str, Any], sizes: dict[str, Any]) -> list[str]:

@@ -104,7 +104,8 @@ def write_predictions(predictor: Predictor, items: Iterable[Item], out: Path) ->
     with prediction_file(out, () if predictor.is_regression else predictor.class_names) as write:
         for block in _blocks(items):
             for item, answer in zip(block, predictor.predict([item.features for item in block]), strict=True):
-                write(item.utterance_id, answer, item.note)
+                far = "" if isinstance(answer, UtteranceError) else answer.far
+                write(item.utterance_id, answer, "; ".join(filter(None, (item.note, far))))
                 total += 1
                 if isinstance(answer, UtteranceError):
                     faults, first = faults + 1, first or f"{item.utterance_id!r}: {answer}"

@@ -18,6 +18,11 @@ from cmarr_jax.data.corpus import ArchiveError
     [
         ("empty.npz", b"", "empty.npz: is an empty file; write the archive again"),
         ("text.npz", b"id,label\n", "text.npz: is not an .npz archive; write it with"),
+        (
+            "manifest.csv",
+            b"id,label\n",
+            "manifest.csv: is not an .npz archive; if it is a manifest, make an archive of it",
+        ),
         ("array.npz", b"\x93NUMPY\x01\x00", "array.npz: is not an .npz archive"),
         ("cut.npz", b"PK\x03\x04", "cut.npz: is truncated or damaged ("),
     ],

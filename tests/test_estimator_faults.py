@@ -122,6 +122,22 @@ def test_groups_are_held_out_up_to_the_share(fraction):
 DATES = np.full((4, 2), "2026-01-01", "datetime64[D]")
 
 
+def test_an_empty_label_is_a_fault_of_y():
+    refuses(
+        "y of utterance 2 is an empty text; write -1 where nobody has labelled",
+        lambda: MissingModalityClassifier().fit(TWO, ["a", "b", "", "b"]),
+    )
+
+
+def test_loading_what_is_no_folder_is_told(tmp_path):
+    (tmp_path / "old.pkl").write_bytes(b"x")
+    for name in ("old.pkl", "nothing"):
+        refuses(
+            f"{tmp_path / name}: is no folder; give the one that save wrote",
+            lambda name=name: MissingModalityClassifier.load(tmp_path / name),
+        )
+
+
 @pytest.mark.parametrize("kind", ["list", "text", "objects", "bytes"])
 def test_minus_one_among_text_is_no_class(kind):
     """A column of a CSV file has the text "-1", a list may have the number."""

@@ -101,6 +101,21 @@ def test_abstains_by_the_coverage_of_the_validation_part(made, corpus):
         assert abs(share - (1 - coverage)) <= 1 / len(whole)
 
 
+def test_features_far_from_the_training_are_told_and_abstain(made, corpus):
+    """A network is sure of anything there: without a word the answer would have a probability of 1."""
+    predictor = Predictor.load(made[0], coverage=1.0)
+    near, far = features_of(corpus, 0), features_of(corpus, 0)
+    mean, inverse_std = predictor._scales["audio"]
+    far["audio"] = np.array(far["audio"], np.float32)
+    far["audio"][-1, 2] = mean[2] - 368 / inverse_std[2]
+    one, other = predictor.predict([near, far])
+    assert one.far == ""
+    assert not one.abstains
+    value = f"{far['audio'][-1, 2]:.4g}"
+    assert other.far.startswith(f"audio: column 2 is {value}, 368 standard deviations from the mean of the training; ")
+    assert other.abstains
+
+
 def test_embeddings_are_recovered_where_a_modality_is_missing(predictor, corpus):
     row = int(np.flatnonzero(corpus.present.all(1))[0])
     whole, part = predictor.predict([features_of(corpus, row), features_of(corpus, row, (True, False, True))])

@@ -112,7 +112,10 @@ def open_archive(source: str) -> zipfile.ZipFile:
     if not start:
         raise ArchiveError(f"{source}: is an empty file; write the archive again")
     if not start.startswith(b"PK"):
-        raise ArchiveError(f"{source}: is not an .npz archive; write it with cmarr_jax.data.archive.write_archive")
+        advice = "write it with cmarr_jax.data.archive.write_archive"
+        if Path(source).suffix in (".csv", ".parquet"):
+            advice = f"if it is a manifest, make an archive of it: python -m data_prep.manifest {source} OUT.npz"
+        raise ArchiveError(f"{source}: is not an .npz archive; {advice}")
     try:
         archive = zipfile.ZipFile(source)
     except Exception as error:  # damaged bytes make zipfile raise many types

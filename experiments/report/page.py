@@ -220,7 +220,11 @@ def words_section(material: Material) -> str:
     )
     items = [
         ("Task", f"which of {len(material.class_names)} classes an utterance has; {tested}"),
-        ("Conditions", f"named by what is available ({letters}); the last one, {material.conditions[-1]}, is complete"),
+        (
+            "Conditions",
+            f"named by what is available ({letters}); nothing is hidden in the last one, {material.conditions[-1]}. An "
+            "utterance that lacks one of them by nature is answered from the others; one that has none is left out",
+        ),
         ("UAR", "unweighted average recall: the mean of the recalls of the classes; per cent"),
         ("WAR", "weighted average recall: the share of right decisions; per cent"),
         ("Converged", converged_text(material.config)),
