@@ -238,7 +238,8 @@ def test_a_run_of_a_newer_version_is_recognised(copied):
 
 def test_a_configuration_that_makes_no_network_is_named(copied):
     config = json.loads((copied / "run.json").read_text())["config"]
-    edit(copied / "run.json", config=config | {"encoders": config["encoders"] | {"embedding": 8.5}})
+    config["encoders"]["modalities"][0]["width"] = -3
+    edit(copied / "run.json", config=config)
     with pytest.raises(ValueError, match=r"run\.json: its configuration makes no network \(.+\); use the version that"):
         load_run(copied)
 
