@@ -144,14 +144,14 @@ def test_rows_that_lack_runs_are_named_and_not_bold():
     """The first row has one of two folds, the easy one."""
     found = {("first", "f1", 0): (0.9, 0.9, 0.9), ("m", "f1", 0): (0.8, 0.8, 0.8), ("m", "f2", 0): (0.2, 0.2, 0.2)}
     rows = rows_of(found)
-    told = "**A row has 2 runs with a score, fewer have: first (1).**"
+    told = "**The table has 2 runs of a row. These rows have fewer with a score: first (1).**"
     assert told in scores.run_notes(rows)
     assert told in to_markdown(rows, "T", [])
     assert r"m & \textbf{50.00 " in to_latex(rows, "T", {})
     assert r"first & 90.00" in to_latex(rows, "T", {})
     diverged = [row._replace(status="diverged") if row.method == "first" else row for row in rows]
     assert told.replace("(1)", "(0)") in scores.run_notes(diverged)
-    assert not any("fewer have" in note for note in scores.run_notes(rows_of(SCORES)))
+    assert not any("have fewer" in note for note in scores.run_notes(rows_of(SCORES)))
 
 
 def test_runs_that_a_difference_lacks_are_told():

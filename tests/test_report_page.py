@@ -337,7 +337,7 @@ def test_the_largest_mean_is_bold_whichever_row_lacks_a_score():
     text = to_latex(rows, "T", {})
     assert r"m & 40.00 & \textbf{30.00} & \textbf{35.00} & \textbf{70.00} \\" in text
     assert r"first & \textbf{50.00} &  &  & 60.00 \\" in text
-    assert "Bold: the largest number of a column, but of ceilings and rows that lack folds; it need not differ" in text
+    assert "Bold: the largest number of a column (not of ceilings or rows that lack folds); it need not differ" in text
     negative = {name: {"a": np.array([[mean]])} for name, mean in (("m", -0.2), ("n", -0.1))}  # as a CCC can be
     assert best_means(negative)["a"] == -0.1
 

@@ -59,8 +59,8 @@ def _seed_note(comparisons: Sequence[Comparison]) -> str:
     if not any(one.num_runs == one.num_folds < one.num_speakers for one in comparisons):
         return ""
     return (
-        "With one seed, the variation between trainings is neither in these intervals nor in p, so both call too many "
-        "differences shown; train several (`--seeds 3`)."
+        "With one seed, the variation between trainings is neither in these intervals nor in p, so too many "
+        "differences are called shown; train several seeds (`--seeds 3`)."
     )
 
 

@@ -78,7 +78,7 @@ def summarize(scores: np.ndarray) -> Summary:
     return Summary(mean, std, mean - half, mean + half, int(finished.size), unit)
 
 
-BOLD = "the largest number of a column, but of ceilings and rows that lack folds; it need not differ from the others"
+BOLD = "the largest number of a column (not of ceilings or rows that lack folds); it need not differ from the others"
 
 
 def best_means(scores: Scores) -> dict[str, float]:
@@ -168,7 +168,8 @@ def run_notes(rows: list[Row]) -> list[str]:
             runs[row.method].add((row.fold, row.seed))
     every: set[tuple[str, int]] = set().union(*runs.values())
     fewer = [f"{LABELS.get(row, row)} ({len(found)})" for row, found in runs.items() if found != every]
-    told = f"**A row has {counted(len(every), 'run')} with a score, fewer have: {', '.join(fewer)}.**"
+    most = counted(len(every), "run")
+    told = f"**The table has {most} of a row. These rows have fewer with a score: {', '.join(fewer)}.**"
     return ending_notes(rows) + ([told] if fewer else [])
 
 
