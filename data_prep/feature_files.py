@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,19 +18,25 @@ from data_prep.manifest_table import read_table
 from data_prep.text_files import cannot_read
 
 KINDS = (".h5", ".hdf5", ".npz", ".csv", ".parquet")
+SHOWN = 3  # names in a message
 Found = dict[str, np.ndarray]
 
 
 class NoneFoundError(ArchiveError):
     """The file can be read, and has usable features of none of the names.
 
-    Attributes:
+    Args:
+      path: The file.
       reasons: For each name, why it has none.
+      others: Names in the file, if it has none of those wanted.
     """
 
-    def __init__(self, path: Path, reasons: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, reasons: Mapping[str, str], others: Sequence[str] = ()) -> None:
         first = next(iter(reasons.values()), "the manifest has no utterance")
-        super().__init__(f"{path}: has features of none of the {len(reasons)} names; {first}")
+        text = f"{path}: has features of none of the {len(reasons)} names; {first}"
+        if others:
+            text += f" but {', '.join(map(repr, others))} ...; if a column of the manifest holds these, add id=COLUMN"
+        super().__init__(text)
         self.reasons = reasons
 
 
@@ -68,17 +75,20 @@ class FeatureFile:
         Raises:
           ArchiveError: if the file cannot be read; `NoneFoundError` if it has none of the names.
         """
-        kind = self.path.suffix.lower()
-        if kind not in KINDS:
+        if self.path.suffix.lower() not in KINDS:
             raise ArchiveError(f"{self.path}: features are read from {', '.join(KINDS)}; convert the file")
-        found = dict(_READERS[kind](self, names))
+        if self.is_table:
+            found = dict(_from_table(self, names))
+        else:
+            with _opened(self.path) as arrays:
+                found = dict(_from_arrays(self, arrays, names))
         reasons = {name: f"{self.path.name}: has no {name!r}" for name in names if name not in found}
         for name, array in found.items():
             if problem := _problem(array):
                 reasons[name] = f"{self.path.name}: {name!r} {problem}"
         shapes = Counter((array.ndim, array.shape[-1]) for name, array in found.items() if name not in reasons)
         if not shapes:
-            raise NoneFoundError(self.path, reasons)
+            raise NoneFoundError(self.path, reasons, () if found else self.some_names())
         (ndim, width), _ = shapes.most_common(1)[0]
         for name, array in found.items():
             if name not in reasons and (array.ndim, array.shape[-1]) != (ndim, width):
@@ -92,9 +102,22 @@ class FeatureFile:
         """All rows of a table. Raises ArchiveError if it cannot be read or lacks the column of the names."""
         return _read_table(self.path, self.key or "utterance_id")
 
+    def some_names(self) -> list[str]:
+        """The first names of utterances in the file, for messages. Raises ArchiveError if it cannot be read."""
+        if self.is_table:
+            return list(self.table.rows)[:SHOWN]
+        with _opened(self.path) as arrays:
+            keyed = _keyed(self, arrays)
+            return keyed[0][:SHOWN] if keyed else list(itertools.islice(arrays, SHOWN))
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a table, and not named arrays."""
+        return self.path.suffix.lower() in (".csv", ".parquet")
+
     def note(self) -> str:
         """What the rows of a table are taken for where some names have several; empty if that needs no word."""
-        if self.frames is not None or _READERS.get(self.path.suffix.lower()) is not _from_table:
+        if self.frames is not None or not self.is_table:
             return ""
         rows = self.table.rows
         several = [name for name, found in rows.items() if len(found) > 1]
@@ -135,37 +158,44 @@ def _readable(path: Path) -> Iterator[None]:
         raise ArchiveError(f"{path}: is damaged or no {path.suffix} file ({error}); copy it again") from error
 
 
-def _from_npz(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    with _readable(file.path), open(file.path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        yield from _from_arrays(file, arrays, names)
-
-
-def _from_h5(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
+    """The named arrays of an npz or HDF5 file. Any error of its reader becomes ArchiveError."""
+    if path.suffix.lower() == ".npz":
+        with _readable(path), open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            yield arrays
+        return
     h5py = need("h5py", "corpora")
-    with _readable(file.path), h5py.File(file.path, "r") as arrays:
+    with _readable(path), h5py.File(path, "r") as group:
         from data_prep.hdf5_inside import Inside  # takes h5py along
 
-        yield from _from_arrays(file, Inside(arrays), names)
+        yield Inside(group)
 
 
 def _from_arrays(file: FeatureFile, arrays: Any, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    key, values = file.key or "utterance_id", file.values or "features"
-    if file.key or file.values or (key in arrays and values in arrays):
-        for name in (key, values):
-            if name not in arrays:
-                raise ArchiveError(f"{file.path}: has no key {name!r}; it has {', '.join(list(arrays)[:8])}")
-        ids, rows = np.asarray(arrays[key]), np.asarray(arrays[values])
-        if ids.ndim != 1 or ids.shape != rows.shape[:1]:
-            text = f"has shape {list(ids.shape)} where {values!r} has {list(rows.shape)}; one name per row is needed"
-            raise ArchiveError(f"{file.path}: key {key!r} {text}")
-        listed = [item.decode() if isinstance(item, bytes) else str(item) for item in ids.tolist()]
-        yield from _one_row_each(file.path, listed, rows, names)
+    if keyed := _keyed(file, arrays):
+        yield from _one_row_each(file.path, *keyed, names)
         return
     for name in names:
         if name in arrays:
             item = arrays[name]
             is_array = getattr(item, "shape", None) is not None  # HDF5 has groups, and data sets that hold nothing
             yield name, np.asarray(item[()]) if is_array else np.empty((0, 0))  # one text or number is no array
+
+
+def _keyed(file: FeatureFile, arrays: Mapping[str, Any]) -> tuple[list[str], np.ndarray] | None:
+    """Names `[N]` and features `[N, D]` where the file holds them under two keys. Raises ArchiveError for a fault."""
+    key, values = file.key or "utterance_id", file.values or "features"
+    if not (file.key or file.values or (key in arrays and values in arrays)):
+        return None
+    for name in (key, values):
+        if name not in arrays:
+            raise ArchiveError(f"{file.path}: has no key {name!r}; it has {', '.join(list(arrays)[:8])}")
+    ids, rows = np.asarray(arrays[key]), np.asarray(arrays[values])
+    if ids.ndim != 1 or ids.shape != rows.shape[:1]:
+        text = f"has shape {list(ids.shape)} where {values!r} has {list(rows.shape)}; one name per row is needed"
+        raise ArchiveError(f"{file.path}: key {key!r} {text}")
+    return [item.decode() if isinstance(item, bytes) else str(item) for item in ids.tolist()], rows
 
 
 def _one_row_each(
@@ -212,6 +242,3 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-_READERS = {".npz": _from_npz, ".h5": _from_h5, ".hdf5": _from_h5, ".csv": _from_table, ".parquet": _from_table}

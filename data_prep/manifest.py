@@ -6,8 +6,10 @@
 The columns of a manifest are described in data_prep/README.md.
 """
 
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +21,7 @@ from data_prep.convert import Flag, run_command
 from data_prep.manifest_file import read_manifest
 from data_prep.manifest_folders import Level, manifest_from_folders
 from data_prep.prepare import Job, Options, check_options, prepare
+from data_prep.utterances import Utterance, by_label, differ_in_capitals
 
 Manifest = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")]
 OptionalOut = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
@@ -62,8 +65,24 @@ def convert(
     if not labels:
         raise ArchiveError(f"{manifest}: column 'label': is empty in every row; label some utterances of every class")
     mapping, names = _classes(classes, labels)
+    notes = (*_near_names(manifest, parsed.utterances, mapping), *parsed.notes)
     record = {"command": "data_prep.manifest", "manifest_sha256": sha256(manifest), "classes": mapping}
-    prepare(Job("recordings", manifest, out, mapping, names, record, labelled_only=labelled_only), parsed, options)
+    job = Job("recordings", manifest, out, mapping, names, record, labelled_only=labelled_only)
+    prepare(job, dataclasses.replace(parsed, notes=notes), options)
+
+
+def _near_names(manifest: Path, utterances: Sequence[Utterance], mapping: Mapping[str, str]) -> Iterator[str]:
+    """Sentences on labels and speakers that differ in capitals only, and yet are different classes or people."""
+    labels, speakers = Counter(item.label for item in utterances), Counter(item.speaker for item in utterances)
+    for group in differ_in_capitals(labels):
+        if len({mapping.get(name) for name in group}) > 1:
+            listed, joined = by_label({name: labels[name] for name in group}), f"{group[0]}={','.join(group)}"
+            text = f"labels that differ in capitals only are different classes: {listed}"
+            yield f"{manifest}: {text}; correct them, or join them in --classes with {joined}"
+    for group in differ_in_capitals(speakers):
+        listed = by_label({name: speakers[name] for name in group})
+        text = f"speakers that differ in capitals only are different people, whom folds do not keep together: {listed}"
+        yield f"{manifest}: {text}; correct them if they are one"
 
 
 def _classes(given: Sequence[str], labels: set[str]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -55,10 +55,12 @@ def manifest_from_folders(
     write_manifest(manifest, rows)
     console = make_console()
     console.print(f"wrote {manifest}: {len(rows)} utterances", markup=False)
+    console.print(f"an utterance_id is the path below {folder} without the ending, such as {rows[0]['utterance_id']!r}")
     for name in ("speaker", "label"):
         found = sorted({row[name] for row in rows if row[name]})
-        text = f"{len(found)} of them: {', '.join(found[:12])}" if found else "empty: fill in this column by hand"
-        console.print(f"{name}: {text}", markup=False)
+        text = f"{len(found)} of them: {', '.join(found[:12])}"
+        advice = "empty: fill in this column by hand before training; a prediction does not need it"
+        console.print(f"{name}: {text if found else advice}", markup=False)
     if tracks:
         console.print(f"without a sound file, the sound track of the video is taken: {examples(tracks)}", markup=False)
     if others:
@@ -69,6 +71,10 @@ def manifest_from_folders(
     video = " --video face_hog" if "video" in columns else ""
     text = " --text text_hashing" if "transcript_file" in columns else ""
     console.print(f"Next: look through it, then python -m data_prep.manifest {manifest} OUT.npz {audio}{video}{text}")
+    if not levels:
+        console.print(
+            f"or predict: python -m experiments.predict --run FOLDER --input {manifest} --out predictions.csv"
+        )
 
 
 def _rows(folder: Path, base: Path, levels: Sequence[Level]) -> tuple[list[dict[str, str]], dict[str, int]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from cmarr_jax.data.corpus import UNLABELLED, ArchiveError, Corpus
 from cmarr_jax.data.folds import unpaired_sessions
 from data_prep.convert import Flag
 from data_prep.details import NUMBERS, Details, check_modality_names
+from data_prep.dry_run import print_estimate
 from data_prep.join_features import join_features
 from data_prep.sounds import check_sounds
 from data_prep.sources import ZEROS, Extraction, FromFile, Spec, make_source, parse_specs
@@ -24,8 +26,6 @@ from data_prep.write import check_out, make_console, write_all
 
 Root = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
 Source = Extraction | FromFile
-# Rough guesses for --dry-run: seconds of one core per second of speech, and bytes of features per second of speech.
-_COST = {"audio": (0.1, 10 * 130 * 4), "video": (3.0, 10 * 342 * 4), "text": (0.1, 3 * 1024 * 4)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,16 +121,18 @@ def prepare(job: Job, parsed: Parsed, options: Options) -> None:
         parsed.utterances, job.classes, labelled_only=job.labelled_only, others_unlabelled=options.others_unlabelled
     )
     labelled, utterances = chosen.labelled, chosen.all
-    console.print(f"{len(parsed.utterances)} utterances, {len(labelled)} of the {len(job.class_names)} classes")
+    counts = Counter(job.classes[item.label] for item in labelled)
+    listed = ", ".join(f"{name} {counts[name]}" for name in job.class_names)
+    text = f"{len(parsed.utterances)} utterances, {len(labelled)} of the {len(job.class_names)} classes: {listed}"
+    console.print(escape(text))
     console.print(escape(f"kept as unlabelled, by label: {by_label(chosen.unlabelled)}"))
     console.print(escape(f"left out by label: {by_label(chosen.left_out)}"))
-    if not labelled:
-        raise ArchiveError(f"{job.source}: no utterance is of the classes {', '.join(job.class_names)}")
+    _check_labelled(job, labelled, counts)
     if job.check:
         job.check([item.speaker for item in labelled], [job.classes[item.label] for item in labelled], console)
     specs = options.specs
     if options.dry_run:
-        _print_estimate(utterances, specs, options, console)
+        print_estimate(utterances, specs, options.num_workers or num_cores(), console)
         return
     sources = {name: make_source(spec) for name, spec in specs.items()}
     features, failures = _all_features(utterances, sources, parsed.not_there, job.out, options, console)
@@ -148,6 +150,21 @@ def prepare(job: Job, parsed: Parsed, options: Options) -> None:
         job.name, job.out, corpus, details,
         tfds_dir=options.tfds_dir, without_tfds=options.without_tfds, console=console,
     )  # fmt: skip
+
+
+def _check_labelled(job: Job, labelled: Sequence[Utterance], counts: Mapping[str, int]) -> None:
+    """Raises ArchiveError for what would spoil the archive after hours of extraction."""
+    if not labelled:
+        raise ArchiveError(f"{job.source}: no utterance is of the classes {', '.join(job.class_names)}")
+    if len(job.class_names) < 2:
+        text = f"every labelled utterance is of class {job.class_names[0]!r}; label some of another class, too"
+        raise ArchiveError(f"{job.source}: {text}")
+    if lacking := [name for name in job.class_names if not counts[name]]:
+        raise ArchiveError(f"{job.source}: no utterance is of class {lacking[0]!r}; leave it out, or label some")
+    speakers = {item.speaker for item in labelled}
+    if len(speakers) == 1 and not labelled[0].split:
+        text = f"every labelled utterance is of speaker {labelled[0].speaker!r}; folds need more speakers, or a split"
+        raise ArchiveError(f"{job.source}: {text}")
 
 
 def without_folders(
@@ -242,16 +259,16 @@ def _all_features(
     console: Console,
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, str]]]:
     """Features and reasons of failures, per modality, by utterance id."""
-    features, failures = {}, {}
+    features, failures = dict[str, Any](), dict[str, Any]()
     ids = {item.media.utterance_id for item in chosen}
     cache = options.cache_dir or out.with_name(f"{out.stem}_cache")
     sound = [name for name, source in sources.items() if _reads(source) == "audio"]
-    chosen, broken = check_sounds(chosen, console) if sound else (chosen, {})
-    for name, source in sources.items():
+    chosen, broken, _ = check_sounds(chosen, console) if sound else (chosen, {}, {})
+    for name in sorted(sources, key=lambda name: isinstance(sources[name], Extraction)):  # a file is read at once
+        source = sources[name]
         items = [item for item in chosen if source.has(item)]
         if not items:
-            text = "no utterance has what it is made of; see the columns of the manifest, or leave it out"
-            raise ArchiveError(f"{source.spec.option}: {text}")
+            raise ArchiveError(f"{source.spec.option}: {_nothing(source, chosen)}")
         console.print(f"{name}: {len(items)} utterances by {source.spec.kind}")
         features[name], reasons = source.features(items, cache / name, options.num_workers or None)
         lost = {key: f"{path}: is not there" for key, path in not_there.get(_reads(source), {}).items() if key in ids}
@@ -259,7 +276,18 @@ def _all_features(
         if note := _note(source, reasons):
             console.print(escape(f"{name}: {note}"))
         failures[name] = (broken if name in sound else {}) | lost | reasons
-    return features, failures
+    return {name: features[name] for name in sources}, {name: failures[name] for name in sources}
+
+
+def _nothing(source: Source, utterances: Sequence[Utterance]) -> str:
+    """Why a modality can be made of no utterance. Only manifests have further columns."""
+    if isinstance(source, FromFile):
+        return f"the column {source.column!r} of the manifest is empty; fill it in, or leave the modality out"
+    columns = {"audio": "'audio' or 'video'", "video": "'video'", "text": "'text' or 'transcript_file'"}
+    text = f"no utterance has what it is made of, in a manifest the column {columns[_reads(source)]}"
+    if kept := ", ".join(map(repr, utterances[0].extra)):
+        text += f" (columns kept as text, and not read: {kept})"
+    return f"{text}; fill it in, or leave the modality out"
 
 
 def _note(source: Source, reasons: Mapping[str, str]) -> str:
@@ -275,37 +303,3 @@ def _note(source: Source, reasons: Mapping[str, str]) -> str:
 def _reads(source: Source) -> str:
     """The medium that features are made of; empty: they come from a file."""
     return source.extractor.modality if isinstance(source, Extraction) else ""
-
-
-def _print_estimate(chosen: Sequence[Utterance], specs: Mapping[str, Spec], options: Options, console: Console) -> None:
-    chosen, _ = check_sounds(chosen, console) if any(item.media.audio for item in chosen) else (chosen, {})
-    seconds = sum(_seconds(item) for item in chosen)
-    workers = options.num_workers or num_cores()
-    time = size = 0.0
-    for name, spec in specs.items():
-        try:
-            source = make_source(spec)
-        except ArchiveError as error:
-            count = sum(getattr(item.media, name, None) is not None for item in chosen)
-            text = f"{name}: {count} of {len(chosen)} utterances have a source; {spec.kind} is not ready: {error}"
-            console.print(escape(text))
-            continue
-        count = sum(source.has(item) for item in chosen)
-        console.print(escape(f"{name}: {count} of {len(chosen)} utterances have a source; {spec.kind} is ready"))
-        if isinstance(source, Extraction):
-            per_second, bytes_per_second = _COST[source.extractor.modality]
-            time, size = time + per_second * seconds / workers, size + bytes_per_second * seconds
-    console.print(
-        f"{seconds / 3600:.2f} hours of speech; roughly {time / 60:.0f} minutes with {workers} processes and "
-        f"{3 * size / 1e9:.2f} GB of disk (cache, archive, tfds data set); nothing was written"
-    )
-
-
-def _seconds(item: Utterance) -> float:
-    start, end = item.media.span
-    if end is not None:
-        return end - (start or 0.0)
-    try:
-        return item.media.audio.stat().st_size / (2 * 44100) if item.media.audio else 4.0  # 16 bits, 44.1 kHz
-    except OSError:
-        return 4.0

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,20 +19,31 @@ from data_prep.utterances import Utterance, print_missing
 MIN_SECONDS = 0.1  # a shorter sound is treated as missing
 
 
-def check_sounds(utterances: Sequence[Utterance], console: Console) -> tuple[list[Utterance], dict[str, str]]:
+class Checked(NamedTuple):
+    """What was found in the headers of the sound files.
+
+    Attributes:
+      utterances: All of them; one whose sound is broken has none.
+      problems: By utterance id, what is wrong with such a sound.
+      seconds: By utterance id, the length of its sound file, where the header says it.
+    """
+
+    utterances: list[Utterance]
+    problems: dict[str, str]
+    seconds: dict[str, float]
+
+
+def check_sounds(utterances: Sequence[Utterance], console: Console) -> Checked:
     """Reads the headers of the sound files. Broken ones are reported and treated as missing; formats are counted.
 
     Utterances that have a video and no sound are counted, too: its sound track may have been forgotten.
-
-    Returns:
-      The utterances, and by id what is wrong with the sounds that are treated as missing.
 
     Raises:
       ArchiveError: if the package that reads them is not installed.
     """
     kinds = collections.Counter[str]()
     headers: dict[Path, Header | str] = {}
-    result, problems = [], dict[str, str]()
+    result, problems, seconds = [], dict[str, str](), dict[str, float]()
     silent = [item.media.utterance_id for item in utterances if item.media.audio is None and item.media.video]
     for item in utterances:
         if item.media.audio is not None:
@@ -43,6 +55,8 @@ def check_sounds(utterances: Sequence[Utterance], console: Console) -> tuple[lis
             elif isinstance(header, Header):
                 channels = "mono" if header.channels == 1 else f"with {header.channels} channels"
                 kinds[f"{header.rate} Hz {channels}"] += 1
+                if header.seconds is not None:
+                    seconds[item.media.utterance_id] = header.seconds
         result.append(item)
     print_missing("audio", problems, console)
     console.print(f"sounds: {', '.join(f'{count} of {kind}' for kind, count in kinds.most_common()) or 'none'}")
@@ -54,7 +68,7 @@ def check_sounds(utterances: Sequence[Utterance], console: Console) -> tuple[lis
         console.print(
             "[yellow]warning:[/yellow] the sounds are of several kinds; all are brought to the extractor's rate"
         )
-    return result, problems
+    return Checked(result, problems, seconds)
 
 
 def _read_once(path: Path, headers: dict[Path, Header | str]) -> Header | str:

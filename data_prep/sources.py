@@ -101,9 +101,11 @@ class FromFile:
         return bool(self.name(item))
 
     def features(
-        self, items: Sequence[Utterance], cache: Path, num_workers: int | None
+        self, items: Sequence[Utterance], cache: Path | None = None, num_workers: int | None = None
     ) -> tuple[Features, dict[str, str]]:
         """Features `[T, D]` or `[D]` by utterance id; and for each other utterance the reason.
+
+        `cache` and `num_workers` are those of `Extraction.features`, and not used.
 
         Raises:
           ArchiveError: if the file cannot be read; `NoneFoundError` if it has none of these utterances.

@@ -109,6 +109,14 @@ def by_label(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{label or '(no label)'} {count}" for label, count in sorted(counts.items())) or "none"
 
 
+def differ_in_capitals(names: Iterable[str]) -> list[list[str]]:
+    """Groups of two or more names that are one if capitals do not count, sorted."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        groups.setdefault(name.casefold(), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def note_missing(utterances: Sequence[Utterance]) -> list[str]:
     """Sentences on utterances that lack a medium or ratings where others have them."""
     notes = []

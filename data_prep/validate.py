@@ -8,13 +8,14 @@ An error gives exit code 1 and one sentence on stderr. A warning names something
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
 from rich import box
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,6 +23,7 @@ from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.corpus import PARTS, Corpus, frame_where
 from cmarr_jax.data.folds import FoldSplit, make_folds, unpaired_sessions
 from data_prep.convert import run_command
+from data_prep.utterances import differ_in_capitals
 from data_prep.write import make_console
 
 File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
@@ -36,7 +38,6 @@ def validate(file: File, folds: int = 5) -> None:
       folds: Number of speaker groups, where neither a split nor sessions of two speakers give the folds.
     """
     corpus = read_archive(file)
-    fold_splits = make_folds(corpus, num_folds=folds)
     console = make_console()
     size = os.path.getsize(file) / 1e6
     console.print(f"{escape(str(file))}: {len(corpus)} utterances, {size:.1f} MB\nSHA-256 {sha256(file)}")
@@ -44,25 +45,38 @@ def validate(file: File, folds: int = 5) -> None:
         console.print(_unlabelled_text(corpus))
     if corpus.target is not None:
         console.print(_target_text(corpus.target[corpus.labelled]))
-    for table in tables(corpus, fold_splits):
+    for table in count_tables(corpus):  # before the folds, which a fault of the counts makes impossible
         console.print(table)
-    for text in warnings_of(corpus, fold_splits):
-        console.print(f"[yellow]warning:[/yellow] {escape(text)}")
+    _print_warnings(near_names(corpus), console)
+    fold_splits = make_folds(corpus, num_folds=folds)
+    console.print(fold_table(corpus, fold_splits))
+    _print_warnings(warnings_of(corpus, fold_splits), console)
     console.print("The archive is valid.")
 
 
-def tables(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[Table]:
-    """The tables of the report."""
+def count_tables(corpus: Corpus) -> Iterator[Table]:
+    """The tables of what the archive holds."""
     if not np.array_equal(corpus.session, corpus.speaker):
         yield _class_counts(corpus, "session", corpus.session)
     yield _class_counts(corpus, "speaker", corpus.speaker)
     yield _modality_table(corpus)
+
+
+def fold_table(corpus: Corpus, folds: Sequence[FoldSplit]) -> Table:
+    """The sizes of the parts of each fold, and the classes of its test part."""
     parts = PARTS if corpus.labelled.all() else (*PARTS, "unlabelled")
     table = _table("Folds", "fold", *parts, *(f"test {name}" for name in corpus.class_names))
     for fold in folds:
         test = np.bincount(corpus.label[fold.test], minlength=corpus.num_classes)
         _add_row(table, fold.name, *(len(getattr(fold, part)) for part in parts), *test)
-    yield table
+    return table
+
+
+def near_names(corpus: Corpus) -> Iterator[str]:
+    """One sentence for each group of classes or speakers that may be one, written in different ways."""
+    for key, names in {"class_names": corpus.class_names, "speaker": corpus.speaker.tolist()}.items():
+        for group in differ_in_capitals(names):
+            yield f"{key}: {', '.join(map(repr, group))} differ in capitals only and are taken as different"
 
 
 def warnings_of(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[str]:
@@ -83,6 +97,11 @@ def warnings_of(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[str]:
         yield f"unlabelled utterances that no fold trains on: {len(unused)} ({first!r} first)"
     for column, name in enumerate(corpus.modalities):
         yield from _feature_warnings(corpus, name, corpus.present[:, column])
+
+
+def _print_warnings(texts: Iterable[str], console: Console) -> None:
+    for text in texts:
+        console.print(f"[yellow]warning:[/yellow] {escape(text)}")
 
 
 def _unlabelled_text(corpus: Corpus) -> str:

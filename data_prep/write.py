@@ -70,4 +70,6 @@ def write_all(
         builder = {"iemocap": Iemocap, "msp_improv": MspImprov}.get(name, Recordings)
         path = write_dataset(builder, out, tfds_dir or out.parent / "tfds", corpus=read_archive(out))
         console.print(f"wrote {path}: the same as a tfds data set")
-    console.print(f"Next: python -m data_prep.validate {out}")
+    labelled = len(np.unique(corpus.speaker[corpus.labelled]))
+    folds = f" --folds {labelled}" if 3 <= labelled < 5 and corpus.split is None else ""
+    console.print(f"Next: python -m data_prep.validate {out}{folds}")

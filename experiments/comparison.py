@@ -1,5 +1,6 @@
 """Differences between the rows of a table, with intervals and tests, from the outputs that the runs have kept."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +15,12 @@ from experiments.units import Unit, counts_by_speaker, has_outputs, read_outputs
 METRICS: dict[str, Metric] = {"war": war, "uar": uar}
 VALUE_METRICS: dict[str, Metric] = {"ccc": ccc, "mae": mae}  # of a regression
 LEVEL = 0.05  # of corrected p values
-BETTER, WORSE, INTERVAL_ONLY, NOT_SHOWN = VERDICTS = (
+BETTER, WORSE, INTERVAL_ONLY, NOT_SHOWN, NO_INTERVAL = VERDICTS = (
     "better",
     "worse",
     "by the interval only",  # it leaves out zero, but p is not below the level: too few speakers, or the correction
     "no difference shown",
+    "not judged",  # one speaker: there is no interval
 )
 SHOWN = BETTER, WORSE
 
@@ -51,6 +53,8 @@ class Comparison(NamedTuple):
     @property
     def verdict(self) -> str:
         """One of `VERDICTS`."""
+        if math.isnan(self.difference.low):
+            return NO_INTERVAL
         if not self.difference.excludes_zero:
             return NOT_SHOWN
         if not self.p < LEVEL:

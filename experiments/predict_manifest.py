@@ -112,7 +112,7 @@ def _block(
 ) -> Iterator[Named]:
     """As `manifest_items`; further notes of each utterance are added to `notes`."""
     if any(isinstance(source, Extraction) and source.extractor.modality == "audio" for source in sources.values()):
-        items, broken = check_sounds(items, console)
+        items, broken, _ = check_sounds(items, console)
         for key, reason in broken.items():
             notes[key].append(reason)
     features = {}

@@ -213,7 +213,10 @@ def test_validate_ends_with_one_sentence(tmp_path, mosi, capsys):
     changed(tmp_path / "out.npz", split=None)
     capsys.readouterr()
     assert run(validate, tmp_path / "out.npz", "--folds", "13") == 1
-    assert capsys.readouterr().err == "13 folds need 13 speakers or more, found 12; ask for 12 folds\n"
+    assert (
+        capsys.readouterr().err
+        == "13 folds need 13 speakers or more, found 12; ask for 12 folds, in the commands with --folds 12\n"
+    )
 
 
 @pytest.mark.parametrize("command", [cremad_rater_votes, cmu_mosi_utterance, digits_views, validate])

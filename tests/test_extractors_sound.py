@@ -25,7 +25,7 @@ def look(*items):
     """What `check_sounds` keeps of these utterances, and what it prints."""
     out = io.StringIO()
     utterances = [Utterance(media, "01F", "01", "ang") for media in items]
-    kept, _ = check_sounds(utterances, Console(file=out, width=1000))
+    kept = check_sounds(utterances, Console(file=out, width=1000)).utterances
     return [item.media.audio for item in kept], out.getvalue()
 
 

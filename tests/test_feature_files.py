@@ -89,7 +89,7 @@ def test_pickled_objects_are_never_loaded(tmp_path):
         ("f.csv", b"id,x\na,1\n", "", "has no column 'utterance_id'; it has id, x; give key=COLUMN"),
         ("f.csv", b"id,x\na,one\n", "id", "row 2, column 'x': 'one' is no number"),
         ("f.csv", b"id,x\na,1,2\n", "id", "row 2 has 3 values where the first line names 2 columns"),
-        ("f.csv", b"id,x\nb,1\n", "id", "has features of none of the 1 names; f.csv: has no 'a'"),
+        ("f.csv", b"id,x\nb,1\n", "id", "has features of none of the 1 names; f.csv: has no 'a' but 'b' ...; if a col"),
     ],
 )
 def test_faults_of_a_file(tmp_path, name, data, key, sentence):
@@ -171,6 +171,23 @@ def test_a_cell_that_is_no_number_is_a_fault_of_its_name_alone(tmp_path):
     for _ in range(2):
         with pytest.raises(ArchiveError, match=r"f\.csv: row 3, column 'y': '\?' is no number; remove the column or"):
             file.read(["a", "b"])
+
+
+@pytest.mark.parametrize("kind", [".npz", ".h5", ".csv"])
+@pytest.mark.parametrize("keyed", [False, True])
+def test_a_file_of_other_names_shows_some_of_its_own(tmp_path, kind, keyed):
+    path, names = tmp_path / f"f{kind}", ["p", "q", "r", "s"]
+    arrays = {"utterance_id": np.array(names, "S1"), "features": np.ones((4, 2))}
+    arrays = arrays if keyed else dict.fromkeys(names, np.ones(2))
+    if kind == ".csv":
+        write_table(path, {name: np.ones(3) for name in names}, kind)
+    elif kind == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            file.update(arrays)
+    with pytest.raises(NoneFoundError, match=r"has no 'a' but 'p', 'q', 'r' \.\.\.; if a column .* add id=COLUMN$"):
+        FeatureFile(path).read(["a"])
 
 
 def test_none_of_the_names_has_a_reason_for_each(tmp_path):

@@ -115,7 +115,9 @@ def test_own_split():
 
 
 def test_too_few_speakers_or_folds():
-    with pytest.raises(FoldError, match="5 folds need 5 speakers or more, found 4; ask for 4 folds"):
+    with pytest.raises(
+        FoldError, match="5 folds need 5 speakers or more, found 4; ask for 4 folds, in the commands with --folds 4"
+    ):
         make_folds(make_corpus(dict.fromkeys("abcd", 6)))
     with pytest.raises(FoldError, match="found 2; give more speakers or a split"):
         make_folds(make_corpus(dict.fromkeys("ab", 6)), num_folds=3)

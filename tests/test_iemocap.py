@@ -148,7 +148,8 @@ def test_utterances_of_other_emotions_are_kept_as_unlabelled(release, tmp_path, 
     assert "kept as unlabelled, by label: none\n" in capsys.readouterr().out
     assert convert(release, out, *options, "--others-unlabelled") == 0
     printed = capsys.readouterr().out
-    assert "72 utterances, 60 of the 4 classes\nkept as unlabelled, by label: oth 4, xxx 8\n" in printed
+    assert "72 utterances, 60 of the 4 classes: angry 12, happy 24, neutral 12, sad 12\nkept as unl" in printed
+    assert "kept as unlabelled, by label: oth 4, xxx 8\n" in printed
     assert "left out by label: none" in printed
     assert "12 / 1103" in printed  # the counts compared with the known ones are those of labelled utterances
     corpus, labelled, details = read_archive(out), read_archive(plain), read_details(details_path(out))

@@ -70,8 +70,8 @@ def test_one_equivalence_for_each_score_of_ours():
                                                    "p 0.050).", "(32)"),
         (31.6, compared(-0.00001, -0.03, 0.03), "A with 10 labels equals B with 32; with equal labels no difference "
                                                 "shown (+0.00 points, 95 % interval -3.00 to +3.00).", "(32)"),
-        (31.6, compared(0.02, np.nan, np.nan), "A with 10 labels equals B with 32; with equal labels no difference "
-                                               "shown (+2.00 points).", "(32)"),
+        (31.6, compared(0.02, np.nan, np.nan), "A with 10 labels equals B with 32; with equal labels a difference "
+                                               "that is not judged (+2.00 points).", "(32)"),
         (np.inf, SHOWN, "A with 10 labels has a UAR of 50.00 %, which B does not reach with up to 1000 (with equal "
                         "labels: +2.00 points, 95 % interval +1.00 to +3.00).", "not reached"),
         (5, None, "A with 10 labels has a UAR of 50.00 %, which B reaches with the fewest labels, 5.", "at most 5"),

@@ -203,6 +203,17 @@ def test_too_few_labels_for_a_classical_model_do_not_stop_the_others(archive, tm
     assert not list(out.glob("*/*/run.json"))
 
 
+def test_a_table_of_one_fold_and_no_cm_arr_says_so(archive, tmp_path):
+    out = tmp_path / "out"
+    reproduce.main(arguments(archive, out, methods=("late_fusion_lda",), folds_only=("speaker0",)))
+    text = (out / "table.md").read_text()
+    assert text.startswith("# Missing modalities: toy\n")
+    assert "; 1 of 4 folds, 1 seed; " in text
+    assert " in 1 of 4 folds, 1 seed; " in (out / "report.html").read_text()
+    reproduce.main(arguments(archive, out, methods=("late_fusion_lda",)))
+    assert "; 4 folds, 1 seed; " in (out / "table.md").read_text()
+
+
 def test_a_classical_model_that_cannot_be_fitted_is_named(archive, tmp_path, monkeypatch):
     def fail(*_):
         raise np.linalg.LinAlgError("The leading minor is not positive definite.\nMore of scikit-learn.")

@@ -79,7 +79,7 @@ def test_classes_are_chosen_merged_and_ordered(tmp_path, capsys):
     assert read_archive(out).class_names == ("low", "b")
     assert read_archive(out).label.tolist() == [-1, 1, 0, 0, 1, 0, 0, 1, 0]
     printed = capsys.readouterr().out
-    assert "12 utterances, 8 of the 2 classes\nkept as unlabelled, by label: (no label) 1\n" in printed
+    assert "12 utterances, 8 of the 2 classes: low 5, b 3\nkept as unlabelled, by label: (no label) 1\n" in printed
     assert "left out by label: d 3\n" in printed
     assert "9 utterances (1 unlabelled), 3 speakers" in printed
     assert convert(tmp_path / "m.csv", out, *BOTH, "--force", "--classes", "a", "e") == 1

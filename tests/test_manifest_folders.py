@@ -53,7 +53,8 @@ def test_one_sound_file_does_not_take_the_sound_of_the_videos(tmp_path, capsys):
 def test_one_level_leaves_the_speaker_to_be_filled_in(tmp_path, capsys):
     make(tmp_path / "rec", "happy/1.mp4", "sad/2.mp4")
     assert manifest.main(["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv")]) == 0
-    assert "speaker: empty: fill in this column by hand" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "speaker: empty: fill in this column by hand before training" in printed
     assert manifest.main([str(tmp_path / "m.csv"), str(tmp_path / "o.npz"), "--audio", "a", "--video", "b"]) == 1
     assert "row 2, column 'speaker': is empty; say who speaks" in capsys.readouterr().err
 

@@ -79,10 +79,11 @@ def test_differences_are_told_with_their_intervals():
     assert "| Zero-fill | WAR | +1.50 (+0.20 to +3.00) | 0.040 | better |" in text
     assert "| MMIN | UAR | -1.00 (-2.00 to +0.10) | 0.300 | no difference shown |" in text
     assert "| DiCMoR-like | UAR | -1.00 (-2.00 to -0.10) | 0.050 | by the interval only |" in text
-    assert "| Late fusion | UAR |  |  | no difference shown |" in text
+    assert "| Late fusion | UAR |  |  | not judged |" in text
     assert (
         "corrected after Holm for the number of rows. No difference shown: the interval has zero in it. By the" in text
     )
+    assert "but p is at least 0.05. Not judged: there is no interval" in text
     assert "test speakers" not in text
     assert "both rows have" not in text
 
@@ -215,7 +216,7 @@ def test_it_is_said_how_much_was_tuned():
         ("ccc", Interval(0.01, 0.001, 0.02), 0.01, "better"),
         ("mae", Interval(0.01, 0.001, 0.02), 0.01, "worse"),
         ("mae", Interval(-0.01, -0.02, -0.001), 0.01, "better"),
-        ("uar", Interval(0.01, float("nan"), float("nan")), 0.01, "no difference shown"),
+        ("uar", Interval(0.01, float("nan"), float("nan")), 0.01, "not judged"),
         ("uar", Interval(0.01, 0.001, 0.02), float("nan"), "by the interval only"),
     ],
 )

@@ -186,7 +186,9 @@ def _group_folds(corpus: Corpus, num_folds: int) -> list[FoldSplit]:
     labelled = np.flatnonzero(corpus.labelled)
     speakers, inverse, counts = np.unique(corpus.speaker[labelled], return_inverse=True, return_counts=True)
     if len(speakers) < num_folds:
-        advice = f"ask for {len(speakers)} folds" if len(speakers) >= 3 else "give more speakers or a split"
+        advice = "give more speakers or a split"
+        if len(speakers) >= 3:
+            advice = f"ask for {len(speakers)} folds, in the commands with --folds {len(speakers)}"
         raise FoldError(f"{num_folds} folds need {num_folds} speakers or more, found {len(speakers)}; {advice}")
     group, size = np.zeros(len(speakers), int), np.zeros(num_folds, int)
     for index in np.argsort(-counts, kind="stable"):  # speakers are sorted by name, so equals stay in that order

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.comparison import INTERVAL_ONLY, LEVEL, NOT_SHOWN, SHOWN, Comparison
+from experiments.comparison import INTERVAL_ONLY, LEVEL, NO_INTERVAL, NOT_SHOWN, SHOWN, Comparison
 from experiments.report.scores import CEILINGS, LABELS, counted, over_text
 from experiments.results import Row
 from experiments.statistics import Interval, smallest_p
@@ -36,10 +36,13 @@ def judged_text(comparisons: Sequence[Comparison], where: str = "In brackets") -
     several = len({one.baseline for one in comparisons}) > 1
     num_seeds = 2 if any(one.num_runs > one.num_folds for one in comparisons) else 1
     corrected = ", corrected after Holm for the number of rows" if several else ""
+    unjudged = ""
+    if any(one.verdict == NO_INTERVAL for one in comparisons):
+        unjudged = f" {_first_upper(NO_INTERVAL)}: there is no interval, since there are too few speakers or scores."
     return (
         f"{where}: 95 % interval {over_text(num_seeds)}. p: paired permutation test over speakers"
         f"{corrected}. {_first_upper(NOT_SHOWN)}: the interval has zero in it. {_first_upper(INTERVAL_ONLY)}: the "
-        f"interval excludes zero, but p is at least {LEVEL:g}."
+        f"interval excludes zero, but p is at least {LEVEL:g}.{unjudged}"
     )
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from experiments.comparison import LEVEL, NOT_SHOWN, SHOWN
+from experiments.comparison import LEVEL, NO_INTERVAL, NOT_SHOWN, SHOWN
 from experiments.report.differences import p_text, signed
 from experiments.report.drawing import INK, MARKERS, MUTED, SERIES, Figure, canvas, legend_below, to_svg
 from experiments.report.material import Material
@@ -101,9 +101,10 @@ def differences_figure(material: Material) -> Figure | None:
         for axis, metric in zip(axes[0], ("uar", "war"), strict=True):
             for one in (one for one in material.comparisons if one.metric == metric):
                 level, (mean, low, high) = baselines.index(one.baseline), [100 * x for x in one.difference]
-                colour = MUTED if one.verdict == NOT_SHOWN else SERIES[0] if mean > 0 else SERIES[1]
+                is_muted = one.verdict in (NOT_SHOWN, NO_INTERVAL)
+                colour = MUTED if is_muted else SERIES[0] if mean > 0 else SERIES[1]
                 axis.plot([low, high], [level, level], color=colour, linewidth=2)
-                marker = MARKERS[0 if one.verdict == NOT_SHOWN else 1]
+                marker = MARKERS[0 if is_muted else 1]
                 inside = colour if one.verdict in SHOWN else "none"
                 axis.plot(mean, level, marker, color=colour, markerfacecolor=inside, markersize=6)
                 numbers.append([

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.comparison import INTERVAL_ONLY, SHOWN, Comparison
+from experiments.comparison import INTERVAL_ONLY, NO_INTERVAL, NOT_SHOWN, SHOWN, Comparison
 from experiments.report.differences import p_text, signed_difference
 from experiments.report.scores import counted
 
@@ -121,4 +121,6 @@ def _difference_text(one: Equivalence) -> str:
         return f" (with equal labels: {points})"
     if one.compared.verdict == INTERVAL_ONLY:
         return f"; with equal labels a difference {INTERVAL_ONLY} ({points}, p {p_text(one.compared.p)})"
-    return f"; with equal labels no difference shown ({points})"
+    if one.compared.verdict == NO_INTERVAL:
+        return f"; with equal labels a difference that is {NO_INTERVAL} ({points})"
+    return f"; with equal labels {NOT_SHOWN} ({points})"

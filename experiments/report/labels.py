@@ -48,7 +48,7 @@ def write_label_report(root: Path) -> str:
 
 def label_headings(curves: LabelCurves) -> tuple[str, list[str]]:
     """Title and notes."""
-    title, notes = headings(curves.last.config | {SHARE: 1.0})
+    title, notes = headings(curves.last.config | {SHARE: 1.0}, curves.last.folds_text)
     if any(material.config["tuned"] and material.config.get(SHARE, 1.0) < 1 for material in curves.materials):
         notes.append(f"Learning rate, dropout and loss weights are those of each share. {SEED_0}")
     notes.append(

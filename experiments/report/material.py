@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.comparison import Comparison, cell_intervals, compare, runs_with_outputs
-from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals, over_text
+from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals, counted, over_text
 from experiments.results import Row
 from experiments.results_folder import read_config
 from experiments.rows import TABLE_ROWS
@@ -86,6 +86,12 @@ class Material:
         """Names of the classes, or their numbers."""
         num_classes = len(self.rows[0].counts)
         return list(self.config["data"].get("class_names") or map(str, range(num_classes)))
+
+    @property
+    def folds_text(self) -> str:
+        """In how many folds there are runs: `5 folds`, or `1 of 5 folds`."""
+        number, of = len({row.fold for row in self.rows if row.method not in CEILINGS}), len(self.config["folds"])
+        return counted(of, "fold") if number in (0, of) else f"{number} of {counted(of, 'fold')}"
 
     @cached_property
     def num_speakers(self) -> int:

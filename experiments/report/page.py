@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.comparison import BETTER, INTERVAL_ONLY, SHOWN, WORSE
+from experiments.comparison import BETTER, INTERVAL_ONLY, NO_INTERVAL, SHOWN, WORSE
 from experiments.datasets import SYNTHETIC_NAMES
 from experiments.report.differences import difference_notes, p_text, signed_difference
 from experiments.report.drawing import Figure
@@ -71,7 +71,7 @@ def make_figures(material: Material) -> list[Figure]:
 
 def to_html(material: Material, figures: Sequence[Figure]) -> str:
     """The page."""
-    title, notes = headings(material.config)
+    title, notes = headings(material.config, material.folds_text)
     scores = {metric: _scores_section(material, metric) for metric in METRICS}
     drawn = {figure.name: figure_section(figure) for figure in figures}
     sections = [
@@ -92,7 +92,7 @@ def to_html(material: Material, figures: Sequence[Figure]) -> str:
 def summary(material: Material) -> list[str]:
     """The result first, then what was compared, then on what: three paragraphs, as HTML."""
     config, rows = material.config, material.trained()
-    folds, seeds = counted(len(config["folds"]), "fold"), counted(len(config["seeds"]), "seed")
+    seeds = counted(len(config["seeds"]), "seed")
     sentences = [_result(material)]
     sentences.append(
         f"{counted(len(rows), 'method')} compared in {len(material.conditions) - 1} missing-modality conditions and on "
@@ -100,8 +100,8 @@ def summary(material: Material) -> list[str]:
     )
     speakers = f", tested on {counted(material.num_speakers, 'speaker')}" if material.num_speakers else ""
     sentences.append(
-        f"Data: {html.escape(config['data']['name'])}, {config['data']['utterances']} utterances{speakers} in {folds}, "
-        f"{seeds}; {speakers_apart(config)}."
+        f"Data: {html.escape(config['data']['name'])}, {config['data']['utterances']} utterances{speakers} in "
+        f"{material.folds_text}, {seeds}; {speakers_apart(config)}."
     )
     return sentences
 
@@ -177,7 +177,9 @@ def differences_sentence(material: Material, metric: str) -> str:
 
     label = html.escape(material.label(comparisons[0].method))
     parts = [f"{label} is {word} than {names}" for word in (BETTER, WORSE) if (names := listed(word))]
-    others = [one for one in comparisons if one.verdict not in SHOWN]
+    if unjudged := [one for one in comparisons if one.verdict == NO_INTERVAL]:
+        parts.append(f"{counted(len(unjudged), 'difference')} not judged, since there is too little for an interval")
+    others = [one for one in comparisons if one.verdict not in (*SHOWN, NO_INTERVAL)]
     if others:
         all_of_them = "any other method" if len(others) == len(comparisons) else f"the other {len(others)}"
         parts.append(f"no difference is shown from {all_of_them}")

@@ -83,8 +83,8 @@ def _published_table(rows: Sequence[Published]) -> str:
     return plain_table(["method", *CONDITIONS, "source"], cells)
 
 
-def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
-    """Title and notes of the table, from its `config.json`."""
+def headings(config: dict[str, Any], folds: str) -> tuple[str, list[str]]:
+    """Title and notes of the table, from its `config.json` and a text on the number of its folds."""
     data, notes = config["data"], []
     synthetic = data["name"] in SYNTHETIC_NAMES
     if synthetic:
@@ -98,11 +98,13 @@ def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
     if config["smoke"]:
         notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
     notes.append(
-        f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}...`; {counted(len(config['folds']), 'fold')}, "
+        f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}...`; {folds}, "
         f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
     )
     notes.append(tuning_text(config))
-    title = f"CM-ARR on {'synthetic data' if synthetic else data['name']}"
+    has_method = any(row.startswith("cm_arr") for row in config["methods"])
+    what = "CM-ARR on" if has_method else "Missing modalities:"
+    title = f"{what} {'synthetic data' if synthetic else data['name']}"
     if (share := config.get(SHARE, 1.0)) < 1:
         title += f", {100 * share:g} % of the labels"
         notes.append(
