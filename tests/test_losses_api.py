@@ -51,6 +51,27 @@ def test_the_tables_above_are_complete():
         assert (name in MASKED) == ("where" in inspect.signature(getattr(losses, name)).parameters), name
 
 
+MASKS = {"where": np.ones(4, bool), "group": np.zeros(4, int), "candidate": np.ones(3, bool)}
+ARGUMENTS = [
+    (name, argument)
+    for name, (args, _) in {**MASKED, **UNMASKED}.items()
+    for place, argument in enumerate(inspect.signature(getattr(losses, name)).parameters)
+    if argument in MASKS or place < len(args)
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_a_fault_names_the_argument(name, argument):
+    args, kwargs = (MASKED | UNMASKED)[name]
+    given = inspect.signature(getattr(losses, name)).bind(*args, **kwargs).arguments
+    right = given.get(argument, np.ones(MEAN[:, 0].shape, bool) if name == "masked_mean" else MASKS.get(argument))
+    other_type = right.astype(np.float32 if right.dtype.kind == "i" else np.int32)
+    any_shape = argument in ("values", "log_std", "latent")
+    for wrong in (other_type,) if any_shape else (other_type, right[None]):
+        with pytest.raises(AssertionError, match=rf"\[.*\b{argument}\b.*\]"):
+            getattr(losses, name)(**given | {argument: wrong})
+
+
 @pytest.mark.parametrize("name", MASKED)
 def test_where_is_all_true_if_left_out(name):
     shape = MEAN[:, 0].shape if name == "masked_mean" else (4,)

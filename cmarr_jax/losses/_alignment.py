@@ -7,7 +7,7 @@ psum loss and gradients.
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import chex
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from cmarr_jax.losses._contrastive import info_nce, normalize
-from cmarr_jax.losses._gaussian import pairwise_squared_w2
+from cmarr_jax.losses._gaussian import GAUSSIANS, pairwise_squared_w2
 from cmarr_jax.losses._reduce import all_rows, as_mask, checked_temperature, pairwise_dot, row_index, select_rows
 from cmarr_jax.types import Array, MaskedLoss
 
@@ -78,9 +78,9 @@ def distribution_info_nce(
       Yeh et al., Decoupled Contrastive Learning, ECCV 2022, loss L_DC; there, the negatives are those of both views.
     """
     mean_a, std_a, mean_b, std_b = map(jnp.asarray, (mean_a, std_a, mean_b, std_b))
-    chex.assert_rank(mean_a, 2)
-    chex.assert_type([mean_a, std_a, mean_b, std_b], float)
-    chex.assert_equal_shape([mean_a, std_a, mean_b, std_b])
+    chex.assert_rank(mean_a, 2, custom_message="mean_a")
+    chex.assert_type([mean_a, std_a, mean_b, std_b], float, custom_message=GAUSSIANS)
+    chex.assert_equal_shape([mean_a, std_a, mean_b, std_b], custom_message=GAUSSIANS)
     where = as_mask(where, mean_a.shape[:1])
     factor = (1 / mean_a.shape[1] if scale is None else scale) / checked_temperature(temperature)
     logits_fn = lambda a, b: jnp.multiply(-factor, distance(*a, *b))
@@ -135,9 +135,9 @@ def point_info_nce(
       Yeh et al., Decoupled Contrastive Learning, ECCV 2022, loss L_DC; there, the negatives are those of both views.
     """
     points_a, points_b = jnp.asarray(points_a), jnp.asarray(points_b)
-    chex.assert_rank(points_a, 2)
-    chex.assert_type([points_a, points_b], float)
-    chex.assert_equal_shape([points_a, points_b])
+    chex.assert_rank(points_a, 2, custom_message="points_a")
+    chex.assert_type([points_a, points_b], float, custom_message="in order: points_a, points_b")
+    chex.assert_equal_shape([points_a, points_b], custom_message="in order: points_a, points_b")
     where = as_mask(where, points_a.shape[:1])
     temperature = checked_temperature(temperature)
     logits_fn = lambda a, b: pairwise_dot(normalize(a), normalize(b)) / temperature
@@ -200,7 +200,7 @@ def alignment(
       CM-ARR, arXiv 2407.09029 (the abstract: distribution-based, unsupervised, 2-Wasserstein); the form as in MAP.
     """
     mean, std = jnp.asarray(mean), jnp.asarray(std)
-    chex.assert_equal_shape([mean, std])
+    chex.assert_equal_shape([mean, std], custom_message="in order: mean, std")
     loss_fn = functools.partial(
         distribution_info_nce,
         group=group,
@@ -210,7 +210,7 @@ def alignment(
         positive_in_denominator=positive_in_denominator,
         axis_name=axis_name,
     )
-    return _over_pairs(loss_fn, (mean, std), present, where)
+    return _over_pairs(loss_fn, {"mean": mean, "std": std}, present, where)
 
 
 def point_alignment(
@@ -263,17 +263,23 @@ def point_alignment(
         positive_in_denominator=positive_in_denominator,
         axis_name=axis_name,
     )
-    return _over_pairs(loss_fn, (jnp.asarray(points),), present, where)
+    return _over_pairs(loss_fn, {"points": jnp.asarray(points)}, present, where)
 
 
 def _over_pairs(
-    loss_fn: Callable[..., MaskedLoss], embeddings: tuple[Array, ...], present: ArrayLike, where: ArrayLike | None
+    loss_fn: Callable[..., MaskedLoss], named: Mapping[str, Array], present: ArrayLike, where: ArrayLike | None
 ) -> MaskedLoss:
-    """Applies `loss_fn(*embeddings of a, *embeddings of b, where)` to all pairs of modalities a < b, along axis 1."""
-    chex.assert_rank(embeddings[0], 3)
+    """Applies `loss_fn(*embeddings of a, *embeddings of b, where)` to all pairs of modalities a < b, along axis 1.
+
+    `named` are the embeddings `[B, M, D]`, of one shape, by the name of the argument.
+    """
+    embeddings, order = list(named.values()), f"in order: {', '.join(named)}"
+    chex.assert_rank(embeddings, 3, custom_message=order)
+    chex.assert_type(embeddings, float, custom_message=order)
     batch_size, num_modalities, _ = embeddings[0].shape
-    chex.assert_axis_dimension_gteq(embeddings[0], 1, 2)
-    present, where = as_mask(present, (batch_size, num_modalities)), as_mask(where, (batch_size,))
+    chex.assert_axis_dimension_gteq(embeddings[0], 1, 2, custom_message=order)
+    present = as_mask(present, (batch_size, num_modalities), "present")
+    where = as_mask(where, (batch_size,))
     first, second = jnp.asarray(list(itertools.combinations(range(num_modalities), 2))).T
     pair_where = present[:, first] & present[:, second] & where[:, None]
     pairs = [x[:, side] for side in (first, second) for x in embeddings]
@@ -295,8 +301,8 @@ def _symmetric_info_nce(
     positive = row_index(len(where), axis_name)
     if group is not None:
         group = jnp.asarray(group)
-        chex.assert_shape(group, where.shape)
-        chex.assert_type(group, int)
+        chex.assert_shape(group, where.shape, custom_message="group")
+        chex.assert_type(group, int, custom_message="group")
         candidate = candidate[None] & (group[:, None] == all_rows(group, axis_name)[None])
     loss_fn = lambda logits: info_nce(
         logits, positive, where, candidate, positive_in_denominator=positive_in_denominator

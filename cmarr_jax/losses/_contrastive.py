@@ -73,11 +73,12 @@ def info_nce(
       Yeh et al., Decoupled Contrastive Learning, ECCV 2022, loss L_DC (unweighted).
     """
     logits, positive = jnp.asarray(logits), jnp.asarray(positive)
-    chex.assert_rank(logits, 2)
-    chex.assert_type([logits, positive], [float, int])
-    chex.assert_shape(positive, logits.shape[:1])
+    chex.assert_rank(logits, 2, custom_message="logits")
+    chex.assert_type([logits, positive], [float, int], custom_message="in order: logits, positive")
+    chex.assert_shape(positive, logits.shape[:1], custom_message="positive")
     where = as_mask(where, logits.shape[:1])
-    candidate = as_mask(candidate, logits.shape[-1:] if candidate is None or jnp.ndim(candidate) < 2 else logits.shape)
+    shape = logits.shape[-1:] if candidate is None or jnp.ndim(candidate) < 2 else logits.shape
+    candidate = as_mask(candidate, shape, "candidate")
     temperature = checked_temperature(temperature)
 
     is_positive = positive[:, None] == jnp.arange(logits.shape[1])[None]
@@ -135,9 +136,9 @@ def supervised_contrastive(
       Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, eq. 2.
     """
     points, labels = jnp.asarray(points), jnp.asarray(labels)
-    chex.assert_rank(points, 2)
-    chex.assert_type([points, labels], [float, int])
-    chex.assert_shape(labels, points.shape[:1])
+    chex.assert_rank(points, 2, custom_message="points")
+    chex.assert_type([points, labels], [float, int], custom_message="in order: points, labels")
+    chex.assert_shape(labels, points.shape[:1], custom_message="labels")
     where = as_mask(where, points.shape[:1]) & (labels >= 0)
     temperature = checked_temperature(temperature)
 

@@ -14,6 +14,8 @@ from jax.typing import ArrayLike
 from cmarr_jax.losses._reduce import at_least_float32, pairwise_dot
 from cmarr_jax.types import Array
 
+GAUSSIANS = "in order: mean_a, std_a, mean_b, std_b"  # in the messages of chex, which count the arguments from 0
+
 
 def squared_w2(mean_a: ArrayLike, std_a: ArrayLike, mean_b: ArrayLike, std_b: ArrayLike) -> Array:
     """Squared 2-Wasserstein distance between diagonal Gaussians, row by row.
@@ -42,8 +44,8 @@ def squared_w2(mean_a: ArrayLike, std_a: ArrayLike, mean_b: ArrayLike, std_b: Ar
       Givens and Shortt, A class of Wasserstein metrics for probability distributions, 1984, diagonal case.
     """
     mean_a, std_a, mean_b, std_b = map(jnp.asarray, (mean_a, std_a, mean_b, std_b))
-    chex.assert_type([mean_a, std_a, mean_b, std_b], float)
-    chex.assert_equal_shape([mean_a, std_a, mean_b, std_b])
+    chex.assert_type([mean_a, std_a, mean_b, std_b], float, custom_message=GAUSSIANS)
+    chex.assert_equal_shape([mean_a, std_a, mean_b, std_b], custom_message=GAUSSIANS)
     mean_a, std_a, mean_b, std_b = map(at_least_float32, (mean_a, std_a, mean_b, std_b))
     return jnp.sum((mean_a - mean_b) ** 2 + (std_a - std_b) ** 2, axis=-1)
 
@@ -191,8 +193,8 @@ def gaussian_entropy(log_std: ArrayLike) -> Array:
       Cover and Thomas, Elements of Information Theory, 2nd ed. 2006, theorem 8.4.1.
     """
     log_std = jnp.asarray(log_std)
-    chex.assert_shape(log_std, (..., None))
-    chex.assert_type(log_std, float)
+    chex.assert_shape(log_std, (..., None), custom_message="log_std")
+    chex.assert_type(log_std, float, custom_message="log_std")
     return jnp.sum(at_least_float32(log_std), axis=-1) + 0.5 * log_std.shape[-1] * math.log(2 * math.pi * math.e)
 
 
@@ -231,11 +233,11 @@ def _checked_pairs(*args: ArrayLike) -> list[Array]:
     """The four arguments of a pairwise distance as arrays of at least float32, checked."""
     arrays = [jnp.asarray(x) for x in args]
     mean_a, std_a, mean_b, std_b = arrays
-    chex.assert_rank(arrays, 2)
-    chex.assert_type(arrays, float)
-    chex.assert_equal_shape([mean_a, std_a])
-    chex.assert_equal_shape([mean_b, std_b])
-    chex.assert_equal_shape_suffix([mean_a, mean_b], 1)
+    chex.assert_rank(arrays, 2, custom_message=GAUSSIANS)
+    chex.assert_type(arrays, float, custom_message=GAUSSIANS)
+    chex.assert_equal_shape([mean_a, std_a], custom_message="in order: mean_a, std_a")
+    chex.assert_equal_shape([mean_b, std_b], custom_message="in order: mean_b, std_b")
+    chex.assert_equal_shape_suffix([mean_a, mean_b], 1, custom_message="in order: mean_a, mean_b")
     return [at_least_float32(x) for x in arrays]
 
 

@@ -37,8 +37,8 @@ def flow_nll_per_dim(latent: ArrayLike, log_det: ArrayLike) -> Array:
       Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, ICLR 2017, eqs. 2-3.
     """
     latent, log_det = jnp.asarray(latent), jnp.asarray(log_det)
-    chex.assert_type([latent, log_det], float)
-    chex.assert_shape(log_det, latent.shape[:-1])
+    chex.assert_type([latent, log_det], float, custom_message="in order: latent, log_det")
+    chex.assert_shape(log_det, latent.shape[:-1], custom_message="log_det")
     latent, log_det = at_least_float32(latent), at_least_float32(log_det)
     energy = 0.5 * jnp.mean(latent**2, axis=-1)
     return energy + 0.5 * math.log(2 * math.pi) - log_det / latent.shape[-1]
@@ -69,8 +69,8 @@ def squared_error(prediction: ArrayLike, target: ArrayLike, where: ArrayLike | N
       [5.]
     """
     prediction, target = jnp.asarray(prediction), jnp.asarray(target)
-    chex.assert_type([prediction, target], float)
-    chex.assert_equal_shape([prediction, target])
+    chex.assert_type([prediction, target], float, custom_message="in order: prediction, target")
+    chex.assert_equal_shape([prediction, target], custom_message="in order: prediction, target")
     where = as_mask(where, prediction.shape[:-1])
     difference = select_rows(prediction, where, 0.0) - select_rows(target, where, 0.0)
     return MaskedLoss(jnp.mean(difference**2, axis=-1), where)

@@ -41,7 +41,7 @@ def masked_mean(values: ArrayLike, where: ArrayLike | None = None, *, axis_name:
       2.5
     """
     values = jnp.asarray(values)
-    chex.assert_type(values, float)
+    chex.assert_type(values, float, custom_message="values")
     where = as_mask(where, values.shape)
     total = jnp.sum(jnp.where(where, at_least_float32(values), 0.0))
     count = jnp.sum(where)
@@ -50,13 +50,13 @@ def masked_mean(values: ArrayLike, where: ArrayLike | None = None, *, axis_name:
     return total / jnp.maximum(count, 1).astype(total.dtype)
 
 
-def as_mask(where: ArrayLike | None, shape: Sequence[int]) -> Array:
-    """The mask as an array, checked; all `True` if None."""
+def as_mask(where: ArrayLike | None, shape: Sequence[int], name: str = "where") -> Array:
+    """The mask as an array, checked; all `True` if None. The argument's name is for messages."""
     if where is None:
         return jnp.ones(shape, bool)
     where = jnp.asarray(where)
-    chex.assert_type(where, bool)
-    chex.assert_shape(where, shape)
+    chex.assert_type(where, bool, custom_message=name)
+    chex.assert_shape(where, shape, custom_message=name)
     return where
 
 
@@ -90,7 +90,7 @@ def row_index(num_rows: int, axis_name: str | None) -> Array:
 
 def checked_temperature(temperature: ArrayLike) -> float | Array:
     """The temperature, a scalar. Raises `ValueError` if it is not > 0; a traced value cannot be looked at."""
-    chex.assert_rank(temperature, 0)
+    chex.assert_rank(temperature, 0, custom_message="temperature")
     if not isinstance(temperature, jax.core.Tracer) and not float(np.asarray(temperature)) > 0:  # also true for nan
         raise ValueError(f"temperature must be > 0, found {temperature}")
     if isinstance(temperature, numbers.Real):

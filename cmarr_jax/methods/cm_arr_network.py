@@ -8,6 +8,7 @@ Marks C, L, D: docs/decisions.md.
 """
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -78,8 +79,8 @@ class Options:
         check_flow(self.flow_layers, self.flow_hidden, self.flow_log_scale_bound)
         for name in ("head_ratio", "projection"):
             check_positive(name, getattr(self, name))
-        if self.alignment_scale is not None and not self.alignment_scale > 0:
-            raise ValueError(f"alignment_scale must be above 0, found {self.alignment_scale}")
+        if self.alignment_scale is not None and not 0 < self.alignment_scale < math.inf:
+            raise ValueError(f"alignment_scale must be above 0 and finite, found {self.alignment_scale}")
         check_temperatures(self.min_temperature, self.max_temperature)
         if not self.min_log_std < self.max_log_std <= 6:
             raise ValueError(
