@@ -1,11 +1,13 @@
 """Archives with faulty arrays: one clear sentence for every fault."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 from archives import LENGTH, make_arrays, read_from
 
+from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.corpus import ArchiveError
 
 
@@ -225,3 +227,23 @@ def test_nan_is_found_in_any_block(tmp_path, monkeypatch):
         arrays = make_arrays() | {"audio": with_entry(ARRAYS["audio"], (frame, 1), np.nan)}
         with pytest.raises(ArchiveError, match=rf"key 'audio', row {row} .* column 1 is nan"):
             read_from(tmp_path, arrays)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("speaker", ["a"], "key 'speaker': must be a NumPy array, found list; use numpy.asarray"),
+        ("label", (0, 1), "key 'label': must be a NumPy array, found tuple; use numpy.asarray"),
+        ("present", [[True]], "key 'present': must be a NumPy array, found list; use numpy.asarray"),
+        ("split", ["train"], "key 'split': must be a NumPy array, found list; use numpy.asarray"),
+        ("features", {"audio": [[1.0]], "text": [[1.0]]}, "key 'audio': must be a NumPy array, found list; use num"),
+        ("length", {"audio": [1]}, "key 'audio_length': must be a NumPy array, found list; use numpy.asarray"),
+        ("length", None, "key 'length': must be a dict by modality, found NoneType"),
+        ("features", [1.0], "key 'features': must be a dict by modality, found list"),
+    ],
+)
+def test_other_types_than_arrays_are_refused(tmp_path, field, value, sentence):
+    np.savez(tmp_path / "a.npz", **make_arrays())
+    corpus = dataclasses.replace(read_archive(tmp_path / "a.npz"), **{field: value})
+    with pytest.raises(ArchiveError, match=re.escape(sentence)):
+        write_archive(tmp_path / "b.npz", corpus)

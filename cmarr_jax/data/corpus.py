@@ -6,6 +6,7 @@ vectorised; feature values are checked in blocks, which takes about 4 MB of memo
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -131,6 +132,7 @@ def check_corpus(corpus: Corpus, source: str = "corpus") -> None:
     Raises:
       ArchiveError: at the first fault.
     """
+    _check_types(corpus, source)
     modalities = np.array(list(corpus.features), str)
     check_modalities(source, modalities)
     class_names = np.array(corpus.class_names, str)
@@ -160,6 +162,19 @@ def check_corpus(corpus: Corpus, source: str = "corpus") -> None:
 def frame_where(corpus: Corpus, name: str, where: np.ndarray) -> np.ndarray:
     """Repeats a value per utterance for each of its rows in the stored features of `name`."""
     return np.repeat(where, corpus.length[name].astype(np.int64)) if name in corpus.length else where
+
+
+def _check_types(corpus: Corpus, source: str) -> None:
+    """Raises ArchiveError unless features and lengths are dicts, and all entries NumPy arrays."""
+    for key in ("features", "length"):
+        if not isinstance(getattr(corpus, key), Mapping):
+            raise fault(source, key, f"must be a dict by modality, found {type(getattr(corpus, key)).__name__}")
+    named = {key: getattr(corpus, key) for key in ("utterance_id", "speaker", "session", "label", "present")}
+    named |= {key: array for key in ("split", "target") if (array := getattr(corpus, key)) is not None}
+    named |= {**corpus.features, **{f"{name}_length": array for name, array in corpus.length.items()}}
+    for key, array in named.items():
+        if not isinstance(array, np.ndarray):
+            raise fault(source, key, f"must be a NumPy array, found {type(array).__name__}; use numpy.asarray")
 
 
 def _check_rows(source: str, key: str, array: np.ndarray, corpus: Corpus) -> None:
