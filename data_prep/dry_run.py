@@ -58,6 +58,6 @@ def _count(source: Extraction | FromFile, utterances: Sequence[Utterance]) -> in
 def _seconds(item: Utterance, lengths: Mapping[str, float]) -> float:
     """Length of an utterance: between its times, else that of its sound, as far as they are known."""
     start, end = item.media.span
-    if end is not None:
-        return end - (start or 0.0)
-    return lengths.get(item.media.utterance_id, UNKNOWN_SECONDS)
+    if end is None:
+        end = lengths.get(item.media.utterance_id, (start or 0.0) + UNKNOWN_SECONDS)
+    return max(0.0, end - (start or 0.0))
