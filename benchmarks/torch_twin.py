@@ -106,7 +106,7 @@ class Flows(nn.Module):
     def __init__(self, count: int, size: int, options: Options):
         super().__init__()
         hidden = options.flow_hidden
-        self.split, self.bound = size // 2, options.flow_log_scale_bound
+        self.split, self.bound = size // 2, options.flow_log_scale_bound / (options.flow_layers // 2)
         self.conditioners = nn.ModuleList()
         for layer in range(options.flow_layers):
             changed = self.split if layer % 2 else size - self.split

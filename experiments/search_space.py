@@ -18,6 +18,7 @@ WEIGHTS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # per method; loga
 }
 WEIGHTS_OF_OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # those that an option of a row brings
     "pseudo_labels": {"threshold": (0.7, 0.99), "pseudo": (0.1, 10.0)},
+    "guess": {"ridge": (0.01, 100.0)},
 }
 FACTOR_OF = {"late_alignment": "alignment"}  # where a row changes the weight, its factor is not searched either
 

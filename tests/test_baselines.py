@@ -38,6 +38,9 @@ from tiny import make_batch, random_params, run_config
 from cmarr_jax.config import ModalityConfig
 from cmarr_jax.methods import hyperparameters_of, make_method
 from cmarr_jax.methods.cif_mmin import pair_weights
+from cmarr_jax.methods.clipping import clip_each_network
+from cmarr_jax.methods.dicmor import floored_nll
+from cmarr_jax.methods.mmin import network_of
 from cmarr_jax.nn.imagination import Imagination
 from cmarr_jax.training.step import first_state
 
@@ -206,7 +209,7 @@ def test_absent_modalities_and_fillers_do_not_count(variant):
     [
         ("mmin", "imagination", {"encoders", "imagination"}),
         ("mmin", "cycle", {"encoders", "imagination", "imagination_back"}),
-        ("cif_mmin", "contrast", {"invariant_encoders", "heads_0", "heads_1", "heads_2", "raw_temperature"}),
+        ("cif_mmin", "contrast", {"invariant_encoders", "heads_0", "heads_1", "heads_2"}),
         ("cif_mmin", "imagination", {"encoders", "invariant_encoders", "missing", "imagination"}),
         ("cif_mmin", "consistency", {"invariant_encoders", "missing"}),
         ("dicmor", "nll", {"flows", "prior_mean"}),
@@ -255,7 +258,7 @@ def test_shares_of_two_devices_add_up(variant):
         ("mmin", {"num_blocks": 0}, "num_blocks must be 1 to 100, found 0"),
         ("mmin", {"num_blocks": 10**9}, "num_blocks must be 1 to 100, found 1000000000"),
         ("cif_mmin", {"widths": ()}, r"widths must be positive and at least one, found \(\)"),
-        ("cif_mmin", {"min_temperature": 1.0}, "0 < min_temperature < max_temperature is needed, found 1.0, 1.0"),
+        ("cif_mmin", {"temperature": 0.0}, "temperature must be above 0 and finite, found 0.0"),
         ("dicmor", {"flow_layers": 3}, "flow_layers must be even"),
         ("dicmor", {"repair_ratio": 0}, "repair_ratio must be an integer of at least 1, found 0"),
         ("dicmor", {"flow_hidden": 0}, "flow_hidden and flow_log_scale_bound must be positive, found 0 and 2.0"),
@@ -292,6 +295,75 @@ def test_rows_without_a_label_count_in_no_loss_that_reads_labels(name):
     found, expected = loss(unlabelled), loss(fewer)
     for name in expected.keys() - {"squared_error"}:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, err_msg=name)
+
+
+def test_the_ridge_map_at_the_solution_of_ridge_regression_does_not_move():
+    """Closed form in numpy, one ridge regression for each output, on inputs divided by their root mean square."""
+    batch = make_batch(VECTORS, size=64)
+    batch = batch._replace(present=jnp.ones_like(batch.present))
+    available, method = jnp.tile(EVERY, (10, 1))[:64], method_of("ridge")
+    params = random_params(method.init, batch)
+    embedding = np.asarray(method.encode(params, batch))
+    centred, hidden = embedding - 10 * np.asarray(params["raw_mean"]), ~np.asarray(available)
+    inputs = np.concatenate([np.where(hidden[..., None], 0, centred).reshape(64, -1), ~hidden], axis=1)
+    scale = np.sqrt(np.mean(inputs**2, axis=0))
+    used, columns = scale > 0, []  # an input that is always 0 has no coefficient
+    for modality in range(embedding.shape[1]):
+        rows = hidden[:, modality]
+        x, y = (inputs / np.where(used, scale, 1))[rows], centred[rows, modality]
+        strength = 3.0 * hidden.sum() / hidden.shape[1]  # the error is a mean over what is hidden in all modalities
+        solution = np.linalg.solve(x.T @ x + strength * np.eye(x.shape[1]), x.T @ y)
+        columns.append(solution / np.where(used, scale, 1)[:, None])
+    params = {**params, "raw_coefficients": jnp.asarray(np.concatenate(columns, axis=1) / 10, jnp.float32)}
+    size = lambda params: jnp.abs(
+        gradients("ridge", params, batch, available, ridge=3.0)[0][0]["raw_coefficients"]
+    ).max()
+    assert size({**params, "raw_coefficients": 0.9 * params["raw_coefficients"]}) > 1e-3
+    assert size(params) < 1e-5
+
+
+def test_the_likelihood_of_dicmor_has_a_floor_for_each_modality():
+    nll, where = (
+        jnp.array([[1.0, -4.0, 2.0], [3.0, 2.0, jnp.nan]]),
+        jnp.array([[True, True, True], [True, True, False]]),
+    )
+    value, slope = jax.value_and_grad(floored_nll)(nll, where)
+    np.testing.assert_allclose(value, (2 + 0 + 2) / 3, rtol=1e-6)
+    np.testing.assert_allclose(slope, [[1 / 6, 0, 1 / 3], [1 / 6, 0, 0]], rtol=1e-6)
+    assert floored_nll(nll, jnp.zeros_like(where)) == 0
+
+
+def test_each_network_is_clipped_by_itself():
+    grads = {
+        "a": {"x": jnp.array([3.0, 0.0]), "y": jnp.array([4.0])},
+        "b": {"x": jnp.array([0.3])},
+        "c": {"x": jnp.zeros(2)},
+    }
+    clip = clip_each_network(1.0, lambda path: path[0])
+    clipped, _ = clip.update(grads, clip.init(grads))
+    expected = {"a": {"x": jnp.array([0.6, 0.0]), "y": jnp.array([0.8])}, "b": grads["b"], "c": grads["c"]}
+    chex.assert_trees_all_close(clipped, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["mmin", "cif_mmin"])
+def test_an_imagination_that_explodes_leaves_the_step_of_the_others(variant):
+    method, params = method_of(variant), last_params(variant)
+    paths = [tuple(key.key for key in path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    networks = {network_of(path) for path in paths}
+    assert {("student", "encoders", f"encoder_{modality.name}") for modality in VECTORS} <= networks
+    assert {("student", "imagination"), ("student", "classifier")} <= networks
+    grads = jax.tree.map(lambda x: jnp.full_like(x, 1e-3), params)
+    exploded = {
+        **grads,
+        "student": {
+            **grads["student"],
+            "imagination": jax.tree.map(lambda x: 1e9 * x, grads["student"]["imagination"]),
+        },
+    }
+    state = method.optimizer.init(params)
+    calm, wild = (method.optimizer.update(given, state, params)[0]["student"] for given in (grads, exploded))
+    for name in calm.keys() - {"imagination"}:
+        chex.assert_trees_all_equal(calm[name], wild[name])
 
 
 def test_pair_weights():

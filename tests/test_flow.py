@@ -117,11 +117,20 @@ def test_two_layers_tie_the_halves_together():
 def test_log_scale_is_bounded(name):
     flow = FLOWS[name]
     x, start, to_latent, _ = setup(name)
-    halves = (flow.size - flow.size // 2, flow.size // 2)
-    largest = flow.log_scale_bound * sum(halves[layer % 2] for layer in range(flow.num_layers))
     latent, log_det = to_latent(randomize(start, scale=3.0), x)
     chex.assert_tree_all_finite((latent, log_det))
-    assert (np.abs(log_det) <= largest * 1.0001).all()
+    assert (np.abs(log_det) <= flow.log_scale_bound * flow.size * 1.0001).all()  # however many couplings there are
+
+
+@EACH
+def test_each_coupling_has_an_equal_share_of_the_bound(name):
+    flow = FLOWS[name]
+    x, start, _, _ = setup(name)
+    params = start | {name: jnp.full_like(start[name], 50.0) for name in ("first_bias_2", "second_bias_2")}
+    largest = flow.apply({"params": params}, x, method="largest_log_scale")
+    np.testing.assert_allclose(largest, 2 * flow.log_scale_bound / flow.num_layers, rtol=1e-4)
+    _, log_det = setup(name)[2](params, x)
+    np.testing.assert_allclose(log_det, -flow.log_scale_bound * flow.size, rtol=1e-4)  # all of them at the bound
 
 
 def test_the_largest_log_scale_by_hand():

@@ -2,7 +2,7 @@
 
 import numbers
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +14,7 @@ import optax
 
 from cmarr_jax import losses
 from cmarr_jax.config import Hyperparameters, TrainConfig
+from cmarr_jax.methods.clipping import ParamPath, clip_each_network
 from cmarr_jax.task import CLASSIFICATION, Task, task_of
 from cmarr_jax.types import Array, Batch
 
@@ -127,9 +128,20 @@ def complete_then_missing(train: TrainConfig, weights: Mapping[str, float] = {})
     )
 
 
-def adam(config: TrainConfig, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
-    """Adam behind gradient clipping, without learning rate. Betas: optax's defaults, as in PyTorch."""
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optax.scale_by_adam(b1, b2))
+def adam(
+    config: TrainConfig, b1: float = 0.9, network_of: Callable[[ParamPath], Hashable] | None = None
+) -> optax.GradientTransformation:
+    """Adam behind gradient clipping, without learning rate. Betas: optax's defaults, as in PyTorch.
+
+    Args:
+      config: Has the largest norm of a gradient.
+      b1: First beta.
+      network_of: Clips by the norm of each network (`clip_each_network`) instead of that of the whole gradient.
+    """
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    if network_of is not None:
+        clip = clip_each_network(config.clip_norm, network_of)
+    return optax.chain(clip, optax.scale_by_adam(b1))
 
 
 def make_hyperparameters(

@@ -8,8 +8,8 @@ The classifier reads the sum of the available and the imagined embeddings.
 
 Differences from the published code (D): the schedule is that of the other methods; the invariant encoder of text is a
 convolution like its other encoder; the classifier goes on from stage 1; the invariant features of a missing modality
-are a learned vector (there, the features of an input of zeros, which is a learned constant, too); the temperature is
-bounded, because a loss without the positive in its denominator falls without bound as the temperature does.
+are a learned vector (there, the features of an input of zeros, which is a learned constant, too). The temperature is
+what the published code has: a parameter that its optimizer does not get.
 
 Marks C, L, D: docs/decisions.md.
 
@@ -19,6 +19,7 @@ Recognition With Missing Modalities, IEEE TAFFC 2024.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -30,12 +31,18 @@ import jax.numpy as jnp
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, supervised_loss
-from cmarr_jax.methods.mmin import imagination_stage, imagined_error, imagines, teacher_of, with_teacher
+from cmarr_jax.methods.mmin import (
+    imagination_stage,
+    imagined_error,
+    imagines,
+    network_of,
+    teacher_of,
+    with_teacher,
+)
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
 from cmarr_jax.nn.imagination import Imagination, check_blocks
-from cmarr_jax.nn.temperature import bounded_temperature, check_temperatures
 from cmarr_jax.types import Array, Batch
 
 WEIGHTS = {
@@ -52,16 +59,16 @@ PAIR_WEIGHTS = {  # L
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Sizes of the cascade, and the bounds of the learned temperature."""
+    """Sizes of the cascade, and the temperature of the contrastive loss."""
 
     widths: tuple[int, ...] = (256, 128, 64)  # L: hidden widths of a block, the latent's last
     num_blocks: int = 5  # L
-    min_temperature: float = 0.1  # D; the temperature starts at the geometric middle, 0.32 (L: 1 / e = 0.37)
-    max_temperature: float = 1.0  # D
+    temperature: float = 0.3679  # L: 1 / e, a constant
 
     def __post_init__(self):
         object.__setattr__(self, "widths", check_blocks(self.widths, self.num_blocks))  # JSON gives a list
-        check_temperatures(self.min_temperature, self.max_temperature)
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be above 0 and finite, found {self.temperature}")
 
 
 def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options: Options) -> Method:
@@ -80,10 +87,10 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         predict=lambda params, encoded, available: (
             student(params)(encoded, available, imagines(params), method="imagine").logits
         ),
-        diagnose=lambda params, encoded, where: {"temperature": student(params)(method="temperature")},
+        diagnose=lambda params, encoded, where: {},
         inspect=partial(inspect, model),
         weights=WEIGHTS,
-        optimizer=adam(train, b1=0.5),  # L
+        optimizer=adam(train, b1=0.5, network_of=network_of),  # L
     )
 
 
@@ -131,7 +138,6 @@ class CifMmin(nn.Module):
         self.imagination = Imagination(options.widths, options.num_blocks)
         self.classifier = FusionClassifier(config, self.num_classes)
         self.missing = self.param("missing", nn.initializers.zeros, (config.num_modalities, config.embedding))
-        self.raw_temperature = self.param("raw_temperature", nn.initializers.zeros, ())
 
     def encode(self, batch: Batch, *, dropout: Rate = None) -> Encoded:
         """Embedding and invariant features of every modality."""
@@ -140,11 +146,6 @@ class CifMmin(nn.Module):
     def project(self, invariant: Array) -> Array:
         """Invariant features `[B, M, D]` -> the points that the contrastive loss compares, `[B, M, D]`."""
         return jnp.stack([head(invariant[:, m]) for m, head in enumerate(self.heads)], axis=1)
-
-    def temperature(self) -> Array:
-        """The learned temperature, a scalar between the bounds of the options."""
-        options = self.options
-        return bounded_temperature(self.raw_temperature, options.min_temperature, options.max_temperature)
 
     def imagine(self, encoded: Encoded, available: Array, imagines: Array, *, dropout: Rate = None) -> Imagined:
         """Logits, imagined embeddings and invariant features.
@@ -217,7 +218,7 @@ def contrast(
         apply(invariant, method="project"),
         available,
         where,
-        temperature=apply(method="temperature"),
+        temperature=model.options.temperature,
         positive_in_denominator=False,
         axis_name=axis_name,
     )

@@ -12,7 +12,6 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
-import optax
 
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
@@ -41,7 +40,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         predict=lambda params, logits, available: pick(logits, available),
         diagnose=lambda params, logits, where: {},
         weights={},
-        optimizer=for_each_network(adam(train)),
+        optimizer=adam(train, network_of=lambda path: path[0]),  # clipped as if it were trained alone
     )
 
 
@@ -102,15 +101,3 @@ def pick(logits: Array, available: Array) -> Array:
     patterns = jnp.asarray(availability_patterns(available.shape[1]))
     chosen = (available[:, None] == patterns[None]).all(-1)
     return jnp.sum(jnp.where(chosen[..., None], logits, 0.0), axis=1)
-
-
-def for_each_network(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimizer applied to each network by itself, so that gradients are clipped as if it were trained alone."""
-
-    def update(grads: Params, state: Params, params: Params | None = None) -> tuple[Params, Params]:
-        both = {name: optimizer.update(grad, state[name], params and params[name]) for name, grad in grads.items()}
-        return {name: new for name, (new, _) in both.items()}, {name: state for name, (_, state) in both.items()}
-
-    return optax.GradientTransformation(
-        lambda params: {name: optimizer.init(network) for name, network in params.items()}, update
-    )

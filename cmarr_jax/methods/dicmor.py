@@ -6,8 +6,9 @@ repairs the result. "Like": the encoders, classifier and schedule are those of t
 
 As in the published code (L), the flows learn from the likelihood only: neither the reconstruction error nor the
 cross-entropy reaches them, and the error trains the repair. Differences from it (D): RealNVP for Glow, a residual MLP
-for residual channel attention in the repair, a unit variance for a learned one in the priors, no floor of 0 under the
-negative log-likelihood, and the mean of the latents, where the code lets a layer merge what each of them gives.
+for residual channel attention in the repair, a unit variance for a learned one in the priors, embeddings that are
+trained and have no negative value (there a projection at random that is never trained), gradients clipped by their norm
+instead of by value, and the mean of the latents, where the code lets a layer merge what each of them gives.
 
 Marks C, L, D: docs/decisions.md.
 
@@ -45,7 +46,7 @@ from cmarr_jax.types import Array, Batch
 
 PRIORS = ("learned", "random")
 WEIGHTS = {
-    "nll": 0.1,  # L: weight of the flow's negative log-likelihood, here per dimension and mean over the modalities
+    "nll": 0.1,  # L: weight of the flow's negative log-likelihood, here a mean over modalities and dimensions in nats
     "squared_error": 0.1,  # L: weight of the reconstruction error
 }
 
@@ -56,7 +57,7 @@ class Options:
 
     flow_layers: int = 8  # D
     flow_hidden: int = 128  # D
-    flow_log_scale_bound: float = 2.0  # D
+    flow_log_scale_bound: float = 2.0  # D; of a dimension, over all couplings
     prior: str = "learned"  # L: means of the classes, from zeros; D: "random" draws them from N(0, I) and keeps them
     repair_ratio: int = 4  # D: hidden width of the repair, relative to the embedding
     fusion: str = "concat"  # L; or "attention"
@@ -195,10 +196,27 @@ def loss(
     error = losses.squared_error(completed, jax.lax.stop_gradient(embedding), hidden)
     terms = {
         "cross_entropy": cross_entropy(logits, batch, axis_name),
-        "nll": mean(nll, available & is_labelled(batch)[:, None]),
+        "nll": floored_nll(nll, available & is_labelled(batch)[:, None], axis_name),
         "squared_error": mean(*error),
     }
     return terms["cross_entropy"] + sum(hyper.weights[name] * terms[name] for name in WEIGHTS), terms
+
+
+def floored_nll(nll: Array, where: Array, axis_name: str | None = None) -> Array:
+    """Mean over the modalities of each one's mean, 0 where that is negative (L); a share of the global value.
+
+    Many values of an embedding are exactly 0. A density of such points has no largest value, so without a floor the
+    flow stretches them as far as it can.
+
+    Args:
+      nll: Of each point, `[B, M]`, per dimension.
+      where: Points that count, `[B, M]`, bool.
+      axis_name: Device axis of an enclosing `pmap`, or None.
+    """
+    mean = jax.vmap(partial(losses.masked_mean, axis_name=axis_name), in_axes=1)
+    shares = mean(nll, where)
+    whole = shares if axis_name is None else jax.lax.psum(shares, axis_name)
+    return jnp.mean(jnp.where(whole > 0, shares, 0.0))
 
 
 def diagnose(model: Dicmor, params: Params, encoded: Encoded, where: Array) -> dict[str, Array]:

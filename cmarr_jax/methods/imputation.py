@@ -1,8 +1,8 @@
 """Imputation: the embedding of a missing modality is replaced by a guess from the available ones.
 
 `mean` guesses the mean embedding of the training data, `ridge` a linear map of the available embeddings. Both are
-fitted to the embeddings by least squares, behind a stop-gradient, while encoders and classifier are trained by
-cross-entropy on the completed embeddings.
+fitted to the embeddings by least squares, the map with a ridge penalty, behind a stop-gradient, while encoders and
+classifier are trained by cross-entropy on the completed embeddings.
 
 Marks C, L, D: docs/decisions.md.
 """
@@ -26,7 +26,7 @@ GUESSES = ("mean", "ridge")
 GUESS_SPEED = 10.0  # D: a step of Adam moves the guess this many times as far as a parameter
 WEIGHTS = {
     "error": 1.0,  # D: weight of the guess's squared error, whose gradient reaches the guess only
-    "ridge": 1e-3,  # D: weight of the squared coefficients of the linear map
+    "ridge": 1.0,  # D: of squared coefficients, for inputs of unit variance: a lone input's coefficient is halved
 }
 
 
@@ -84,9 +84,12 @@ class Imputation(nn.Module):
         """What each modality's embedding should be, from the available ones, `[B, M, D]`."""
         if self.options.guess == "mean":
             return jnp.broadcast_to(self.mean[None], embedding.shape)
+        return self.mean[None] + (self.inputs(embedding, available) @ self.coefficients).reshape(embedding.shape)
+
+    def inputs(self, embedding: Array, available: Array) -> Array:
+        """What the linear map reads: centred embeddings, zeros where unavailable, and what is available, `[B, I]`."""
         centred = jnp.where(available[..., None], embedding - self.mean[None], 0.0)
-        inputs = jnp.concatenate([centred.reshape(embedding.shape[0], -1), available.astype(embedding.dtype)], axis=-1)
-        return self.mean[None] + (inputs @ self.coefficients).reshape(embedding.shape)
+        return jnp.concatenate([centred.reshape(embedding.shape[0], -1), available.astype(embedding.dtype)], axis=-1)
 
     def complete(self, embedding: Array, available: Array) -> Array:
         """Embeddings of the available modalities, guesses of the others, `[B, M, D]`."""
@@ -137,7 +140,18 @@ def loss(
         fixed = {**params, "raw_mean": jax.lax.stop_gradient(params["raw_mean"])}
         guessed = bind(model, fixed)(target, available, method="guess")
         terms["ridge_error"] = mean(guessed, counted & ~available)
-        penalty = jnp.mean(jnp.square(GUESS_SPEED * params["raw_coefficients"]))
-        share = 1.0 if axis_name is None else 1.0 / jax.lax.axis_size(axis_name)
-        total += hyper.weights["error"] * terms["ridge_error"] + share * hyper.weights["ridge"] * penalty
+        inputs = bind(model, fixed)(target, available, method="inputs")
+        terms["ridge_penalty"] = ridge_penalty(params, inputs, batch.where, axis_name)
+        total += hyper.weights["error"] * (terms["ridge_error"] + hyper.weights["ridge"] * terms["ridge_penalty"])
     return total, terms
+
+
+def ridge_penalty(params: Params, inputs: Array, where: Array, axis_name: str | None) -> Array:
+    """Sum over the inputs of variance times squared coefficient, mean over the outputs; a share of the global value.
+
+    With the variance it is the penalty of ridge regression on standardised inputs, whatever their unit.
+    """
+    columns = jax.vmap(lambda column: losses.masked_mean(jnp.square(column), where, axis_name=axis_name), in_axes=1)
+    variance = jax.lax.stop_gradient(columns(inputs))  # inputs are centred
+    squares = jnp.mean(jnp.square(GUESS_SPEED * params["raw_coefficients"]), axis=-1)
+    return variance @ squares

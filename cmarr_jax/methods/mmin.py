@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from cmarr_jax import losses
 from cmarr_jax.config import EncoderConfig, Hyperparameters, TrainConfig
 from cmarr_jax.methods.base import Method, Params, Stage, adam, bind, supervised_loss
+from cmarr_jax.methods.clipping import ParamPath
 from cmarr_jax.nn.dropout import Rate
 from cmarr_jax.nn.encoders import UnimodalEncoders
 from cmarr_jax.nn.fusion import FusionClassifier
@@ -68,7 +69,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         diagnose=lambda params, embedding, where: {},
         inspect=partial(inspect, model),
         weights=WEIGHTS,
-        optimizer=adam(train, b1=0.5),  # L
+        optimizer=adam(train, b1=0.5, network_of=network_of),  # L
         unlabelled=options.unlabelled,
     )
 
@@ -208,6 +209,14 @@ def imagination_stage(train: TrainConfig) -> Stage:
         from_best=True,
         fresh_optimizer=True,
     )
+
+
+def network_of(path: ParamPath) -> ParamPath:
+    """The network of a parameter, whose gradient is clipped by itself: the encoder of one modality, or another part.
+
+    So an imagination whose error explodes does not keep encoders and classifier from learning.
+    """
+    return path[: 3 if path[1:2] in (("encoders",), ("invariant_encoders",)) else 2]
 
 
 def teacher_of(params: Params) -> Params:

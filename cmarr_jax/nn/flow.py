@@ -1,8 +1,10 @@
 """RealNVP on distrax: an invertible map between an embedding and a latent whose base is the standard normal.
 
 The only module that imports distrax. Affine couplings over alternating halves (Dinh et al. 2017), so that every
-dimension changes; the log-scale is bounded, without which the inverse loses its precision; the last layer of each
-conditioner starts at zero, so the flow starts as the identity.
+dimension changes; the last layer of each conditioner starts at zero, so the flow starts as the identity.
+
+The log-scale of the whole flow is bounded, and each coupling has an equal share of the bound. Without it the inverse
+loses its precision, and a latent that no point has, such as the mean of two, can be sent far away from all points.
 
 Two couplings, one for each half, are compiled once and scanned over the depth, so the program's size does not depend
 on the depth.
@@ -43,6 +45,12 @@ class RealNVP(nn.Module):
     """A flow on vectors of `size` dimensions. `to_latent` and `from_latent` are inverse to each other.
 
     A conditioner has two hidden layers; its parameters have the pair of couplings as a leading axis.
+
+    Attributes:
+      size: D.
+      num_layers: Couplings, an even number; half of them change one half of the dimensions, half the other.
+      hidden: Width of a conditioner's hidden layers.
+      log_scale_bound: Largest absolute log-scale of a dimension, over all couplings.
     """
 
     size: int
@@ -89,7 +97,7 @@ class RealNVP(nn.Module):
             return jax.lax.scan(step, latent, self.pairs, reverse=True)[0]
 
     def largest_log_scale(self, x: Array) -> Array:
-        """Largest absolute log-scale of all couplings on the way of embeddings `[..., D]` to the latent, `[...]`."""
+        """Largest absolute log-scale of a coupling on the way of embeddings `[..., D]` to the latent, `[...]`."""
         second = self.size // 2
 
         def step(carry: tuple[Array, Array], pair: list[Weights]):
@@ -124,7 +132,7 @@ class RealNVP(nn.Module):
 
     def _affine(self, raw: Array) -> distrax.Bijector:
         shift, raw_log_scale = jnp.split(raw, 2, axis=-1)
-        bound = self.log_scale_bound
+        bound = self.log_scale_bound / (self.num_layers // 2)  # the couplings that change a half
         return distrax.ScalarAffine(shift=shift, log_scale=bound * jnp.tanh(raw_log_scale / bound))
 
 

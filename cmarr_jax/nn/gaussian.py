@@ -39,8 +39,8 @@ class ResidualMlp(nn.Module):
 class ResidualHead(nn.Module):
     """`h = LayerNorm(gelu(W x))`; the mean is a residual of `x`, `log_std` is bounded smoothly.
 
-    Form after MAP (L: Ji et al., CVPR 2023, probability distribution encoder) without sequence attention, since the
-    input is one vector.
+    Form after MAP (Ji et al., CVPR 2023, probability distribution encoder; L) without sequence attention, since the
+    input is one vector, and without normalisation before the residual MLPs (D).
     """
 
     min_log_std: float
