@@ -87,6 +87,24 @@ class MissingModalityClassifier(ClassifierMixin, MissingModalityEstimator):
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
+    def score(self, X: Modalities | Mapping[str, Values], y: Any, sample_weight: Any = None) -> float:
+        """Accuracy (WAR), 0 to 1, of the utterances that are labelled.
+
+        Args:
+          X: As in `predict`.
+          y: True labels, `[N]`; -1: unlabelled, not counted.
+          sample_weight: Weights of the utterances, `[N]`; equal by default.
+
+        Raises:
+          ValueError: if y is not one label per utterance, none is labelled, or an utterance cannot be answered.
+        """
+        truth = _labels(y, read_features(X))
+        labelled = ~_is_unlabelled(truth)
+        if not labelled.any():
+            raise ValueError("no utterance of y is labelled, so there is no score")
+        hit = self.predict(X)[labelled] == truth[labelled]
+        return float(np.average(hit, weights=None if sample_weight is None else np.asarray(sample_weight)[labelled]))
+
     def _learned(self) -> dict[str, Any]:
         return {"classes": self.classes_.tolist()}
 
@@ -96,11 +114,7 @@ class MissingModalityClassifier(ClassifierMixin, MissingModalityEstimator):
 
 def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.ndarray]:
     """A checked corpus, and the labels in the order of its classes."""
-    label = np.asarray(y)
-    if label.dtype.kind == "S":
-        label = np.char.decode(label, "utf-8")
-    if label.shape != features.shape:
-        raise ValueError(f"y must have one label per utterance, [{len(features)}], found shape {list(label.shape)}")
+    label = _labels(y, features)
     check_known("y", y, "write -1 where nobody has labelled")
     unlabelled = _is_unlabelled(label)
     if len(empty := [row for row, value in enumerate(label.tolist()) if value == ""]):
@@ -114,6 +128,16 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
         text = f", and {unlabelled.sum()} times -1, which says that an utterance is unlabelled" * bool(unlabelled.any())
         raise ValueError(f"y must have two classes or more, found {classes.tolist()}{text}")
     return make_corpus(features, index, tuple(map(str, classes.tolist())), groups), classes
+
+
+def _labels(y: Any, features: Modalities) -> np.ndarray:
+    """y as an array, `[N]`. Raises ValueError unless it has one label per utterance."""
+    label = np.asarray(y)
+    if label.dtype.kind == "S":
+        label = np.char.decode(label, "utf-8")
+    if label.shape != features.shape:
+        raise ValueError(f"y must have one label per utterance, [{len(features)}], found shape {list(label.shape)}")
+    return label
 
 
 def _is_unlabelled(label: np.ndarray) -> np.ndarray:

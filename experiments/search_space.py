@@ -68,7 +68,10 @@ def random_parameters(fold: int, count: int, learning_rate: float) -> list[dict[
 
 
 def as_parameters(row: str, choice: Mapping[str, Any]) -> dict[str, float]:
-    """A choice as the parameters of a trial, within the bounds: of a preset they are its own values."""
-    bounds = searched_weights(row)
-    weights = {name: min(max(choice["weights"][name], low), high) for name, (low, high) in bounds.items()}
+    """A choice as the parameters of a trial. Raises ValueError if a weight is outside its bounds."""
+    weights = {name: choice["weights"][name] for name in searched_weights(row)}
+    for name, (low, high) in searched_weights(row).items():
+        if not low <= weights[name] <= high:
+            text = f"{low:g} to {high:g}, do not hold the preset's {weights[name]:g}; widen them in search_space.py"
+            raise ValueError(f"the bounds of {name} in row {row}, {text}")
     return {"learning_rate": choice["learning_rate"], "dropout": choice["dropout"], **weights}

@@ -262,14 +262,10 @@ def test_without_scikit_learn_the_parameters_work():
         def __init__(self, a=1, b=2):
             self.a, self.b = a, b
 
-        def predict(self, features):
-            return np.asarray(features)
-
     model = Model(b=3)
     assert model.get_params() == {"a": 1, "b": 3}
     assert model.set_params(a=4).a == 4
     assert repr(model) == "Model(a=4, b=3)"
-    assert model.score([1, 2], [1, 3]) == 0.5
     with pytest.raises(ValueError, match="no parameter 'c'; there are a, b"):
         model.set_params(c=1)
 
@@ -337,3 +333,20 @@ def test_after_a_first_fit_that_failed_it_is_not_fitted(monkeypatch):
     with pytest.raises(MemoryError):
         model.fit(features, y, groups=groups)
     assert vars(model).keys() == before
+
+
+def test_the_score_does_not_count_unlabelled_utterances(fitted):
+    model, _ = fitted
+    features, y, _ = make_data(seed=1)
+    known = np.arange(NUM) % 2 == 0
+    partly, weight = np.where(known, y, "-1"), np.linspace(0, 1, NUM)
+    hit = model.predict(features) == y
+    assert 0 < hit[known].mean() < 1 or hit[known].all()
+    assert model.score(features, partly) == pytest.approx(hit[known].mean())
+    assert model.score(features, np.where(known, y.astype(object), -1)) == model.score(features, partly)
+    found = model.score(features, partly, sample_weight=weight)
+    assert found == pytest.approx(np.average(hit[known], weights=weight[known]))
+    with pytest.raises(ValueError, match="no utterance of y is labelled"):
+        model.score(features, np.full(NUM, "-1"))
+    with pytest.raises(ValueError, match=r"y must have one label per utterance, \[90\], found shape \[3\]"):
+        model.score(features, y[:3])

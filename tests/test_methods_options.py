@@ -138,7 +138,7 @@ def test_impossible_schedules_raise(change, text):
 
 @pytest.mark.parametrize("name", ["magic", "", "..zero_fill", ".zero_fill"])
 def test_unknown_method_raises_with_the_known_ones(name):
-    with pytest.raises(ValueError, match=rf"method must be one of {', '.join(REGISTRY)}.*found '{name}'"):
+    with pytest.raises(ValueError, match=rf"the method '{name}' is none of {', '.join(REGISTRY)}, and no module with"):
         make_method(run_config(method=name))
 
 
@@ -190,7 +190,7 @@ def test_a_dotted_module_name_is_a_method(own_module):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("Options = dict", ValueError, "method must be one of cm_arr, .* a module with Options and make; found"),
+        ("Options = dict", ValueError, "the method .* is none of cm_arr, .*, and no module with Options and make"),
         ("import not_there_at_all", ModuleNotFoundError, "not_there_at_all"),
         (OWN_METHOD.replace("{STAGE}", "{'other': 1.0}"), ValueError, "no loss weight 'other'; this method has: own"),
     ],

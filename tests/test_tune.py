@@ -8,11 +8,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny import in_order, make_corpus, make_setup
+from baselines import VECTORS
+from tiny import in_order, make_batch, make_corpus, make_setup, random_params, run_config
 
 from cmarr_jax.data.archive import write_archive
 from cmarr_jax.data.device import modality_configs, to_device
 from cmarr_jax.data.folds import make_folds, stack_folds
+from cmarr_jax.methods import hyperparameters_of, make_method
 from cmarr_jax.training.checkpoint import to_json
 from cmarr_jax.training.sweep import stack_runs
 from cmarr_jax.training.sweep_memory import GIB, compile_sweep
@@ -297,6 +299,25 @@ def test_the_first_trial_is_the_preset(preset):
         expected = {name: choice["weights"][name] for name in searched_weights(row)}
         expected |= {name: choice[name] for name in ("learning_rate", "dropout")}
         assert as_parameters(row, choice) == expected
+
+
+def test_bounds_that_do_not_hold_the_preset_are_refused():
+    """The first trial would else be another one than the preset."""
+    choice = {"learning_rate": 0.001, "dropout": 0.5, "weights": {"squared_error": 5.0}}
+    with pytest.raises(ValueError, match=r"the bounds of squared_error in row dicmor, 0\.01 to 3, do not hold the"):
+        as_parameters("dicmor", choice)
+
+
+def test_cross_entropy_alone_is_that():
+    weights = TABLE_ROWS["cm_arr_cross_entropy"].weights
+    config = run_config(VECTORS, method="cm_arr", weights=weights, dropout=0.0)
+    method, batch = make_method(config), make_batch(VECTORS, size=6)
+    hide = np.arange(18).reshape(6, 3) % 2 == 0
+    total, terms = method.loss(
+        random_params(method.init, batch), batch, hide, jax.random.key(0), hyperparameters_of(config)
+    )
+    assert min(abs(float(value)) for name, value in terms.items() if name != "entropy") > 1e-4
+    np.testing.assert_allclose(total, terms["cross_entropy"], rtol=1e-6)
 
 
 def test_which_weights_are_searched():

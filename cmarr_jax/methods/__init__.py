@@ -85,6 +85,7 @@ def _find(name: str) -> ModuleType:
         module = None
     if not hasattr(module, "make") or not hasattr(module, "Options"):
         raise ValueError(
-            f"method must be one of {', '.join(REGISTRY)}, or a module with Options and make; found {name!r}"
+            f"the method {name!r} is none of {', '.join(REGISTRY)}, and no module with Options and make that can be "
+            "imported here"
         )
     return module  # type: ignore[return-value]
