@@ -2,7 +2,7 @@
 
 `log p(y | available) = sum_m log p(y | m) - (number available - 1) * log p(y) + constant`. If the modalities are
 independent given the class, and each posterior is right, this is Bayes' rule. The encoders are those of every method,
-each trained by its own cross-entropy, in one run and with one chosen epoch. Trained networks are too sure of themselves,
+each trained by its own cross-entropy, in one run with one chosen epoch. Trained networks are too sure of themselves,
 which a product of posteriors repeats, so each modality's logits are divided by a temperature that is fitted to the
 validation rows. In a regression, the numbers of the available modalities are averaged (D).
 
