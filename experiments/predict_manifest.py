@@ -75,8 +75,11 @@ def _make_source(
     source = make_source(Spec(option, kind, values))
     found = json.loads(json.dumps(source.record()))
     if difference := first_difference(dict(record), found, name):
-        if not other_versions or difference.split(".")[1] != "libraries":
+        what = difference.split(".")[1].split(" ")[0]
+        if not other_versions or what != "libraries":
             advice = "give the weights of the training with --modality, install its versions, or see --other-versions"
+            if what == "revision":
+                advice = "its code has changed since: use the code of then, or make the archive again and train on it"
             raise ArchiveError(f"{option}: features would differ from those of the training: {difference}; {advice}")
         print(f"note: {difference}, where the model was trained", file=sys.stderr)
     return source

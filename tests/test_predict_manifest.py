@@ -183,7 +183,9 @@ def test_other_versions_are_refused_or_noted(made, tmp_path, capsys, monkeypatch
     assert "note: text.libraries.scikit-learn was " in capsys.readouterr().err
     monkeypatch.setattr(TextHashing, "record", lambda self: record(self) | {"revision": 0})
     assert run(unit, folder / "m.csv", tmp_path / "q.csv", *options, "--other-versions") == 1
-    assert "text.revision was 1 and is 0 now" in capsys.readouterr().err
+    assert (
+        "text.revision was 1 and is 0 now; its code has changed since: use the code of then" in capsys.readouterr().err
+    )
 
 
 def test_a_unit_without_a_record_says_so(made, tmp_path, capsys):
