@@ -30,7 +30,7 @@ SIZES = (  # options that the twin has at any value; the others must have their 
     "max_temperature",
     "flow_layers",
     "flow_hidden",
-    "flow_log_scale_bound",
+    "flow_total_log_scale",
     "projection",
 )
 
@@ -106,7 +106,7 @@ class Flows(nn.Module):
     def __init__(self, count: int, size: int, options: Options):
         super().__init__()
         hidden = options.flow_hidden
-        self.split, self.bound = size // 2, options.flow_log_scale_bound / (options.flow_layers // 2)
+        self.split, self.bound = size // 2, options.flow_total_log_scale / (options.flow_layers // 2)
         self.conditioners = nn.ModuleList()
         for layer in range(options.flow_layers):
             changed = self.split if layer % 2 else size - self.split

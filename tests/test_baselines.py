@@ -261,7 +261,7 @@ def test_shares_of_two_devices_add_up(variant):
         ("cif_mmin", {"temperature": 0.0}, "temperature must be above 0 and finite, found 0.0"),
         ("dicmor", {"flow_layers": 3}, "flow_layers must be even"),
         ("dicmor", {"repair_ratio": 0}, "repair_ratio must be an integer of at least 1, found 0"),
-        ("dicmor", {"flow_hidden": 0}, "flow_hidden and flow_log_scale_bound must be positive, found 0 and 2.0"),
+        ("dicmor", {"flow_hidden": 0}, "flow_hidden and flow_total_log_scale must be positive, found 0 and 2.0"),
         ("dicmor", {"prior": "fixed"}, "prior must be one of learned, random; found 'fixed'"),
         ("mean", {"guess": "median"}, "guess must be one of mean, ridge; found 'median'"),
         ("zero_fill", {"patterns": 0}, "patterns must be an integer of at least 1, found 0"),

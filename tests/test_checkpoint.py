@@ -72,6 +72,20 @@ def test_a_run_from_before_there_was_a_choice_of_heads_has_the_residual_one(tmp_
     chex.assert_trees_all_equal(saved.params, params, strict=True)
 
 
+@pytest.mark.parametrize("method", ["cm_arr", "dicmor"])
+def test_the_flows_of_a_run_from_before_have_the_bound_of_each_coupling(tmp_path, method):
+    config, params, normalizer = make_run(method=method, flow_layers=4)
+    save_run(tmp_path / "run", config, params, normalizer, RECORD)
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    assert record["config"]["options"].pop("flow_total_log_scale") == 2.0
+    record["config"]["options"]["flow_log_scale_bound"] = 1.5
+    path.write_text(json.dumps(record))
+    options = load_run(tmp_path / "run").config.options
+    assert options["flow_total_log_scale"] == 3.0
+    assert "flow_log_scale_bound" not in options
+
+
 def test_numpy_parameters_are_saved_too(tmp_path):
     config, params, normalizer = make_run()
     save_run(tmp_path / "run", config, *jax.device_get((params, normalizer)), RECORD)

@@ -42,7 +42,7 @@ def initialise(**changes):
         ({"modalities": MODALITIES[:1]}, "at least two modalities"),
         ({"modalities": MODALITIES[:1] * 2}, "different names"),
         ({"flow_layers": 3}, "flow_layers must be even"),
-        ({"flow_log_scale_bound": 0.0}, "flow_hidden and flow_log_scale_bound must be positive, found 8 and 0.0"),
+        ({"flow_total_log_scale": 0.0}, "flow_hidden and flow_total_log_scale must be positive, found 8 and 0.0"),
         ({"projection": 0}, "projection must be an integer of at least 1, found 0"),
         ({"head_ratio": 0.5}, "head_ratio must be an integer of at least 1, found 0.5"),
         ({"patterns": 1.5}, "patterns must be an integer of at least 1, found 1.5"),

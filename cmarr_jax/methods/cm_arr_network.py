@@ -54,7 +54,7 @@ class Options:
     recovery: str = "flow"  # C; the others are ablations
     flow_layers: int = 8  # D
     flow_hidden: int = 128  # D; also of the autoencoder
-    flow_log_scale_bound: float = 2.0  # D; of a dimension, over all couplings
+    flow_total_log_scale: float = 2.0  # D; of a dimension, over all couplings
     combination: str = "mean"  # D: how the latents of the available modalities become one
     clean_target: bool = False  # D: the reconstruction's target is encoded once more without dropout
     refinement: str = "supervised"  # C: positives share the label; "unsupervised": they are of one utterance
@@ -76,7 +76,7 @@ class Options:
         check_positive("patterns", self.patterns)
         if self.pseudo_labels and not self.unlabelled:
             raise ValueError("pseudo_labels reads rows without label, so it needs unlabelled=True")
-        check_flow(self.flow_layers, self.flow_hidden, self.flow_log_scale_bound)
+        check_flow(self.flow_layers, self.flow_hidden, self.flow_total_log_scale)
         for name in ("head_ratio", "projection"):
             check_positive(name, getattr(self, name))
         if self.alignment_scale is not None and not 0 < self.alignment_scale < math.inf:
@@ -114,7 +114,7 @@ class CmArr(nn.Module):
         )
         if self.has_flow:
             self.flows = per_modality(RealNVP, ["to_latent", "from_latent", "largest_log_scale"])(
-                config.embedding, options.flow_layers, options.flow_hidden, options.flow_log_scale_bound
+                config.embedding, options.flow_layers, options.flow_hidden, options.flow_total_log_scale
             )
         if options.recovery == "autoencoder":
             self.autoencoders = per_modality(Autoencoder, ["to_latent", "from_latent"])(

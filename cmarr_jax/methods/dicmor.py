@@ -57,7 +57,7 @@ class Options:
 
     flow_layers: int = 8  # D
     flow_hidden: int = 128  # D
-    flow_log_scale_bound: float = 2.0  # D; of a dimension, over all couplings
+    flow_total_log_scale: float = 2.0  # D; of a dimension, over all couplings
     prior: str = "learned"  # L: means of the classes, from zeros; D: "random" draws them from N(0, I) and keeps them
     repair_ratio: int = 4  # D: hidden width of the repair, relative to the embedding
     fusion: str = "concat"  # L; or "attention"
@@ -65,7 +65,7 @@ class Options:
     def __post_init__(self):
         check_choice("prior", self.prior, PRIORS)
         check_choice("fusion", self.fusion, FUSIONS)
-        check_flow(self.flow_layers, self.flow_hidden, self.flow_log_scale_bound)
+        check_flow(self.flow_layers, self.flow_hidden, self.flow_total_log_scale)
         check_positive("repair_ratio", self.repair_ratio)
 
 
@@ -109,7 +109,7 @@ class Dicmor(nn.Module):
         config, options = self.config, self.options
         self.encoders = UnimodalEncoders(config)
         self.flows = per_modality(RealNVP, ["to_latent", "from_latent", "largest_log_scale"])(
-            config.embedding, options.flow_layers, options.flow_hidden, options.flow_log_scale_bound
+            config.embedding, options.flow_layers, options.flow_hidden, options.flow_total_log_scale
         )
         self.repair = per_modality(ResidualMlp)(options.repair_ratio)
         self.classifier = FusionClassifier(config, self.num_classes, options.fusion)

@@ -38,7 +38,7 @@ def check_flow(layers: int, hidden: int, log_scale_bound: float) -> None:
     if layers < 2 or layers % 2:
         raise ValueError(f"flow_layers must be even (one coupling for each half), found {layers}")
     if hidden < 1 or not log_scale_bound > 0:
-        raise ValueError(f"flow_hidden and flow_log_scale_bound must be positive, found {hidden} and {log_scale_bound}")
+        raise ValueError(f"flow_hidden and flow_total_log_scale must be positive, found {hidden} and {log_scale_bound}")
 
 
 class RealNVP(nn.Module):

@@ -148,14 +148,24 @@ def read_record(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         raise ValueError(
             f"{path} is of {config['method']!r}, which has no network, as models of scikit-learn have none"
         )
-    if config["method"] == "cm_arr" and isinstance(options := config.get("options"), dict):
-        options.setdefault("head", "residual")  # what the models have that were saved before this option
     try:
+        if isinstance(config.get("options"), dict):
+            config["options"] = _options_of_today(config["method"], config["options"])
         return RunConfig.from_dict(config), record
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
             f"{path}: this version cannot read its configuration ({error}); use the one that wrote it"
         ) from error
+
+
+def _options_of_today(method: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a saved run, where an earlier version wrote them in another way."""
+    options = dict(options)
+    if method == "cm_arr":
+        options.setdefault("head", "residual")  # what the models have that were saved before this option
+    if "flow_log_scale_bound" in options:  # the bound of one coupling; now it is that of all that change a half
+        options["flow_total_log_scale"] = options.pop("flow_log_scale_bound") * options["flow_layers"] / 2
+    return options
 
 
 def check_format(path: Path, record: Mapping[str, Any]) -> None:
