@@ -98,11 +98,12 @@ class MissingModalityClassifier(ClassifierMixin, MissingModalityEstimator):
         Raises:
           ValueError: if y is not one label per utterance, none is labelled, or an utterance cannot be answered.
         """
-        truth = _labels(y, read_features(X))
+        features = read_features(X)
+        truth = _labels(y, features)
         labelled = ~_is_unlabelled(truth)
         if not labelled.any():
             raise ValueError("no utterance of y is labelled, so there is no score")
-        hit = self.predict(X)[labelled] == truth[labelled]
+        hit = self.predict(features)[labelled] == truth[labelled]
         return float(np.average(hit, weights=None if sample_weight is None else np.asarray(sample_weight)[labelled]))
 
     def _learned(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ Found = dict[str, np.ndarray]
 
 
 class NoneFoundError(ArchiveError):
-    """The file can be read, and has usable features of none of the names.
+    """The file can be read, and has usable features of none of the names; `reasons` is kept.
 
     Args:
       path: The file.

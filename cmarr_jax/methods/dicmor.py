@@ -209,7 +209,7 @@ def floored_nll(nll: Array, where: Array, axis_name: str | None = None) -> Array
     flow stretches them as far as it can.
 
     Args:
-      nll: Of each point, `[B, M]`, per dimension.
+      nll: Of each point, `[B, M]`, nats per dimension.
       where: Points that count, `[B, M]`, bool.
       axis_name: Device axis of an enclosing `pmap`, or None.
     """

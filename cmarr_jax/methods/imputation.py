@@ -26,7 +26,7 @@ GUESSES = ("mean", "ridge")
 GUESS_SPEED = 10.0  # D: a step of Adam moves the guess this many times as far as a parameter
 WEIGHTS = {
     "error": 1.0,  # D: weight of the guess's squared error, whose gradient reaches the guess only
-    "ridge": 1.0,  # D: of squared coefficients, for inputs of unit variance: a lone input's coefficient is halved
+    "ridge": 1.0,  # D: of squared coefficients, for inputs of unit mean square: a lone one's is halved
 }
 
 
@@ -147,11 +147,20 @@ def loss(
 
 
 def ridge_penalty(params: Params, inputs: Array, where: Array, axis_name: str | None) -> Array:
-    """Sum over the inputs of variance times squared coefficient, mean over the outputs; a share of the global value.
+    """Sum over the inputs of mean square times squared coefficient, mean over the outputs; a share of the global value.
 
-    With the variance it is the penalty of ridge regression on standardised inputs, whatever their unit.
+    So it is the penalty of ridge regression on inputs that were divided by their root mean square, whatever their unit.
+
+    Args:
+      params: Of the network.
+      inputs: What the linear map reads, `[B, I]`, float.
+      where: Rows that count, `[B]`, bool.
+      axis_name: Device axis of an enclosing `pmap`, or None.
+
+    Returns:
+      Scalar in squared embedding units.
     """
     columns = jax.vmap(lambda column: losses.masked_mean(jnp.square(column), where, axis_name=axis_name), in_axes=1)
-    variance = jax.lax.stop_gradient(columns(inputs))  # inputs are centred
+    mean_square = jax.lax.stop_gradient(columns(inputs))
     squares = jnp.mean(jnp.square(GUESS_SPEED * params["raw_coefficients"]), axis=-1)
-    return variance @ squares
+    return mean_square @ squares

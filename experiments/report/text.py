@@ -9,6 +9,7 @@ from experiments.comparison import Comparison
 from experiments.datasets import SYNTHETIC_NAMES
 from experiments.report.differences import difference_notes, judged_text, p_text, signed_difference
 from experiments.report.drawing import Figure
+from experiments.report.material import compared_row
 from experiments.report.published import CONDITIONS, Published
 from experiments.report.scores import (
     AVERAGE,
@@ -102,8 +103,7 @@ def headings(config: dict[str, Any], folds: str) -> tuple[str, list[str]]:
         f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
     )
     notes.append(tuning_text(config))
-    has_method = any(row.startswith("cm_arr") for row in config["methods"])
-    what = "CM-ARR on" if has_method else "Missing modalities:"
+    what = "CM-ARR on" if compared_row(config["methods"]) else "Missing modalities:"
     title = f"{what} {'synthetic data' if synthetic else data['name']}"
     if (share := config.get(SHARE, 1.0)) < 1:
         title += f", {100 * share:g} % of the labels"
