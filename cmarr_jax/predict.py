@@ -262,6 +262,9 @@ def load_unit(folder: Path) -> LoadedUnit:
         raise ArchiveError(f"{folder}: {text}")
     try:
         saved = load_run(folder)
+    except (OSError, ValueError) as error:
+        raise ArchiveError(str(error)) from error
+    try:
         told = _input_record(folder / RECORD, found)
         # Opened here, since np.load leaves a damaged file open that it opens itself.
         with (folder / OUTPUTS).open("rb") as file, np.load(file) as outputs:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from cmarr_jax import presets
-from cmarr_jax.config import CLASSIFICATION_TASK, EncoderConfig, ModalityConfig, RunConfig, TrainConfig, check_choice
+from cmarr_jax.config import CLASSIFICATION_TASK, EncoderConfig, ModalityConfig, RunConfig, TrainConfig
 from cmarr_jax.presets import CONVERGED, SEQUENCES, small_options
 from data_prep.synthetic.hard import FRAME_SCALE
-from experiments.rows import CLASSICAL_ROWS, TABLE_ROWS
+from experiments.rows import CLASSICAL_ROWS, table_row
 
 if TYPE_CHECKING:  # it takes scikit-learn along
     from experiments.classical import ClassicalConfig
@@ -59,16 +59,14 @@ class Preset(presets.Preset):
         self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int, task: str = CLASSIFICATION_TASK
     ) -> RunConfig:
         """The configuration of one row that is trained here. Raises ValueError with the known names."""
-        check_choice("method", row, TABLE_ROWS)
-        changed = TABLE_ROWS[row]
+        changed = table_row(row)
         return self.config(changed.method, modalities, num_classes, changed.options, changed.weights, task)
 
     def row_config(
         self, row: str, modalities: tuple[ModalityConfig, ...], num_classes: int, task: str = CLASSIFICATION_TASK
     ) -> "RunConfig | ClassicalConfig":
         """The configuration of any row. Raises ValueError with the known names, or if it cannot do the task."""
-        check_choice("method", row, (*TABLE_ROWS, *CLASSICAL_ROWS))
-        if row in TABLE_ROWS:
+        if row not in CLASSICAL_ROWS:
             return self.run_config(row, modalities, num_classes, task)
         if task != CLASSIFICATION_TASK:
             raise ValueError(f"row {row} is for classes only and cannot do regression; choose another row")

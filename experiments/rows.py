@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from cmarr_jax.config import check_choice
+from cmarr_jax.methods import is_own_method
+
 
 class TableRow(NamedTuple):
     """A row of the table: a method of the library with some options and loss weights changed.
@@ -244,6 +247,20 @@ ABOUT = {name: row.about for name, row in TABLE_ROWS.items()} | {
     "late_fusion_exact": "each modality judged exactly, then combined as if they were independent given the class; a "
     "method that uses how they depend on each other can be better, and by chance on a finite test set any can",
 }
+
+
+def table_row(name: str) -> TableRow:
+    """A row that is trained here: one of `TABLE_ROWS`, or the method of a module of your own, by the module's name.
+
+    Raises:
+      ValueError: for another name, with the known ones, or for a row of scikit-learn.
+    """
+    if name in CLASSICAL_ROWS:
+        raise ValueError(f"row {name} is fitted by scikit-learn and has no network; leave it out")
+    if name not in TABLE_ROWS and is_own_method(name):
+        return TableRow(name, name, f"the method of the module {name}")
+    check_choice("method", name, LABELS)
+    return TABLE_ROWS[name]
 
 
 def explanations(names: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from experiments.rows import TABLE_ROWS
+from experiments.rows import table_row
 
 RATE_FACTOR = 5.0  # the learning rate is searched from a fifth to five times the preset's
 DROPOUT = 0.0, 0.7
@@ -25,7 +25,7 @@ FACTOR_OF = {"late_alignment": "alignment"}  # where a row changes the weight, i
 
 def searched_weights(row: str) -> dict[str, tuple[float, float]]:
     """The loss weights that are searched for a row; not those that the row itself changes."""
-    of_row = TABLE_ROWS[row]
+    of_row = table_row(row)
     known = dict(WEIGHTS.get(of_row.method, {}))
     for option, weights in WEIGHTS_OF_OPTIONS.items():
         known |= weights if of_row.options.get(option) else {}

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.progress import Progress
 
-from cmarr_jax.config import RunConfig, check_choice
+from cmarr_jax.config import RunConfig
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.device import DeviceCorpus, modality_configs, to_device
 from cmarr_jax.data.folds import Fold, FoldError, FoldSplit, make_folds, stack_folds
@@ -36,7 +36,7 @@ from experiments.presets import Changes, Preset
 from experiments.provenance import commit, versions
 from experiments.results import append_lines
 from experiments.results_folder import SHARE, first_difference
-from experiments.rows import TABLE_ROWS, TABLES
+from experiments.rows import TABLES, table_row
 from experiments.search_space import as_parameters, random_parameters, suggest
 from experiments.trials import TRIALS, Line, Lines, read_lines, write_tuned
 from experiments.tuned import FILE, Choice, search_settings, tuned_config
@@ -135,7 +135,7 @@ def main(arguments: Arguments) -> None:
             "experiments.reproduce all of them: --tuned OUT1 OUT2"
         )
     for name in arguments.methods:
-        check_choice("method", name, TABLE_ROWS)
+        table_row(name)
     console = Console()
     preset, source = load_data(arguments.data, arguments.preset, smoke=arguments.smoke, changes=arguments.changes)
     splits = [

@@ -15,7 +15,7 @@ from cmarr_jax.data.json_object import check_kinds, read_object
 from cmarr_jax.training.checkpoint import to_json
 from experiments.presets import Preset
 from experiments.results_folder import SHARE, first_difference
-from experiments.rows import TABLE_ROWS
+from experiments.rows import TABLE_ROWS, table_row
 
 FILE = "tuned.json"
 _ADVICE = "copy it again, or tune again with experiments.tune"
@@ -130,5 +130,5 @@ def tuned_config(row: str, config: RunConfig, choice: Mapping[str, Any]) -> RunC
         config,
         learning_rate=choice["learning_rate"],
         dropout=choice["dropout"],
-        weights={**config.weights, **choice["weights"], **TABLE_ROWS[row].weights},
+        weights={**config.weights, **choice["weights"], **table_row(row).weights},
     )

@@ -4,8 +4,8 @@ from tiny import make_corpus
 
 from cmarr_jax.data.device import modality_configs
 from cmarr_jax.methods.cm_arr import WEIGHTS
-from experiments.presets import PRESETS, SMOKE, TABLE_ROWS
-from experiments.rows import LABELS, TABLES
+from experiments.presets import PRESETS, SMOKE
+from experiments.rows import LABELS, TABLE_ROWS, TABLES
 
 
 def test_presets_of_the_methods():

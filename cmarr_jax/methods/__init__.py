@@ -6,13 +6,13 @@ needs no registration: its dotted name is its name.
 """
 
 import dataclasses
-import importlib
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 from cmarr_jax.config import Hyperparameters, RunConfig, check_numbers
 from cmarr_jax.methods.base import Method, Stage, check_weights, make_hyperparameters
+from cmarr_jax.own_module import find_module
 from cmarr_jax.task import TASKS
 
 REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which takes a second or two
@@ -27,7 +27,21 @@ REGISTRY = {  # imported when asked for: CM-ARR's flow loads distrax, which take
     "dicmor": "cmarr_jax.methods.dicmor",
 }
 
-__all__ = ["REGISTRY", "Method", "Stage", "hyperparameters_of", "make_method", "make_options", "with_all_defaults"]
+__all__ = [
+    "REGISTRY",
+    "Method",
+    "Stage",
+    "UnknownMethodError",
+    "hyperparameters_of",
+    "is_own_method",
+    "make_method",
+    "make_options",
+    "with_all_defaults",
+]
+
+
+class UnknownMethodError(ValueError):
+    """A name that is no method of the library, and no module of one's own that can be imported here."""
 
 
 def make_method(config: RunConfig) -> Method:
@@ -42,6 +56,14 @@ def make_method(config: RunConfig) -> Method:
     for weights in (config.weights, *(stage.weights for stage in method.stages)):
         check_weights(method.weights, weights)
     return method
+
+
+def is_own_method(name: str) -> bool:
+    """Whether this is the name of a module outside the library that holds a method and can be imported here."""
+    try:
+        return name not in REGISTRY and _find(name) is not None
+    except UnknownMethodError:
+        return False
 
 
 def with_all_defaults(config: RunConfig) -> RunConfig:
@@ -74,18 +96,10 @@ def hyperparameters_of(config: RunConfig) -> Hyperparameters:
 
 
 def _find(name: str) -> ModuleType:
-    target = REGISTRY.get(name, name)
-    try:
-        module = importlib.import_module(target)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{target}.".startswith(f"{error.name}."):
-            raise  # the module is there, and something that it imports is not
-        module = None
-    except (ValueError, TypeError):  # an empty name, or a relative one
-        module = None
+    module = find_module(REGISTRY.get(name, name))
     if not hasattr(module, "make") or not hasattr(module, "Options"):
-        raise ValueError(
+        raise UnknownMethodError(
             f"the method {name!r} is none of {', '.join(REGISTRY)}, and no module with Options and make that can be "
-            "imported here"
+            "imported here; a module of your own must be in the working folder or installed"
         )
     return module  # type: ignore[return-value]

@@ -19,7 +19,7 @@ from cmarr_jax.config import REGRESSION_TASK, RunConfig
 from cmarr_jax.data.batching import example_batch
 from cmarr_jax.data.json_object import is_kind, read_object, shown
 from cmarr_jax.data.normalizer import Normalizer, identity_normalizer
-from cmarr_jax.methods import make_method, with_all_defaults
+from cmarr_jax.methods import UnknownMethodError, make_method, with_all_defaults
 from cmarr_jax.methods.base import Params
 from cmarr_jax.training.disk import named_disk_errors, whole_folder
 from cmarr_jax.training.state_file import is_key, storable
@@ -184,6 +184,8 @@ def state_like(path: Path, config: RunConfig) -> dict[str, Any]:
     """`abstract_state` of a configuration that was read from `path`. Raises ValueError if it makes no network."""
     try:
         return abstract_state(config)
+    except UnknownMethodError as error:
+        raise ValueError(f"{path}: {error}") from error
     except Exception as error:  # a value of a wrong type or size makes JAX and Flax raise many types
         raise ValueError(
             f"{path}: its configuration makes no network ({_first_line(error)}); use the version that wrote it, or "

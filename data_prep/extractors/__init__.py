@@ -1,9 +1,13 @@
-"""Extractors by name. The library of an extractor is imported when `get` is called for it."""
+"""Extractors by name. The library of an extractor is imported when `get` is called for it.
+
+A class of your own needs no registration: its name is that of its module and its own, such as `my_features.Pitch`.
+"""
 
 import dataclasses
 import importlib
 from typing import Any
 
+from cmarr_jax.own_module import find_module
 from data_prep.extractors.base import Extractor, MediaError
 
 __all__ = ["NAMES", "Extractor", "MediaError", "get"]
@@ -24,15 +28,20 @@ NAMES = tuple(_CLASSES)
 def get(name: str, **options: Any) -> Extractor:
     """The extractor of that name with these options (the fields of its class).
 
+    Args:
+      name: One of `NAMES`, or `MODULE.CLASS` of a class of your own.
+      options: Values of its fields.
+
     Raises:
       ValueError: if there is no such extractor or option, or a value is out of range.
       ImportError: if a package is not installed, with the command that installs it.
       FileNotFoundError: if weights are missing, with the path that was tried.
     """
-    if name not in _CLASSES:
-        raise ValueError(f"there is no extractor {name!r}; there are {', '.join(NAMES)}")
-    module, attribute = _CLASSES[name]
-    extractor = getattr(importlib.import_module(f"data_prep.extractors.{module}"), attribute)
+    if name in _CLASSES:
+        module, attribute = _CLASSES[name]
+        extractor = getattr(importlib.import_module(f"data_prep.extractors.{module}"), attribute)
+    else:
+        extractor = _own(name)
     fields = sorted(
         dataclasses.fields(extractor), key=lambda field: bool(field.kw_only)
     )  # those of all extractors last
@@ -43,10 +52,30 @@ def get(name: str, **options: Any) -> Extractor:
     return extractor(**{option: _value(option, value, known[option]) for option, value in options.items()})
 
 
+def _own(name: str) -> type[Extractor]:
+    """The class MODULE.CLASS. Raises ValueError if there is none, or it is no extractor whose options are fields."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(find_module(module), attribute, None)
+    if found is None:
+        own = "; a class of your own is MODULE.CLASS, its module in the working folder or installed" if module else ""
+        raise ValueError(f"there is no extractor {name!r}; there are {', '.join(NAMES)}{own}")
+    if not (isinstance(found, type) and issubclass(found, Extractor) and "__dataclass_params__" in vars(found)):
+        raise ValueError(f"{name} is no frozen dataclass derived from data_prep.extractors.Extractor; make it one")
+    if found.name != name:
+        raise ValueError(f"{name} has the name {found.name!r}, which a prediction would not find; leave `name` out")
+    return found
+
+
 def _value(option: str, value: Any, default: Any) -> Any:
     """The value, of the type of the option's default; a name may look like a number, as ONNX's tensor `123` does."""
+    if default is dataclasses.MISSING:
+        return value
     if isinstance(default, str):
         return str(value)
+    if isinstance(default, bool):
+        if value not in (0, 1):
+            raise ValueError(f"option {option!r} must be 0 or 1, found {value!r}")
+        return bool(value)
     kinds = (int, float) if isinstance(default, float) else type(default)
     if default is not None and not isinstance(value, kinds):
         wanted = {int: "a whole number", float: "a number"}.get(type(default), "a pathlib.Path")

@@ -36,7 +36,7 @@ class Extractor(abc.ABC):
     A subclass loads libraries and weights in `functools.cached_property`s, which are not pickled for worker processes.
 
     Attributes:
-      name: Name in the registry.
+      name: Name in the registry. A class of your own needs none: its module and its name, `my_features.Pitch`.
       modality: Modality that it reads.
       libraries: Packages that the features depend on; their versions are recorded.
       gives_vector: Whether `extract` gives one vector of the whole utterance, T = 1.
@@ -52,6 +52,11 @@ class Extractor(abc.ABC):
     gives_vector: ClassVar[bool] = False
     zeros_mean: ClassVar[str] = "the features are zeros only"
     pool: str = dataclasses.field(default="none", kw_only=True)
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):
+            cls.name = f"{cls.__module__}.{cls.__qualname__}"
 
     @property
     def is_vector(self) -> bool:
