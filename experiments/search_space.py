@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from experiments.rows import table_row
+from cmarr_jax.own_module import find_module
+from experiments.rows import TABLE_ROWS, table_row
 
 RATE_FACTOR = 5.0  # the learning rate is searched from a fifth to five times the preset's
 DROPOUT = 0.0, 0.7
@@ -20,12 +21,15 @@ WEIGHTS_OF_OPTIONS: Mapping[str, Mapping[str, tuple[float, float]]] = {  # those
     "pseudo_labels": {"threshold": (0.7, 0.99), "pseudo": (0.1, 10.0)},
     "guess": {"ridge": (0.01, 100.0)},
 }
+OF_OWN_METHOD = "SEARCHED_WEIGHTS"  # a mapping as those in WEIGHTS, in the module of a method of one's own
 FACTOR_OF = {"late_alignment": "alignment"}  # where a row changes the weight, its factor is not searched either
 
 
 def searched_weights(row: str) -> dict[str, tuple[float, float]]:
     """The loss weights that are searched for a row; not those that the row itself changes."""
     of_row = table_row(row)
+    if row not in TABLE_ROWS:
+        return dict(getattr(find_module(row), OF_OWN_METHOD, {}))
     known = dict(WEIGHTS.get(of_row.method, {}))
     for option, weights in WEIGHTS_OF_OPTIONS.items():
         known |= weights if of_row.options.get(option) else {}
@@ -68,10 +72,13 @@ def random_parameters(fold: int, count: int, learning_rate: float) -> list[dict[
 
 
 def as_parameters(row: str, choice: Mapping[str, Any]) -> dict[str, float]:
-    """A choice as the parameters of a trial. Raises ValueError if a weight is outside its bounds."""
+    """A choice as the parameters of a trial. Raises ValueError if a weight is unknown or outside its bounds."""
+    if lacking := searched_weights(row).keys() - choice["weights"].keys():
+        known = ", ".join(choice["weights"]) or "none"
+        raise ValueError(f"the bounds of row {row} name {sorted(lacking)[0]!r}; its loss weights are: {known}")
     weights = {name: choice["weights"][name] for name in searched_weights(row)}
     for name, (low, high) in searched_weights(row).items():
         if not low <= weights[name] <= high:
-            text = f"{low:g} to {high:g}, do not hold the preset's {weights[name]:g}; widen them in search_space.py"
+            text = f"{low:g} to {high:g}, do not hold the preset's {weights[name]:g}; widen them where they are written"
             raise ValueError(f"the bounds of {name} in row {row}, {text}")
     return {"learning_rate": choice["learning_rate"], "dropout": choice["dropout"], **weights}

@@ -1,5 +1,6 @@
 """Methods and extractors that users write beside the library, named on a command line by their module."""
 
+import importlib
 import json
 import sys
 
@@ -18,9 +19,15 @@ from experiments.datasets import load_archive
 from experiments.presets import Changes
 from experiments.report.write import write_report
 from experiments.rows import table_row
-from experiments.search_space import searched_weights
+from experiments.search_space import OF_OWN_METHOD
+from experiments.trials import TRIALS
 
 METHOD = "from cmarr_jax.methods.zero_fill import Options, make\n"
+WEIGHTED = """
+from cmarr_jax.methods.mmin import Options, make
+
+SEARCHED_WEIGHTS = {"imagination": (2.0, 8.0)}
+"""
 EXTRACTOR = """
 import dataclasses
 import numpy as np
@@ -63,12 +70,13 @@ def own(tmp_path_factory):
     """Two modules where Python finds them."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_method.py").write_text(METHOD)
+    (folder / "my_weighted.py").write_text(WEIGHTED)
     (folder / "my_features.py").write_text(EXTRACTOR)
     (folder / "my_fault.py").write_text("import not_installed\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         yield folder
-    for name in ("my_method", "my_features"):
+    for name in ("my_method", "my_weighted", "my_features"):
         sys.modules.pop(name, None)
 
 
@@ -108,14 +116,34 @@ def test_a_model_whose_module_is_gone_says_so(table, own, monkeypatch):
         load_unit(unit)
 
 
+def search(table, out):
+    return tune.Arguments(data=str(table.parent / "toy.npz"), methods=("my_weighted",), trials=2, out=out, smoke=True)
+
+
 def test_a_module_is_tuned(own, table, tmp_path):
-    arguments = tune.Arguments(
-        data=str(table.parent / "toy.npz"), methods=("my_method",), trials=2, out=tmp_path, smoke=True
-    )
-    tune.main(arguments)
-    chosen = json.loads((tmp_path / tune.FILE).read_text())["chosen"]["my_method"]
+    tune.main(search(table, tmp_path))
+    chosen = json.loads((tmp_path / tune.FILE).read_text())["chosen"]["my_weighted"]
     assert {choice["trials"] for choice in chosen.values()} == {2}
-    assert searched_weights("my_method") == {}
+    tried = [json.loads(line)["imagination"] for line in (tmp_path / TRIALS).read_text().splitlines()]
+    assert 4.0 in tried  # the preset
+    assert len(set(tried)) > 1
+    assert all(2.0 <= weight <= 8.0 for weight in tried)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "fault"),
+    [
+        (
+            {"pseudo": (0.1, 1.0)},
+            "the bounds of row my_weighted name 'pseudo'; its loss weights are: imagination, cycle",
+        ),
+        ({"imagination": (2.0, 3.0)}, "the bounds of imagination in row my_weighted, 2 to 3, do not hold the preset's"),
+    ],
+)
+def test_wrong_bounds_are_refused(own, table, tmp_path, monkeypatch, bounds, fault):
+    monkeypatch.setattr(importlib.import_module("my_weighted"), OF_OWN_METHOD, bounds)
+    with pytest.raises(ValueError, match=fault):
+        tune.main(search(table, tmp_path))
 
 
 def test_what_is_no_row_gives_the_known_ones(own):
