@@ -1,6 +1,7 @@
 """What the classifier and the regressor share: parameters, training, saving."""
 
 import dataclasses
+import numbers
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -187,7 +188,9 @@ class MissingModalityEstimator(BaseEstimator):
         if self.embedding is not None:
             changes["encoders"] = {**preset.encoders, "embedding": self.embedding}
         if self.max_epochs is not None:
-            changes["train"] = dataclasses.replace(preset.train, missing_epochs=self.max_epochs)
+            if not isinstance(self.max_epochs, numbers.Integral) or self.max_epochs < 1:
+                raise ValueError(f"max_epochs must be a whole number of at least 1, found {self.max_epochs!r}")
+            changes["train"] = dataclasses.replace(preset.train, missing_epochs=int(self.max_epochs))
         return dataclasses.replace(preset, **changes)
 
     def _keep(self, corpus: Corpus, fold: FoldSplit, config: RunConfig, preset: Preset, result: RunResult) -> None:

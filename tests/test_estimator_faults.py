@@ -226,6 +226,18 @@ def test_the_seed_is_a_number(model):
     make_parts(corpus, None, 0.5, by_group=False, seed=2**32 - 1)
 
 
+@pytest.mark.parametrize("model", [MissingModalityClassifier, MissingModalityRegressor])
+def test_the_budget_of_epochs_is_a_number(model):
+    for epochs in (0, -1, 2.0, "3"):
+        refuses(
+            f"max_epochs must be a whole number of at least 1, found {epochs!r}",
+            lambda epochs=epochs: model(max_epochs=epochs).fit(
+                TWO, [0, 1, 0, 1], validation=[False, False, True, True]
+            ),
+        )
+    assert MissingModalityClassifier(max_epochs=np.int64(3))._preset(sequences=False).train.missing_epochs == 3
+
+
 def test_rows_of_a_data_frame_are_utterances():
     frame = pd.DataFrame({"u": [1.0, 2.0, 3.0], "v": [4, 5, 6]}, index=[7, 8, 9])
     gaps = pd.DataFrame({"u": pd.array([1, None, 3], "Int64"), "v": pd.array([4.5, None, 6.5], "Float64")})

@@ -57,6 +57,10 @@ class Named(Letters):
     name = "named"
 
 @dataclasses.dataclass(frozen=True)
+class Misspelt(Letters):
+    libraries = ("nunpy",)
+
+@dataclasses.dataclass(frozen=True)
 class Lacking(Extractor):
     modality = "text"
     libraries = ()
@@ -214,6 +218,24 @@ def test_a_prediction_makes_the_same_features(archive, tmp_path):
 def test_what_is_no_extractor_is_told(own, name, error, text):
     with pytest.raises(error, match=text):
         extractors.get(name)
+
+
+def test_a_library_that_is_not_installed_is_told(own, archive, capsys):
+    out = archive.with_name("misspelt.npz")
+    options = [
+        "--text",
+        "my_features.Misspelt",
+        "--modality",
+        "words=text_hashing",
+        "--audio",
+        "none",
+        "--video",
+        "none",
+    ]
+    assert manifest.main([str(archive.with_name("m.csv")), str(out), *options]) == 1
+    said = "the package 'nunpy', which `libraries` of my_features.Misspelt names, is not installed"
+    assert said in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_an_option_is_a_field(own):

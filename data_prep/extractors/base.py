@@ -145,11 +145,18 @@ class Extractor(abc.ABC):
             "width": self.width,
             "revision": self.revision,
             "options": {key: value for key, value in options.items() if not isinstance(value, Path)},
-            "libraries": {name: importlib.metadata.version(name) for name in (*self.libraries, "numpy")},
+            "libraries": {name: self._version(name) for name in (*self.libraries, "numpy")},
             "weights": {path.name: sha256(path) for path in self.weight_files},
         }
         self.check_unchanged()
         return record
+
+    def _version(self, library: str) -> str:
+        try:
+            return importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError as error:
+            text = f"the package {library!r}, which `libraries` of {self.name} names, is not installed"
+            raise ImportError(f"{text}; install it, or give its name for pip") from error
 
     def __getstate__(self) -> dict[str, Any]:
         """The options, and which files were checked: a worker process loads the same ones or stops."""
