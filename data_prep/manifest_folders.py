@@ -67,10 +67,15 @@ def manifest_from_folders(
         listed = ", ".join(f"{count} {ending or 'without an ending'}" for ending, count in sorted(others.items()))
         console.print(f"files that are no media, left out: {listed}", markup=False)
     columns = {key for row in rows for key in row}
-    audio = "--audio compare_2016" if columns & {"audio", "video"} else ""
-    video = " --video face_hog" if "video" in columns else ""
-    text = " --text text_hashing" if "transcript_file" in columns else ""
-    console.print(f"Next: look through it, then python -m data_prep.manifest {manifest} OUT.npz {audio}{video}{text}")
+    options = ["--audio compare_2016"]
+    options += ["--video face_hog"] if "video" in columns else []
+    options += ["--text text_hashing"] if "transcript_file" in columns else []
+    if len(options) < 2:
+        second = "beside the sounds a second modality is needed: a column text, transcripts, or features of a file"
+        console.print(f"{second} (--text features:FILE)")
+        options += ["--text text_hashing"]
+    command = f"python -m data_prep.manifest {manifest} OUT.npz {' '.join(options)}"
+    console.print(f"Next: look through it, then {command}")
     if not levels:
         console.print(
             f"or predict: python -m experiments.predict --run FOLDER --input {manifest} --out predictions.csv"

@@ -54,7 +54,7 @@ def predict(
         made as in training. Labels and speakers are not needed.
       out: What to write, .csv or .jsonl.
       coverage: Share of the utterances that are answered without abstaining, as far as they are like the validation
-        part; 1: none abstains; by default 0.9. A regression never abstains.
+        part; by default 0.9; 1: abstains only where a feature is far from the training. A regression never abstains.
       samples: Times that points are drawn from the Gaussians, for the column `disagreement` (`std` of a
         regression).
       only: Modalities to read; by default all that the input has.

@@ -73,16 +73,25 @@ def _make_source(
         return FromFile(given, frames=modality.encoder != "vector")
     values = {**record["options"], **(given.values if given else {})}
     source = make_source(Spec(option, kind, values))
-    found = json.loads(json.dumps(source.record()))
-    if difference := first_difference(dict(record), found, name):
-        what = difference.split(".")[1].split(" ")[0]
-        if not other_versions or what != "libraries":
-            advice = "give the weights of the training with --modality, install its versions, or see --other-versions"
-            if what == "revision":
-                advice = "its code has changed since: use the code of then, or make the archive again and train on it"
-            raise ArchiveError(f"{option}: features would differ from those of the training: {difference}; {advice}")
+    then, now = dict(record), json.loads(json.dumps(source.record()))
+    differs = f"{option}: features would differ from those of the training"
+    versions = list(_other_versions(then.pop("libraries", {}), now.pop("libraries", {}), f"{name}.libraries"))
+    if difference := first_difference(then, now, name):
+        advice = "give the weights and options of the training with --modality"
+        if difference.startswith(f"{name}.revision "):
+            advice = "its code has changed since: use the code of then, or make the archive again and train on it"
+        raise ArchiveError(f"{differs}: {difference}; {advice}")
+    if versions and not other_versions:
+        raise ArchiveError(f"{differs}: {', '.join(versions)}; install the versions of then, or see --other-versions")
+    for difference in versions:
         print(f"note: {difference}, where the model was trained", file=sys.stderr)
     return source
+
+
+def _other_versions(then: Mapping[str, Any], now: Mapping[str, Any], name: str) -> Iterator[str]:
+    for library in then | now:
+        if difference := first_difference(then.get(library), now.get(library), f"{name}.{library}"):
+            yield difference
 
 
 def manifest_items(path: Path, sources: Mapping[str, Source], num_workers: int | None) -> Iterator[Named]:

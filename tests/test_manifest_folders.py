@@ -50,6 +50,14 @@ def test_one_sound_file_does_not_take_the_sound_of_the_videos(tmp_path, capsys):
     assert "sound track" not in capsys.readouterr().out
 
 
+def test_sounds_alone_need_a_second_modality(tmp_path, capsys):
+    make(tmp_path / "rec", "happy/1.wav", "sad/2.wav")
+    assert manifest.main(["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert "beside the sounds a second modality is needed: a column text, transcripts" in printed
+    assert "OUT.npz --audio compare_2016 --text text_hashing" in printed
+
+
 def test_one_level_leaves_the_speaker_to_be_filled_in(tmp_path, capsys):
     make(tmp_path / "rec", "happy/1.mp4", "sad/2.mp4")
     assert manifest.main(["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv")]) == 0

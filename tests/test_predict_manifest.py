@@ -174,13 +174,19 @@ def test_features_that_would_differ_are_refused(made, tmp_path, capsys, name):
 def test_other_versions_are_refused_or_noted(made, tmp_path, capsys, monkeypatch):
     folder, unit = made
     record = TextHashing.record
-    old = lambda self: record(self) | {"libraries": record(self)["libraries"] | {"scikit-learn": "0.1"}}
+    libraries = {"scikit-learn": "0.1", "numpy": "0.2"}
+    old = lambda self: record(self) | {"libraries": record(self)["libraries"] | libraries}
     monkeypatch.setattr(TextHashing, "record", old)
     options = "--only", "text"
     assert run(unit, folder / "m.csv", tmp_path / "p.csv", *options) == 1
-    assert "text.libraries.scikit-learn was " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert all(f"text.libraries.{library} was " in said for library in libraries)
     assert run(unit, folder / "m.csv", tmp_path / "p.csv", *options, "--other-versions") == 0
-    assert "note: text.libraries.scikit-learn was " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert all(f"note: text.libraries.{library} was " in said for library in libraries)
+    monkeypatch.setattr(TextHashing, "record", lambda self: old(self) | {"weights": {"text.onnx": "0"}})
+    assert run(unit, folder / "m.csv", tmp_path / "q.csv", *options, "--other-versions") == 1
+    assert "text.weights.text.onnx was None and is 0 now; give the weights" in capsys.readouterr().err
     monkeypatch.setattr(TextHashing, "record", lambda self: record(self) | {"revision": 0})
     assert run(unit, folder / "m.csv", tmp_path / "q.csv", *options, "--other-versions") == 1
     assert (
