@@ -13,7 +13,6 @@ from data_prep.utterances import Utterance
 
 Features = dict[str, np.ndarray]
 ZEROS = "zeros_are_present"  # option of every extractor: features of zeros only are kept
-_PATHS = ("weights", "detector")  # options of extractors that are paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,22 +182,10 @@ def parse_spec(option: str, text: str) -> Spec:
     if not kind or any(not key or not equals for key, equals, _ in pairs) or (kind == "features" and not values):
         forms = "NAME, NAME:key=value,key=value, features:FILE, or none"
         raise ArchiveError(f"{option}: {text!r} is no extractor; write {forms}")
-    as_value = (lambda key, value: value) if kind == "features" else _value
-    return Spec(option, kind, values | {key: as_value(key, value) for key, _, value in pairs})
+    return Spec(option, kind, values | {key: value for key, _, value in pairs})
 
 
 def _yes_or_no(spec: Spec, value: object) -> bool:
-    if value not in (0, 1):
+    if str(value) not in ("0", "1", "False", "True"):
         raise ArchiveError(f"{spec.option}: option {ZEROS!r} must be 0 or 1, found {value!r}")
-    return bool(value)
-
-
-def _value(key: str, text: str) -> Path | int | float | str:
-    if key in _PATHS:
-        return Path(text).expanduser()
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return str(value) in ("1", "True")

@@ -89,7 +89,7 @@ def _make_source(
 
 
 def _other_versions(then: Mapping[str, Any], now: Mapping[str, Any], name: str) -> Iterator[str]:
-    for library in then | now:
+    for library in {**then, **now}:
         if difference := first_difference(then.get(library), now.get(library), f"{name}.{library}"):
             yield difference
 

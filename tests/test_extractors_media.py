@@ -145,6 +145,24 @@ def test_frames_are_evenly_sampled_between_the_times(tmp_path, suffix):
     np.testing.assert_allclose([frame[2:6].mean() for frame in whole], 8 * np.arange(24), atol=3)
 
 
+def test_pictures_of_a_turned_video_are_upright(tmp_path):
+    """The matrix of an mp4 says where the axes of the stored picture go: here its right side is shown at the top."""
+    from data_prep.extractors.frames import read_frames
+
+    read = lambda path, half: read_frames(path, None, None, half, max_frames=4, format="rgb24")
+    video, turned = write_video(tmp_path / "a.mp4", seconds=1.0), tmp_path / "turned.mp4"
+    content, up = bytearray(video.read_bytes()), np.array([0, -1 << 16, 0, 1 << 16, 0, 0, 0, 0, 1 << 30], ">i4")
+    start = content.index(b"tkhd") + 44  # ISO/IEC 14496-12, track header box: the matrix follows 40 bytes
+    content[start : start + 36] = up.tobytes()
+    turned.write_bytes(content)
+    for stored, shown in zip(read(video, None), read(turned, None), strict=True):
+        assert shown.shape == (640, 240, 3)
+        np.testing.assert_array_equal(shown[0], stored[:, -1])  # from the top down becomes from left to right
+        np.testing.assert_array_equal(shown[-1], stored[:, 0])
+        np.testing.assert_array_equal(shown[:, 0], stored[0, ::-1])
+    np.testing.assert_array_equal(read(turned, "left")[0], read(turned, None)[0][:, :120])
+
+
 @pytest.mark.parametrize(("layer", "width"), [("penultimate", 64), ("last", 3), ("blocks", 1)])
 def test_a_face_is_found_in_its_half_only(tmp_path, layer, width):
     pytest.importorskip("onnxruntime")

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.predict import load_unit
 from data_prep import extractors, manifest
 from data_prep.manifest_table import write_manifest
+from data_prep.sources import parse_spec
 from experiments import predict, reproduce, tune
 from experiments.datasets import load_archive
 from experiments.presets import Changes
@@ -30,6 +32,7 @@ SEARCHED_WEIGHTS = {"imagination": (2.0, 8.0)}
 """
 EXTRACTOR = """
 import dataclasses
+from pathlib import Path
 import numpy as np
 from data_prep.extractors import Extractor, MediaError
 
@@ -39,6 +42,7 @@ class Letters(Extractor):
     libraries = ()
     times: float = 1.0
     low: bool = False
+    lexicon: Path | None = None
 
     @property
     def width(self):
@@ -180,7 +184,7 @@ def test_a_class_makes_features(archive):
     """In worker processes, which import its module again."""
     source = load_archive(archive)
     assert source.extractors["text"]["name"] == "my_features.Letters"
-    assert source.extractors["text"]["options"] == {"times": 2, "low": False}
+    assert source.extractors["text"]["options"] == {"times": 2, "low": False, "lexicon": None}
     corpus = source.corpus
     assert corpus.modalities == ("text", "words")
     frames = [[2 * ord(letter), 2] for letter in "yes 0"]
@@ -240,9 +244,12 @@ def test_a_library_that_is_not_installed_is_told(own, archive, capsys):
 
 def test_an_option_is_a_field(own):
     with pytest.raises(
-        ValueError, match=r"extractor 'my_features.Letters' has no option 'time'; it has times, low, pool"
+        ValueError, match=r"extractor 'my_features.Letters' has no option 'time'; it has times, low, lexicon, pool"
     ):
         extractors.get("my_features.Letters", time=2)
     assert extractors.get("my_features.Letters", low=1).low is True
+    given = parse_spec("--text", "my_features.Letters:low=1,times=2,lexicon=~/007").values
+    found = extractors.get("my_features.Letters", **given)
+    assert (found.low, found.times, found.lexicon) == (True, 2, Path("~/007").expanduser())
     with pytest.raises(ValueError, match="option 'low' must be 0 or 1, found 'yes'"):
         extractors.get("my_features.Letters", low="yes")

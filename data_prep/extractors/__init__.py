@@ -5,6 +5,8 @@ A class of your own needs no registration: its name is that of its module and it
 
 import dataclasses
 import importlib
+import typing
+from pathlib import Path
 from typing import Any
 
 from cmarr_jax.own_module import find_module
@@ -49,7 +51,9 @@ def get(name: str, **options: Any) -> Extractor:
     for option in options:
         if option not in known:
             raise ValueError(f"extractor {name!r} has no option {option!r}; it has {', '.join(known)}")
-    return extractor(**{option: _value(option, value, known[option]) for option, value in options.items()})
+    types = typing.get_type_hints(extractor)
+    given = {option: _value(option, value, known[option], types[option]) for option, value in options.items()}
+    return extractor(**given)
 
 
 def _own(name: str) -> type[Extractor]:
@@ -66,8 +70,15 @@ def _own(name: str) -> type[Extractor]:
     return found
 
 
-def _value(option: str, value: Any, default: Any) -> Any:
-    """The value, of the type of the option's default; a name may look like a number, as ONNX's tensor `123` does."""
+def _value(option: str, value: Any, default: Any, kind: Any) -> Any:
+    """The value, of the type of the option and its default. A command line gives text, which is read as that type.
+
+    A name may look like a number, as ONNX's tensor `123` does.
+    """
+    if isinstance(value, str) and Path in (kind, *typing.get_args(kind)):
+        return Path(value).expanduser()
+    if isinstance(value, str) and kind is not str and not isinstance(default, str):
+        value = _number(value)
     if default is dataclasses.MISSING:
         return value
     if isinstance(default, str):
@@ -81,3 +92,13 @@ def _value(option: str, value: Any, default: Any) -> Any:
         wanted = {int: "a whole number", float: "a number"}.get(type(default), "a pathlib.Path")
         raise ValueError(f"option {option!r} must be {wanted}, found {value!r}")
     return value
+
+
+def _number(text: str) -> int | float | str:
+    """The number that the text is, or the text."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -26,6 +26,7 @@ class FaceExtractor(Extractor):
     """
 
     modality: ClassVar[Modality] = "video"
+    revision: ClassVar[int] = 2  # pictures are turned upright
     zeros_mean: ClassVar[str] = "no face was found in any frame"
     detector: Path | None = None
     max_frames: int = 50

@@ -29,7 +29,7 @@ def read_frames(
       path: Any video that FFmpeg reads.
       start: Second to start at; `None`: the beginning.
       end: Second to end at; `None`: the end.
-      half: Which half of the picture; `None`: all of it.
+      half: Which half of the picture, as a player shows it; `None`: all of it.
       max_frames: Most frames; a video with fewer gives all of them.
       format: `gray` (luma, full range) or `rgb24`.
 
@@ -70,7 +70,7 @@ def _sample(
     last = None
     for last, frame in _timed(container, stream, rate):
         while len(pictures) < count and last >= targets[len(pictures)] - 1e-6:
-            pictures.append(_half(frame.to_ndarray(format=format), half))
+            pictures.append(_half(_upright(frame, format), half))
         if len(pictures) == count:
             return pictures
     if last is None or not pictures or last + 1 / rate < stop - MAX_MISSING:
@@ -104,6 +104,12 @@ def _duration(container: Any, stream: Any) -> float | None:
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1e6
+
+
+def _upright(frame: Any, format: str) -> np.ndarray:
+    """The picture as players show it: a telephone that is held upright writes it on its side, with the turn beside."""
+    quarters = round(frame.rotation / 90)  # counterclockwise, as numpy counts
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format=format), quarters))
 
 
 def _half(picture: np.ndarray, half: str | None) -> np.ndarray:
