@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,22 @@ def test_the_name_in_the_cache_changes_with_the_part_only(tmp_path):
     }
     assert len(names) == 5
     assert _file_name("text", media) == _file_name("text", dataclasses.replace(media, audio_start=1.0))
-    # as in version 0.1, so that caches stay valid
+    # by hand: sha256(repr(("a", ("a.wav", None)))), a file that is not there
     assert _file_name("audio", Media("a", audio=Path("nowhere/a.wav"))) == "a.c212709b8e1945c4.npy"
     video = Media("a", video=Path("nowhere/a.avi"), start=1.0, end=2.0, half="left")
     assert _file_name("video", video) == "a.217cba46fbd28580.npy"
+
+
+@pytest.mark.parametrize("seconds", [1, 40])  # 32 kB, and more than is hashed
+def test_a_sound_that_was_changed_in_place_is_another(tmp_path, seconds):
+    soundfile = pytest.importorskip("soundfile")
+    path, name = tmp_path / "a.wav", lambda: _file_name("audio", Media("a", audio=path))
+    quiet = noise(float(seconds))
+    soundfile.write(path, quiet, RATE)
+    before, size = name(), path.stat().st_size
+    (tmp_path / "moved").mkdir()
+    copy = Path(shutil.copy(path, tmp_path / "moved"))
+    soundfile.write(path, 0.5 * quiet, RATE)
+    assert path.stat().st_size == size
+    assert name() != before
+    assert _file_name("audio", Media("a", audio=copy)) == before

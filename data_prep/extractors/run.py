@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -22,6 +23,8 @@ from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.names import as_file_name
 from data_prep.extractors.base import Extractor, MediaError, Modality, one_line, record_hash
 from data_prep.media import Media
+
+PIECE, PIECES = 1 << 14, 64  # bytes of a media file that tell whether it has changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,8 @@ def extract_all(
 
     Each result is saved in `cache_dir`, under the hash of the extractor's record, as soon as it is computed. A second
     call continues where the first was stopped. Failures are not saved: a second call tries them again. A media file is
-    identified by its name and size, so a corpus may be moved. A worker process imports the calling script when it
+    identified by its name and a hash of its size and of pieces of it (of a file up to 1 MiB all), so a corpus may be
+    moved. A worker process imports the calling script when it
     starts: guard the script with `if __name__ == "__main__"`.
 
     Args:
@@ -206,22 +210,38 @@ def _file_name(modality: Modality, item: Media) -> str:
     if modality == "text":
         parts: tuple[object, ...] = (item.text,)
     elif modality == "audio":
-        parts = _name_and_size(item.audio)
+        parts = _name_and_hash(item.audio)
         if (item.audio_start, item.audio_end) != (None, None):
             parts += (item.audio_start, item.audio_end)
     else:
-        parts = (*_name_and_size(item.video), item.start, item.end, item.half)
+        parts = (*_name_and_hash(item.video), item.start, item.end, item.half)
     digest = hashlib.sha256(repr((item.utterance_id, parts)).encode()).hexdigest()
     return f"{as_file_name(item.utterance_id)}.{digest[:16]}.npy"
 
 
-def _name_and_size(path: Path | None) -> tuple[object, ...]:
+def _name_and_hash(path: Path | None) -> tuple[str | None, str | None]:
     if path is None:
         return None, None
     try:
-        return path.name, path.stat().st_size
+        stat = path.stat()
+        return path.name, _hash_of_pieces(path, stat.st_size, stat.st_mtime_ns)
     except OSError:
         return path.name, None
+
+
+@functools.lru_cache(maxsize=1024)  # of a dialogue, which has many utterances
+def _hash_of_pieces(path: Path, size: int, changed: int) -> str:
+    """A hash of the size and of evenly spaced pieces: of a small file all bytes, of a large one a sample."""
+    del changed  # of the cache's key only
+    starts: Sequence[int] = range(0, size, PIECE)
+    if len(starts) > PIECES:
+        starts = [(size - PIECE) * number // (PIECES - 1) for number in range(PIECES)]
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in starts:
+            file.seek(start)
+            digest.update(file.read(PIECE))
+    return digest.hexdigest()
 
 
 def _load(path: Path, width: int) -> np.ndarray | None:
