@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ import numpy as np
 
 from cmarr_jax.data.archive import sha256
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep.extractors.base import need
+from data_prep.extractors.base import need, record_hash
 from data_prep.manifest_table import read_table
 from data_prep.text_files import cannot_read
 
 KINDS = (".h5", ".hdf5", ".npz", ".csv", ".parquet")
 SHOWN = 3  # names in a message
+_ROW_NUMBERS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # names of columns
 Found = dict[str, np.ndarray]
 
 
@@ -41,8 +43,15 @@ class NoneFoundError(ArchiveError):
 
 
 class _Table(NamedTuple):
-    """Rows of a table by name, `[T, D]`, nan where a cell is no number; and of such a name the first such cell."""
+    """What a table holds.
 
+    Attributes:
+      columns: Names of the D columns of numbers.
+      rows: By name, `[T, D]`, nan where a cell is no number.
+      faults: By name, its first such cell.
+    """
+
+    columns: tuple[str, ...]
     rows: Found
     faults: dict[str, str]
 
@@ -111,6 +120,11 @@ class FeatureFile:
             return keyed[0][:SHOWN] if keyed else list(itertools.islice(arrays, SHOWN))
 
     @property
+    def columns(self) -> str:
+        """A hash of the names of a table's columns of numbers, in their order; empty if it is no table."""
+        return record_hash({"columns": self.table.columns}) if self.is_table else ""
+
+    @property
     def is_table(self) -> bool:
         """Whether it is a table, and not named arrays."""
         return self.path.suffix.lower() in (".csv", ".parquet")
@@ -129,8 +143,9 @@ class FeatureFile:
         return f"{text} ({several[0]!r} first); a repeated id may be a mistake"
 
     def record(self) -> dict[str, Any]:
-        """Name and hash of the file, for the record."""
-        return {"name": "features", "file": self.path.name, "sha256": sha256(self.path), "key": self.key}
+        """Name and hash of the file, and of a table a hash of its columns in their order, for the record."""
+        record = {"name": "features", "file": self.path.name, "sha256": sha256(self.path), "key": self.key}
+        return record | {"columns": self.columns} if self.is_table else record
 
 
 def _problem(array: np.ndarray) -> str:
@@ -209,7 +224,7 @@ def _one_row_each(
 
 
 def _from_table(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    rows, faults = file.table
+    _, rows, faults = file.table
     gives_frames = any(len(found) > 1 for found in rows.values()) if file.frames is None else file.frames
     for name in names:
         if name in faults:
@@ -220,6 +235,10 @@ def _from_table(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, 
 
 def _read_table(path: Path, key: str) -> _Table:
     columns, lines = read_table(path)
+    for column in columns:
+        if column != key and _ROW_NUMBERS.fullmatch(column):
+            text = f"column {column!r} is the row number that pandas and R write; it would become a feature"
+            raise ArchiveError(f"{path}: {text}; write the table without it (index=False), or give the column a name")
     if key not in columns:
         raise ArchiveError(f"{path}: has no column {key!r}; it has {', '.join(columns[:8])}; give key=COLUMN")
     numbers = [column for column in columns if column != key]
@@ -234,7 +253,7 @@ def _read_table(path: Path, key: str) -> _Table:
             column = numbers[values.index(None)]
             text = f"{line[column]!r} is no number; remove the column or correct it"
             faults.setdefault(name, f"row {number}, column {column!r}: {text}")
-    return _Table({name: np.array(found, np.float64) for name, found in rows.items()}, faults)
+    return _Table(tuple(numbers), {name: np.array(found, np.float64) for name, found in rows.items()}, faults)
 
 
 def _number(text: str) -> float | None:

@@ -186,8 +186,6 @@ def _transcript(cell: _Cells) -> str | None:
 
 def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
     for name in columns:
-        if columns.count(name) > 1:
-            raise ArchiveError(f"{path}: column {name!r} is there {columns.count(name)} times; keep one")
         if name in RESERVED and name not in (*NEEDED, *OPTIONAL):
             raise ArchiveError(f"{path}: column {name!r} has a name of the archive's own; rename it")
     for name in needed:

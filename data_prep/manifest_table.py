@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,16 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, Row]]]:
     Values have no spaces at their ends. In a CSV a comma, semicolon or tab separates: what the first line has most of.
 
     Raises:
-      ArchiveError: if the file cannot be read, or a row has more or fewer values than there are columns.
+      ArchiveError: if the file cannot be read, two columns have one name, or a row has more or fewer values than there
+        are columns.
     """
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
         raise ArchiveError(f"{path}: is a spreadsheet; save its sheet as CSV (UTF-8) and give that")
-    return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    columns, rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    for name, count in Counter(columns).items():
+        if count > 1:
+            raise ArchiveError(f"{path}: column {name!r} is there {count} times; keep one")
+    return columns, rows
 
 
 def write_manifest(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

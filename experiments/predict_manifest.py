@@ -70,7 +70,12 @@ def _make_source(
             raise ArchiveError(
                 f"{option}: its features come from a file; give {name}=features:FILE for these utterances"
             )
-        return FromFile(given, frames=modality.encoder != "vector")
+        from_file = FromFile(given, frames=modality.encoder != "vector")
+        columns, then = from_file.file.columns, record.get("columns", "")  # named arrays have none
+        if columns and then and columns != then:
+            text = f"has not the columns of {record['file']}, on which the model was trained, in the same order"
+            raise ArchiveError(f"{option}: {from_file.file.path}: {text}; write them as there")
+        return from_file
     values = {**record["options"], **(given.values if given else {})}
     source = make_source(Spec(option, kind, values))
     then, now = dict(record), json.loads(json.dumps(source.record()))

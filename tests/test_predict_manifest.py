@@ -125,6 +125,23 @@ def test_utterances_of_one_frame_are_answered_whatever_else_the_table_has(made, 
     assert (tmp_path / "csv_p.csv").read_text().replace("f.csv", "f.npz") == (tmp_path / "npz_p.csv").read_text()
 
 
+def test_columns_of_a_table_must_be_those_of_the_training(tmp_path, capsys):
+    rows = rows_of(40)
+    write_manifest(tmp_path / "m.csv", rows)
+    lines = [f"{row['utterance_id']},{number},{-number}" for number, row in enumerate(rows)]
+    for name, header in (("then", "x,y"), ("same", "x,y"), ("turned", "y,x")):
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"utterance_id,{header}", *lines]) + "\n")
+    given = [*MODALITIES, f"face=features:{tmp_path}/then.csv", "--without-tfds", "--num-workers", "1"]
+    assert manifest.main([str(tmp_path / "m.csv"), str(tmp_path / "a.npz"), *given]) == 0
+    source = load_archive(tmp_path / "a.npz")
+    unit, _ = make_unit(tmp_path, "zero_fill", source.corpus, extractors=source.extractors)
+    for name, code in (("same", 0), ("turned", 1)):
+        given = "--only", "face", "--modality", f"face=features:{tmp_path}/{name}.csv"
+        assert run(unit, tmp_path / "m.csv", tmp_path / f"{name}_p.csv", *given) == code
+    said = "turned.csv: has not the columns of then.csv, on which the model was trained, in the same order"
+    assert said in capsys.readouterr().err
+
+
 def test_a_table_of_features_is_read_once_for_all_blocks(made, tmp_path, monkeypatch):
     _, unit = made
     monkeypatch.setattr(predict_manifest, "BLOCK", 1)
