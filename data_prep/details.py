@@ -4,7 +4,10 @@ Transcripts are licensed text. They are written to the details file and the tfds
 """
 
 import dataclasses
+import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,7 +20,9 @@ from cmarr_jax.data.whole_file import whole_file
 TEXT = ("dialogue", "sex", "transcript")
 NUMBERS = ("valence", "arousal", "dominance", "start", "end")
 EXTRA = "extra_columns"  # key with the names of further columns; their values are under names made of it
-RESERVED = ("transcript", "record", EXTRA, *ARCHIVE_KEYS)  # no further column may have such a name
+ARCHIVE = "archive_sha256"
+DATASET_VERSION = "1.0.0"
+RESERVED = ("transcript", "record", EXTRA, ARCHIVE, *ARCHIVE_KEYS)  # no further column may have such a name
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,8 +73,31 @@ def details_path(archive: Path) -> Path:
     return archive.with_name(f"{archive.stem}_details.npz")
 
 
-def write_details(path: Path, details: Details) -> None:
+def dataset_folder(name: str, archive: Path, data_dir: Path) -> Path:
+    """The folder of an archive's tfds data set.
+
+    Args:
+      name: Of the builder.
+      archive: Its name becomes that of the configuration.
+      data_dir: Where tfds keeps data sets.
+    """
+    return data_dir / name / config_name(archive) / DATASET_VERSION
+
+
+def config_name(archive: Path) -> str:
+    """The archive's name with `_` for what tfds may not take; then a hash keeps names apart that look the same."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", archive.stem)
+    digest = hashlib.sha256(os.fsencode(archive.stem)).hexdigest()[:8]
+    return name if name == archive.stem else f"{name}_{digest}"
+
+
+def write_details(path: Path, details: Details, archive_sha256: str = "") -> None:
     """Writes the details as an `.npz`, complete or not at all.
+
+    Args:
+      path: The file.
+      details: What is written.
+      archive_sha256: Of the archive that they belong to.
 
     Raises:
       ArchiveError: if the file cannot be written.
@@ -78,20 +106,26 @@ def write_details(path: Path, details: Details) -> None:
     extra = {f"{EXTRA}_{index}": column for index, column in enumerate(details.extra.values())}
     extra |= {EXTRA: np.array(list(details.extra), str)} if extra else {}
     with whole_file(path) as temporary:
-        np.savez(temporary, **arrays | extra | {"record": np.array(json.dumps(details.record))})
+        record = {"record": np.array(json.dumps(details.record)), ARCHIVE: np.array(archive_sha256)}
+        np.savez(temporary, **arrays | extra | record)
 
 
-def read_details(path: Path) -> Details:
+def read_details(path: Path, archive_sha256: str = "") -> Details:
     """Reads what `write_details` wrote; never unpickles.
 
+    Args:
+      path: The file.
+      archive_sha256: Of the archive beside it.
+
     Raises:
-      ArchiveError: if the file is missing, damaged or lacks a key.
+      ArchiveError: if the file is missing, damaged, lacks a key or says that it belongs to another archive.
     """
     try:
         # Opened here, since np.load leaves a damaged file open that it opens itself.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("utterance_id", *TEXT, *NUMBERS)}
             record = json.loads(str(file["record"]))
+            belongs_to = str(file[ARCHIVE]) if ARCHIVE in file else ""
             names = file[EXTRA].tolist() if EXTRA in file else []
             extra = {name: file[f"{EXTRA}_{index}"] for index, name in enumerate(names)}
     except OSError as error:
@@ -99,4 +133,6 @@ def read_details(path: Path) -> Details:
         raise ArchiveError(f"{path}: cannot be read ({reason}); it is written beside the archive") from error
     except Exception as error:  # damaged bytes make numpy, zipfile, zlib and json raise many types
         raise ArchiveError(f"{path}: is not a details file ({error}); write the archive again") from error
+    if belongs_to and archive_sha256 and belongs_to != archive_sha256:
+        raise ArchiveError(f"{path}: belongs to another archive than the one beside it; write both again")
     return Details(**arrays, record=record, extra=extra)

@@ -35,7 +35,7 @@ from data_prep.mmin_report import (
     zeros_per_class,
     zeros_text,
 )
-from data_prep.write import check_out, make_console, write_all
+from data_prep.write import check_dataset, check_out, make_console, write_all
 
 Root = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
 _READ_SPEED, _WRITE_SPEED = 200e6, 15e6  # bytes of features per second, measured on one core of a slow machine
@@ -91,13 +91,16 @@ def convert(
       tfds_dir: Where tfds keeps data sets; by default the folder tfds beside the archive.
       without_tfds: Writes no tfds data set.
       dry_run: Counts, estimates time and space, and writes nothing.
-      force: Replaces an archive that is there.
+      force: Replaces an archive, details file and data set that are there.
     """
     root, out = _expanded(root), _expanded(out)
     if not dry_run:
         check_out(out, force=force)
     console, target = make_console(), find_target(root)
+    tfds_dir = None if tfds_dir is None else _expanded(tfds_dir)
     folds, data = _read_target(target, class_names)
+    if not dry_run:
+        check_dataset(data.corpus, out, tfds_dir=tfds_dir, without_tfds=without_tfds, force=force)
     complete = _check_counts(data, class_names, target, allow=allow_count_differences, console=console)
     differences = fold_differences(folds, dict(zip(data.ids, data.names, strict=True)), fold)
     for line in [item.text for item in differences] or ["the folds of the files are those of leaving one speaker out."]:
@@ -132,7 +135,6 @@ def convert(
     corpus, details = to_corpus(data, class_names, frames, split, record)
     if left_out := details.record["left_out"]:
         console.print(f"left out, since no modality is left: {len(left_out)} ({left_out[0]} first)")
-    tfds_dir = None if tfds_dir is None else _expanded(tfds_dir)
     write_all(data.corpus, out, corpus, details, tfds_dir=tfds_dir, without_tfds=without_tfds, console=console)
 
 

@@ -22,7 +22,7 @@ from data_prep.join_features import join_features
 from data_prep.sounds import check_sounds
 from data_prep.sources import ZEROS, Extraction, FromFile, Spec, make_source, parse_specs
 from data_prep.utterances import Parsed, Utterance, by_label, choose, examples, print_missing
-from data_prep.write import check_out, make_console, write_all
+from data_prep.write import check_dataset, check_out, make_console, write_all
 
 Root = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
 Source = Extraction | FromFile
@@ -43,7 +43,7 @@ class Options:
       tfds_dir: Where tfds keeps data sets; by default the folder tfds beside OUT.
       without_tfds: Writes no tfds data set.
       dry_run: Reads labels, opens what features are made of, estimates time and space, and writes nothing.
-      force: Replaces an archive that is there.
+      force: Replaces an archive, details file and data set that are there.
       others_unlabelled: Keeps utterances whose label is in no class as unlabelled; without it they are left out.
       zeros_are_present: Takes utterances for which an extractor gives zeros only (a video in which no face was found)
         as present; without it they are absent in that modality.
@@ -115,6 +115,10 @@ def prepare(job: Job, parsed: Parsed, options: Options) -> None:
       ArchiveError: for any error in the data or the options.
     """
     console = make_console()
+    if not options.dry_run:
+        check_dataset(
+            job.name, job.out, tfds_dir=options.tfds_dir, without_tfds=options.without_tfds, force=options.force
+        )
     for note in parsed.notes:
         console.print(f"note: {escape(note)}")
     chosen = choose(

@@ -7,10 +7,7 @@ only: `tfds.data_source` or `tfds.builder_from_directory(DATA_SET).as_data_sourc
 """
 
 import dataclasses
-import hashlib
 import json
-import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,21 +18,25 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tyro
 
-from cmarr_jax.data.archive import read_archive, write_archive
+from cmarr_jax.data.archive import read_archive, sha256, write_archive
 from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
-from data_prep.convert import Flag, Out, check_new, run_command
+from data_prep.convert import Flag, Out, run_command
 from data_prep.details import (
+    DATASET_VERSION,
     EXTRA,
     NUMBERS,
     TEXT,
     Details,
     check_modality_names,
+    config_name,
+    dataset_folder,
     details_path,
     read_details,
     write_details,
 )
 from data_prep.known_counts import CLASS_NAMES
 from data_prep.quiet_tfds import quiet_tfds
+from data_prep.write import check_out
 
 SPLIT = "utterances"  # one split, since folds are made from the speakers
 _TEXTS = ("utterance_id", "speaker", "session", "split", *TEXT, EXTRA)
@@ -68,8 +69,8 @@ class CorpusConfig(tfds.core.BuilderConfig):
 class CorpusBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Base class of the builders. A subclass adds description, citation and licence."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012  (an attribute that tfds reads)
+    VERSION = tfds.core.Version(DATASET_VERSION)
+    RELEASE_NOTES = {DATASET_VERSION: "First version."}  # noqa: RUF012  (an attribute that tfds reads)
     DESCRIPTION = CITATION = LICENSE = HOMEPAGE = ""
     builder_config: CorpusConfig | None
 
@@ -146,7 +147,7 @@ def shapes_of(corpus: Corpus) -> dict[str, tuple[int | None, ...]]:
 
 def dataset_path(builder_class: type[CorpusBuilder], archive: Path, data_dir: Path) -> Path:
     """The folder that `write_dataset` fills."""
-    return data_dir / builder_class.name / _config_name(archive) / str(builder_class.VERSION)
+    return dataset_folder(builder_class.name, archive, data_dir)
 
 
 def write_dataset(builder_class: type[CorpusBuilder], archive: Path, data_dir: Path, *, corpus: Corpus) -> Path:
@@ -168,7 +169,7 @@ def write_dataset(builder_class: type[CorpusBuilder], archive: Path, data_dir: P
     check_modality_names(corpus.modalities)
     path = dataset_path(builder_class, archive, data_dir)
     config = CorpusConfig(
-        name=_config_name(archive),
+        name=config_name(archive),
         description=builder_class.DESCRIPTION,
         archive=archive,
         shapes=shapes_of(corpus),
@@ -213,12 +214,12 @@ def export(data_set: DataSet, out: Out, force: Flag = False) -> None:
     Args:
       data_set: Folder of the data set, down to the version: .../iemocap/NAME/1.0.0.
       out: The archive to write.
-      force: Replaces an archive that is there.
+      force: Replaces an archive and details file that are there.
     """
-    check_new(out, force=force)
+    check_out(out, force=force)
     corpus, details = read_dataset(data_set)
     write_archive(out, corpus)
-    write_details(details_path(out), details)
+    write_details(details_path(out), details, sha256(out))
     print(f"wrote {out} and {details_path(out)}: {len(corpus)} utterances")
 
 
@@ -252,13 +253,6 @@ def _from_examples(
     return corpus, Details(
         corpus.utterance_id, **{key: text(key) for key in TEXT}, **numbers, record=record, extra=extra
     )
-
-
-def _config_name(archive: Path) -> str:
-    """The archive's name with `_` for what tfds may not take; then a hash keeps names apart that look the same."""
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", archive.stem)
-    digest = hashlib.sha256(os.fsencode(archive.stem)).hexdigest()[:8]
-    return name if name == archive.stem else f"{name}_{digest}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

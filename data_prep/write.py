@@ -9,7 +9,7 @@ from rich.console import Console
 from cmarr_jax.data.archive import read_archive, sha256, write_archive
 from cmarr_jax.data.corpus import ArchiveError, Corpus, check_corpus
 from data_prep.convert import check_new
-from data_prep.details import Details, details_path, write_details
+from data_prep.details import Details, dataset_folder, details_path, write_details
 
 
 def make_console() -> Console:
@@ -21,11 +21,27 @@ def check_out(out: Path, *, force: bool) -> None:
     """Checks the output path before any slow work.
 
     Raises:
-      ArchiveError: if the archive exists (without `force`), is not an `.npz`, or its folder does not exist.
+      ArchiveError: if the archive or its details file exists (without `force`), if it is not an `.npz`, or its folder
+        does not exist.
     """
     if out.suffix != ".npz":
         raise ArchiveError(f"{out}: the archive is an .npz; give a path that ends in .npz")
     check_new(out, force=force)
+    check_new(details_path(out), force=force)
+
+
+def check_dataset(name: str, out: Path, *, tfds_dir: Path | None, without_tfds: bool, force: bool) -> None:
+    """Checks the folder of the tfds data set before any slow work. The arguments are those of `write_all`.
+
+    Raises:
+      ArchiveError: if it exists (without `force`).
+    """
+    if without_tfds or force:
+        return
+    builder = name if name in ("iemocap", "msp_improv") else "recordings"  # as in `write_all`
+    folder = dataset_folder(builder, out, tfds_dir or out.parent / "tfds")
+    if folder.exists():
+        raise ArchiveError(f"{folder}: is there already; give --force to replace it, or another --tfds-dir")
 
 
 def write_all(
@@ -53,8 +69,8 @@ def write_all(
       ArchiveError: if the corpus has an error or a file cannot be written.
     """
     check_corpus(corpus, str(out))
-    write_details(details_path(out), details)
     write_archive(out, corpus)
+    write_details(details_path(out), details, sha256(out))
     views = ", ".join(f"{name} ({width})" for name, width in corpus.widths.items())
     speakers, count = len(np.unique(corpus.speaker)), np.count_nonzero(~corpus.labelled)
     number = f"{len(corpus)} utterances" + (f" ({count} unlabelled)" if count else "")

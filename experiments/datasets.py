@@ -72,7 +72,8 @@ def _path_of(data: str) -> Path:
 def load_archive(path: Path) -> Source:
     """Reads a feature archive. Raises ArchiveError with one sentence for a file that cannot be used."""
     corpus = read_archive(path)
-    return Source(path.stem, corpus, sha256(path), None, _extractors(path, corpus))
+    digest = sha256(path)
+    return Source(path.stem, corpus, digest, None, _extractors(path, corpus, digest))
 
 
 def load_again(config: Mapping[str, Any], data: str | None = None) -> tuple[Preset, Source]:
@@ -97,7 +98,7 @@ def load_again(config: Mapping[str, Any], data: str | None = None) -> tuple[Pres
     return preset, source
 
 
-def _extractors(path: Path, corpus: Corpus) -> Mapping[str, Any]:
+def _extractors(path: Path, corpus: Corpus, digest: str) -> Mapping[str, Any]:
     """How the features were made, if the archive has a details file that says so.
 
     Raises:
@@ -106,7 +107,7 @@ def _extractors(path: Path, corpus: Corpus) -> Mapping[str, Any]:
     beside = details_path(path)
     if not beside.is_file():
         return {}
-    details = read_details(beside)
+    details = read_details(beside, digest)
     if not np.array_equal(details.utterance_id, corpus.utterance_id):
         raise ArchiveError(f"{beside}: has other utterances than {path.name}; write both again, or move it away")
     found = details.record.get("extractors") or {}
