@@ -6,6 +6,7 @@ with the speakers and with what training does by chance.
 - Speakers are drawn again, over all folds together: a bootstrap.
 - Speakers of one fold are judged by the same models, so chance in training is the same for them. Its variance is
   estimated from the seeds and added; one seed says nothing of it, so intervals of one seed lack it.
+- A fold of one seed beside folds of several has their variance, pooled.
 - In a fold of one speaker nothing is added: there each speaker has models of its own, so drawing speakers draws
   trainings, too.
 
@@ -40,15 +41,16 @@ class Bootstrap(NamedTuple):
       mean: `[P]`.
       samples: With speakers drawn again, `[B, P]`.
       training: Variance that training adds to that of the samples, `[P]`.
-      num_speakers: Of all folds.
-      num_seeds: Degrees of freedom of `training`: seeds beyond the first, of all folds with several speakers.
+      num_speakers: Of the folds that have a score, `[P]`.
+      num_seeds: Degrees of freedom of `training`: seeds beyond the first of those folds that have several speakers,
+        `[P]`.
     """
 
     mean: np.ndarray
     samples: np.ndarray
     training: np.ndarray
-    num_speakers: int
-    num_seeds: int
+    num_speakers: np.ndarray
+    num_seeds: np.ndarray
 
 
 class Interval(NamedTuple):
@@ -93,9 +95,9 @@ def bootstrap(
     samples, mean = _resampled(ours, metric, draws), estimate(ours, metric)
     if theirs is not None:
         samples, mean = samples - _resampled(theirs, metric, draws), mean - estimate(theirs, metric)
-    training, num_seeds = _training(ours, theirs, metric, rng, num_samples)
-    training = np.broadcast_to(training, mean.shape)
-    return Bootstrap(mean, samples, training, num_speakers=sum(sizes), num_seeds=num_seeds)
+    has_score = ~np.isnan([metric(counts.sum(1)).mean(0) for counts in ours])
+    training, num_seeds = _training(ours, theirs, metric, has_score, rng, num_samples)
+    return Bootstrap(mean, samples, training, has_score.T @ np.array(sizes), num_seeds)
 
 
 def interval(found: Bootstrap, place: int = 0, level: float = 0.95) -> Interval:
@@ -103,14 +105,14 @@ def interval(found: Bootstrap, place: int = 0, level: float = 0.95) -> Interval:
 
     In simulated tables it is more exact than quantiles of the bootstrap, which are too close for few speakers.
     """
-    mean, samples, n = float(found.mean[place]), found.samples[:, place], found.num_speakers
+    mean, samples, n = float(found.mean[place]), found.samples[:, place], int(found.num_speakers[place])
     samples = samples[~np.isnan(samples)]
     if n < 2 or len(samples) == 0 or np.isnan(mean):
         return Interval(mean, np.nan, np.nan)
     speakers, training = float(np.var(samples)) * n / (n - 1), float(found.training[place])
     freedom = n - 1.0
     if training > 0:
-        freedom = (speakers + training) ** 2 / (speakers**2 / (n - 1) + training**2 / found.num_seeds)
+        freedom = (speakers + training) ** 2 / (speakers**2 / (n - 1) + training**2 / found.num_seeds[place])
     reach = float(stats.t.ppf(0.5 + level / 2, freedom)) * np.sqrt(speakers + training)
     return Interval(mean, mean - reach, mean + reach)
 
@@ -147,33 +149,45 @@ def _training(
     ours: Sequence[FoldCounts],
     theirs: Sequence[FoldCounts] | None,
     metric: Metric,
+    has_score: np.ndarray,
     rng: np.random.Generator,
     num_samples: int,
-) -> tuple[np.ndarray, int]:
-    """The variance that training adds to the estimate, `[P]`, and its degrees of freedom.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The variance that training adds to the estimate, and its degrees of freedom, each `[P]`.
 
     Seeds of a fold have the same speakers. Their scores differ by training, and by what is peculiar to an utterance:
     the latter varies with the speakers drawn, so the bootstrap of the difference of two seeds says how much it is.
+
+    Args:
+      ours: Per fold, as the next.
+      theirs: Or None.
+      metric: From counts to scores.
+      has_score: Whether a fold has a score, `[F, P]`; the others are in no mean.
+      rng: Of the draws.
+      num_samples: B.
     """
-    added, freedom = [], 0
-    for number, counts in enumerate(ours):
+    variances = np.zeros(has_score.shape)  # of the runs of a fold
+    freedom = np.zeros(has_score.shape)
+    shares = np.zeros(has_score.shape)  # of the variance of a run that the mean of a fold has
+    for fold, counts in enumerate(ours):
         num_seeds, num_speakers = counts.shape[:2]
+        # Speakers of all folds are drawn together, so the samples have 1 / G of it already.
+        shares[fold] = has_score[fold] * (1 - 1 / num_speakers) / num_seeds
         if num_seeds < 2 or num_speakers < 2:
-            added.append(np.zeros(1))
             continue
         times = np.concatenate([np.ones((1, num_speakers), int), _times(rng, num_speakers, num_samples)])
         scores = _by_seed(counts, metric, times)
         if theirs is not None:
-            scores = scores - _by_seed(theirs[number], metric, times)
-        scores = np.where(np.isnan(scores[:, :1]), 0.0, scores)  # a condition that nobody of the fold has adds nothing
+            scores = scores - _by_seed(theirs[fold], metric, times)
+        scores = np.where(has_score[fold], scores, 0.0)
         deviation = scores - scores.mean(0)  # [S, 1 + B, P]
         variance = np.sum(np.square(deviation[:, 0]), axis=0) / (num_seeds - 1)
         utterances = np.sum(np.nanvar(deviation[:, 1:], axis=1), axis=0) / (num_seeds - 1)
-        utterances = utterances * num_speakers / (num_speakers - 1)
-        # Speakers of all folds are drawn together, so the samples have 1 / G of it already.
-        added.append((variance - utterances) / num_seeds * (1 - 1 / num_speakers))
-        freedom += num_seeds - 1
-    return np.maximum(np.nansum(np.stack(np.broadcast_arrays(*added)), axis=0) / len(ours) ** 2, 0.0), freedom
+        variances[fold] = variance - utterances * num_speakers / (num_speakers - 1)
+        freedom[fold] = has_score[fold] * (num_seeds - 1)
+    pooled = (freedom * variances).sum(0) / np.maximum(freedom.sum(0), 1)
+    added = shares * np.where(freedom > 0, variances, pooled)
+    return np.maximum(added.sum(0) / np.maximum(has_score.sum(0), 1) ** 2, 0.0), freedom.sum(0)
 
 
 def swap_test(

@@ -73,11 +73,42 @@ def test_what_training_adds():
     assert added(5, 8, 3, training=0.0) < 0.05**2 / 15 / 10
     assert added(10, 1, 3, training=0.05) == 0
     assert added(5, 8, 1, training=0.05) == 0
-    ours, theirs = make_table(rng, 2, 8, 3, training=0.05)
-    nobody = lambda folds: [np.concatenate([folds[0], 0 * folds[0]], 2), np.concatenate([folds[1], folds[1]], 2)]
-    one, other = bootstrap(nobody(ours), nobody(theirs), war, 300).training  # the first fold lacks the second condition
-    assert one > 0
-    assert other >= 0
+
+
+def lacking(folds, number):
+    """A second condition, which the first folds have not."""
+    return [np.concatenate([fold, fold * (place >= number)], 2) for place, fold in enumerate(folds)]
+
+
+def fewer_seeds(folds, number):
+    """The first folds with one seed only."""
+    return [fold[:1] if place < number else fold for place, fold in enumerate(folds)]
+
+
+def test_what_training_adds_where_a_fold_has_no_score_or_one_seed():
+    rng, added = np.random.default_rng(0), {"no score": [], "one seed": []}
+    for _ in range(300):
+        ours, theirs = make_table(rng, 5, 8, 3, training=0.05)
+        found = bootstrap(lacking(ours, 3), lacking(theirs, 3), war, 300)
+        assert (found.num_speakers.tolist(), found.num_seeds.tolist()) == ([40, 16], [10, 4])
+        added["no score"].append(found.training)
+        found = bootstrap(fewer_seeds(ours, 3), fewer_seeds(theirs, 3), war, 300)
+        assert (found.num_speakers.tolist(), found.num_seeds.tolist()) == ([40], [4])
+        added["one seed"].append(found.training)
+    one, other = np.mean(added["no score"], axis=0) / (0.05**2 * (1 - 1 / 8))
+    assert (one, other) == pytest.approx((1 / 15, 1 / 6), rel=0.1)  # 5 and 2 folds of 3 seeds
+    by_hand = (3 / 1 + 2 / 3) / 5**2  # a mean of 5 folds, three of one run, two of three
+    assert np.mean(added["one seed"]) / (0.05**2 * (1 - 1 / 8)) == pytest.approx(by_hand, rel=0.1)
+
+
+@pytest.mark.parametrize("change", [lacking, fewer_seeds])
+def test_intervals_keep_their_level_where_a_fold_has_no_score_or_one_seed(change):
+    rng, found = np.random.default_rng(1), []
+    for number in range(1000):
+        ours, theirs = make_table(rng, 5, 10, 3, training=0.02)
+        samples = bootstrap(change(ours, 2), change(theirs, 2), war, 200, seed=number)
+        found.append(interval(samples, len(samples.mean) - 1).excludes_zero)
+    assert 0.03 <= np.mean(found) <= 0.07
 
 
 def test_a_difference_is_found():
@@ -174,6 +205,6 @@ def test_the_exact_p_is_that_of_a_loop_over_all_exchanges_of_all_folds():
 
 
 def test_too_little_has_no_interval():
-    found = interval(Bootstrap(np.full(1, 0.5), np.full((10, 1), 0.5), np.zeros(1), num_speakers=1, num_seeds=0))
+    found = interval(Bootstrap(np.full(1, 0.5), np.full((10, 1), 0.5), np.zeros(1), np.ones(1), np.zeros(1)))
     assert found.mean == 0.5
     assert np.isnan([found.low, found.high]).all()
