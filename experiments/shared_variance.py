@@ -45,8 +45,8 @@ def shared_variance(
       folds: Its folds.
       source: Name of the modality that predicts.
       target: Name of the modality that is predicted.
-      centring: Means that are taken away, `speaker` and `class`. Those of a speaker are of all their utterances; those
-        of the classes are of the training part.
+      centring: Whose means are taken away, `speaker` and `class`. What a class adds is of the training part, what a
+        speaker adds of all their utterances.
 
     Returns:
       At most 1. Below 0: the prediction is worse than the mean of the training part. nan where nothing is left to
@@ -76,21 +76,38 @@ def _squares(
     if not len(test):
         return 0.0, 0.0
     x, y = (StandardScaler().fit(values[train]).transform(values) for values in (x, y))
-    if "speaker" in centring:
-        x, y = (_centred(values, corpus.speaker, np.flatnonzero(usable)) for values in (x, y))
-    if "class" in centring:
-        x, y = (_centred(values, corpus.label, train) for values in (x, y))
+    x, y = (_centred(values, corpus, usable, train, centring) for values in (x, y))
     search = GridSearchCV(Ridge(), PENALTIES, scoring="neg_mean_squared_error", cv=GroupKFold(groups))
     model = search.fit(x[train], y[train], groups=corpus.speaker[train])
     return np.square(y[test] - model.predict(x[test])).sum(), np.square(y[test] - y[train].mean(0)).sum()
 
 
-def _centred(values: np.ndarray, group: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """`values` less the mean of their group over `rows`."""
-    centred = values.copy()
-    for one in np.unique(group[rows]):
-        centred[group == one] -= values[rows[group[rows] == one]].mean(0)
-    return centred
+def _centred(
+    values: np.ndarray, corpus: Corpus, usable: np.ndarray, train: np.ndarray, centring: tuple[str, ...]
+) -> np.ndarray:
+    """`values` less what speaker and class add to them, together where both are taken away.
+
+    Where speakers have different shares of the classes, means of one after the other would leave a part of the class.
+    So what a class adds is fitted to the training part beside what its speakers add (Frisch and Waugh, 1933).
+    """
+    classes = np.eye(corpus.num_classes)[corpus.label]  # a row without label has another one's, and is never used
+    if "class" in centring:
+        shown, wanted = classes[train], values[train]
+        if "speaker" in centring:
+            shown, wanted = (_less_means(part, corpus.speaker[train]) for part in (shown, wanted))
+        values = values - classes @ np.linalg.lstsq(shown, wanted, rcond=None)[0]
+    if "speaker" in centring:
+        values = values.copy()
+        values[usable] = _less_means(values[usable], corpus.speaker[usable])
+    return values
+
+
+def _less_means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """`values` less the means of their groups."""
+    _, place, count = np.unique(group, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(count), values.shape[1]))
+    np.add.at(sums, place, values)
+    return values - (sums / count[:, None])[place]
 
 
 def main(archive: tyro.conf.Positional[Path], folds: int = 5) -> None:

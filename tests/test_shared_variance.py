@@ -57,6 +57,23 @@ def test_the_shared_part_is_found_and_named(what, kept):
         assert found == pytest.approx(EXPECTED if name in kept else 0, abs=0.04), name
 
 
+def test_both_are_taken_away_where_speakers_have_different_classes():
+    """Seven of ten utterances of a speaker are of one class, and only the class is shared."""
+    corpus = corpus_sharing("class")
+    rng = np.random.default_rng(1)
+    label = np.where(rng.random(len(corpus)) < 0.7, np.arange(len(corpus)) // EACH % 4, corpus.label).astype(np.int32)
+    value = np.array([-1.5, -0.5, 0.5, 1.5])
+    features = {
+        name: (x + (value[label] - value[corpus.label])[:, None] / np.sqrt(1.25)).astype(np.float32)
+        for name, x in corpus.features.items()
+    }
+    skewed = dataclasses.replace(corpus, label=label, features=features)
+    folds = make_folds(skewed, num_folds=3)
+    for centring in (("class",), ("speaker", "class")):
+        found = shared_variance.shared_variance(skewed, folds, "one", "two", centring)
+        assert found == pytest.approx(0, abs=0.04), centring
+
+
 def test_what_is_absent_is_not_read(tmp_path):
     whole = corpus_sharing("utterance")
     present = whole.present.copy()
