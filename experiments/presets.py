@@ -157,6 +157,20 @@ PRESETS = {
 }
 
 
+def tuned_text(preset: Mapping[str, Any]) -> str:
+    """What of a table's preset was tuned, and for which methods; empty if nothing was.
+
+    Args:
+      preset: As `Preset.to_dict` gives it.
+    """
+    tuned = []
+    if preset.get("learning_rate") == SYNTHETIC.learning_rate:
+        tuned.append("learning rate was tuned for zero-fill and CM-ARR")
+    if preset.get("weights") == SYNTHETIC.weights:
+        tuned.append("loss weights were tuned for CM-ARR alone")
+    return f"On synthetic data its {', its '.join(tuned)} (experiments/RESULTS.md)." if tuned else ""
+
+
 def default_preset(*, sequences: bool) -> str:
     """The preset of an archive for which none is named."""
     return "iemocap" if sequences else "vectors"

@@ -8,6 +8,7 @@ from results_by_hand import COUNTS, SCORES, rows_of, write_table
 from scipy import stats
 
 from experiments.comparison import Comparison
+from experiments.presets import SYNTHETIC, VECTORS
 from experiments.report import scores
 from experiments.report.__main__ import run_command as report_command
 from experiments.report.differences import (
@@ -155,6 +156,17 @@ def test_rows_that_lack_runs_are_named_and_not_bold():
     assert not any("have fewer" in note for note in scores.run_notes(rows_of(SCORES)))
 
 
+def test_a_ceiling_has_no_interval_over_speakers():
+    found = {
+        (row, fold, 0): (score,) * 3 for row in ("m", scores.BAYES_WAR) for fold, score in (("f1", 0.7), ("f2", 0.9))
+    }
+    text = to_latex(rows_of(found), "T", {})
+    ceiling = next(line for line in text.splitlines() if line.startswith(scores.LABELS[scores.BAYES_WAR]))
+    assert "80.00" in ceiling
+    assert "[" not in ceiling
+    assert "[" in next(line for line in text.splitlines() if line.startswith("m &"))
+
+
 def test_runs_that_a_difference_lacks_are_told():
     rows = rows_of(SCORES)  # two folds, two seeds
     found = [comparison("mmin", metric, NONE, 1.0, num_runs=3) for metric in ("war", "uar")]
@@ -184,9 +196,20 @@ def test_a_difference_and_its_interval():
 
 def test_it_is_said_how_much_was_tuned():
     choices = lambda *trials: {"f1": {"trials": trials[0]}, "f2": {"trials": trials[-1]}}
-    text = lambda tuned: tuning_text({"methods": {"a": {}, "mmin": {}, "late_fusion_lda": {}}, "tuned": tuned})
-    assert text({}).endswith("are the preset's, not tuned. Models of scikit-learn choose their strength on validation.")
-    assert tuning_text({"methods": {"a": {}}, "tuned": {}}).endswith("are the preset's, not tuned.")
+    config = {"methods": {"a": {}, "mmin": {}, "late_fusion_lda": {}}, "preset": VECTORS.to_dict()}
+    text = lambda tuned: tuning_text(config | {"tuned": tuned})
+    alone = "are the preset's, not tuned for this table."
+    assert text({}).endswith(f"{alone} Models of scikit-learn choose their strength on validation.")
+    one = {"methods": {"a": {}}, "tuned": {}, "preset": VECTORS.to_dict()}
+    assert tuning_text(one).endswith(alone)
+    synthetic = tuning_text(one | {"preset": SYNTHETIC.to_dict()})
+    assert (
+        "its learning rate was tuned for zero-fill and CM-ARR, its loss weights were tuned for CM-ARR alone"
+        in synthetic
+    )
+    early = "The loss weights of 'strong alignment first' were chosen on the validation parts of CREMA-D votes"
+    assert early in tuning_text(one | {"methods": {"cm_arr_within_told_self": {}}})
+    assert early not in tuning_text(one | {"methods": {"contrastive_within_told_self": {}}})
     assert "the best of 6 trials on" in text({"a": choices(6), "mmin": choices(6)})
     assert "the best of 4 to 6 trials on" in text({"a": choices(6), "mmin": choices(4, 6)})
     assert "Not tuned" not in text({"a": choices(6), "mmin": choices(6)})
@@ -195,6 +218,7 @@ def test_it_is_said_how_much_was_tuned():
     ablation = {
         "methods": {"cm_arr": {}, "cm_arr_no_flow": {}},
         "tuned": dict.fromkeys(("cm_arr", "cm_arr_no_flow"), choices(6)),
+        "preset": VECTORS.to_dict(),
     }
     like = (
         f" Not tuned by themselves, with the choices of the method that they change: {scores.LABELS['cm_arr_no_flow']}."

@@ -54,7 +54,8 @@ def test_the_sentences_tell_the_crossings(folder):
     assert "no difference shown (+0.00 points" in told[2]
     text = (folder / "labels.md").read_text()
     assert all(f"- {sentence}\n" in text for sentence in told)
-    assert "| MMIN | 13 |  | (40) |" not in text
+    assert "| MMIN | 13 | 40* | 40 |" in text
+    assert "With a star: the method was not trained with these labels." in text
     assert "| Zero-fill | 126 | 400 | (400) |" in text
     assert "as the 95 % interval includes zero, or p, corrected after Holm for the number of rows, is at least" in text
     assert "Fewer than 4 runs have a score: MMIN at 10 % (0)." in text

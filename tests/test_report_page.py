@@ -22,7 +22,7 @@ from experiments.comparison import Comparison, compare
 from experiments.presets import Changes
 from experiments.report.drawing import DARK, LIGHT, NAMES
 from experiments.report.figures import _draw_curve, chosen_rows, chosen_text
-from experiments.report.figures_map import neighbours_text
+from experiments.report.figures_map import neighbours_text, purity
 from experiments.report.figures_trust import reliability_figure, spread_figure
 from experiments.report.latex import escape, to_latex
 from experiments.report.material import Material
@@ -271,11 +271,30 @@ def test_the_map_says_whether_classes_gather_and_modalities_mix(same_class, same
     numbers = [[name, "class", f"{x:.3f}", "0.250"] for name, x in zip(names, same_class, strict=True)]
     numbers += [[name, "modality", f"{x:.3f}", "0.333"] for name, x in zip(names, same_modality, strict=True)]
     text = neighbours_text(numbers)
-    assert text.startswith(
-        f"Classes {classes} gathered: the nearest neighbour in the embedding space is of the same class"
-    )
+    assert text.startswith(f"Classes {classes} gathered: the nearest point of another utterance is of the same class")
     assert f"Modalities {modalities} mixed:" in text
     assert f"in {100 * same_class[1]:.0f} per cent after training, 50 before, 25 by chance." in text
+
+
+def test_speakers_of_all_rows_are_counted(folder):
+    whole, part = Material(folder), Material(folder)
+    first, fold = next(iter(whole.runs)), next(iter(next(iter(whole.runs.values()))))
+    part.runs = {**whole.runs, first: {fold: whole.runs[first][fold]}}  # the first row has one fold only
+    assert len(whole.runs[first]) > 1
+    assert part.num_speakers == whole.num_speakers == len(np.unique(make_corpus(sequences=(), sessions=2).speaker))
+
+
+def test_neighbours_are_of_another_utterance():
+    """Three utterances on a line, two points each at one place: judged is the nearest other utterance, not the twin."""
+    places = np.array([0.0, 0.0, 1.0, 1.0, 3.0, 3.0])
+    utterances, label = np.arange(6) // 2, np.array([0, 0, 1, 1, 1, 1])
+    share, by_chance = purity(places[:, None], label, utterances)
+    assert share == pytest.approx(2 / 6)  # 0 and 1 are each other's nearest, of two classes; 3 is next to 1
+    assert by_chance == pytest.approx((0 + 0 + 2 / 4 + 2 / 4 + 2 / 4 + 2 / 4) / 6)
+    label = np.random.default_rng(0).integers(0, 4, 400)  # drawn together, without a class: as by chance
+    points = np.random.default_rng(1).normal(size=(400, 3)).repeat(2, axis=0)
+    share, by_chance = purity(points, label.repeat(2), np.arange(400).repeat(2))
+    assert share == pytest.approx(by_chance, abs=0.06)
 
 
 def test_the_share_of_wider_gaussians_is_that_of_all_pairs(folder):

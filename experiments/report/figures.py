@@ -120,6 +120,7 @@ def differences_figure(material: Material) -> Figure | None:
         figure.supxlabel(f"percentage points; to the right of zero {label} is better", fontsize=10, color=INK)
         svg = to_svg(figure, "differences")
     num_shown = sum(one.verdict in SHOWN for one in material.comparisons)
+    exchanges = exchanges_text(max(one.num_speakers for one in material.comparisons))
     return Figure(
         "differences",
         f"{label} minus each other method",
@@ -130,7 +131,7 @@ def differences_figure(material: Material) -> Figure | None:
         f"{label} is better (blue) or worse (orange). Filled square: p is below {LEVEL:g}, too, so the difference is "
         "shown. Hollow square: it is so by the interval only, as p is not. Both methods decide on the same utterances, "
         "so judge by these differences, not by whether intervals of two scores overlap. p, under Numbers: of a "
-        f"permutation test over speakers ({exchanges_text(material.num_speakers)}), alone and corrected after Holm for "
+        f"permutation test over speakers ({exchanges}), alone and corrected after Holm for "
         "the number of methods, each metric by itself."
         + (" The interval also has how trainings vary, p has not." if len(material.config["seeds"]) > 1 else ""),
         f"{label} minus {counted(len(baselines), 'other method')}, in UAR and WAR: {num_shown} of "

@@ -37,9 +37,8 @@ def map_figure(material: Material) -> Figure | None:
                     axis.legend(
                         loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=min(4, len(names)), markerscale=1.6
                     )
-                numbers.append(
-                    [name, "class" if names is classes else "modality", *(f"{x:.3f}" for x in _purity(points, groups))]
-                )
+                shares = purity(points, groups, at[:, 0])
+                numbers.append([name, "class" if names is classes else "modality", *(f"{x:.3f}" for x in shares)])
         svg = to_svg(figure, "map")
     found_text = neighbours_text(numbers)
     return Figure(
@@ -49,7 +48,7 @@ def map_figure(material: Material) -> Figure | None:
         f"{found_text} Distances on such a map mean little.",
         f"Four scatter plots of embeddings before and after training, by class and by modality. {found_text}",
         svg,
-        ["embeddings", "groups", "nearest neighbour of the same group", "by chance"],
+        ["embeddings", "groups", "nearest point of another utterance of the same group", "by chance"],
         numbers,
     )
 
@@ -61,13 +60,23 @@ def _flattened(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return points, TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
 
 
-def _purity(points: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """Share of points whose nearest other point is of the same group, and the share if any other point were."""
+def purity(points: np.ndarray, groups: np.ndarray, utterances: np.ndarray) -> tuple[float, float]:
+    """Share of points whose nearest neighbour is of the same group, and the share if any other point were nearest.
+
+    Points of the same utterance are no neighbours: alignment draws them together, and they have one class.
+
+    Args:
+      points: `[N, D]`.
+      groups: Of each point, `[N]`.
+      utterances: Of each point, `[N]`; at least two.
+    """
     squared = (points**2).sum(1)
     distance = squared[:, None] + squared[None] - 2 * points @ points.T
-    np.fill_diagonal(distance, np.inf)
-    by_chance = ((groups[:, None] == groups[None]).sum(1) - 1).mean() / (len(groups) - 1)
-    return float(np.mean(groups[distance.argmin(1)] == groups)), float(by_chance)
+    is_other = utterances[:, None] != utterances[None]
+    nearest = np.where(is_other, distance, np.inf).argmin(1)
+    same = groups[:, None] == groups[None]
+    by_chance = ((same & is_other).sum(1) / is_other.sum(1)).mean()
+    return float(np.mean(groups[nearest] == groups)), float(by_chance)
 
 
 def neighbours_text(numbers: list[list]) -> str:
@@ -79,7 +88,7 @@ def neighbours_text(numbers: list[list]) -> str:
         before, after = share["before training", kind], share["after training", kind]
         done = "have" if (after > before if kind == "class" else after < before) else "have not"
         told.append(
-            f"{subject} {done} {verb}: the nearest neighbour in the embedding space is of the same {kind} in {after} "
+            f"{subject} {done} {verb}: the nearest point of another utterance is of the same {kind} in {after} "
             f"per cent after training, {before} before, {by_chance[kind]} by chance."
         )
     return " ".join(told)

@@ -103,12 +103,17 @@ def equivalence_text(ours: str, theirs: str, one: Equivalence) -> str:
 
 
 def needed_text(one: Equivalence | None) -> str:
-    """The cell of a table: `97`, `at most 4`, `not reached`; in brackets where no difference is shown."""
+    """The cell of a table: `97`, `at most 4`, `not reached`.
+
+    In brackets where no difference is shown; with a star where the other method was not trained with these labels.
+    """
     if one is None:
         return ""
     text = f"{round(one.needed)}" if np.isfinite(one.needed) else "not reached"
     if one.needed <= one.fewest:
         text = f"at most {round(one.fewest)}"
+    if one.compared is None:
+        return f"{text}*"
     return text if one.is_shown else f"({text})"
 
 

@@ -69,6 +69,8 @@ def needed_texts(curves: LabelCurves) -> tuple[str, str]:
         "number; the first time that it reaches the score). In brackets: with equal labels no difference between the "
         f"two is shown, as the 95 % interval includes zero, or p{corrected} is at least {LEVEL:g}."
     )
+    if any(one.compared is None for found in curves.equivalences.values() for one in found):
+        note += " With a star: the method was not trained with these labels."
     limits = dict.fromkeys(text for found in curves.comparisons if (text := speakers_note(found)))
     return f"Labels that a method needs for the score of {label}", " ".join([note, *limits])
 

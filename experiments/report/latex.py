@@ -68,7 +68,7 @@ def _scores_table(
         for name, values in cells.items():
             found = with_interval(summarize(values), intervals.get((row, metric, name)))
             text = "" if found.n == 0 else f"{100 * found.mean:.2f}"
-            if not np.isnan(found.ci_low):
+            if row not in CEILINGS and not np.isnan(found.ci_low):  # the caption's interval is over speakers
                 text += f" {{\\tiny [{100 * found.ci_low:.1f}, {100 * found.ci_high:.1f}]}}"
             is_best = found.n > 0 and row not in CEILINGS and np.isclose(found.mean, best[name])
             texts.append(f"\\textbf{{{text}}}" if is_best and len(scores) > 1 else text)

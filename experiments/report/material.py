@@ -95,10 +95,9 @@ class Material:
 
     @cached_property
     def num_speakers(self) -> int:
-        """Speakers in all test folds."""
-        folds = next(iter(self.runs.values()), {})
-        row = next(iter(self.runs), "")
-        return len({s for fold, seeds in folds.items() for s in self.outputs(row)[fold][0].speaker} if folds else ())
+        """Speakers in the test folds of any row."""
+        row_of = {fold: row for row, folds in self.runs.items() for fold in folds}
+        return len({speaker for fold, row in row_of.items() for speaker in self.outputs(row)[fold][0].speaker})
 
     @property
     def over(self) -> str:

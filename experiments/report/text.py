@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.comparison import Comparison
 from experiments.datasets import SYNTHETIC_NAMES
+from experiments.presets import tuned_text
 from experiments.report.differences import difference_notes, judged_text, p_text, signed_difference
 from experiments.report.drawing import Figure
 from experiments.report.material import compared_row
@@ -24,7 +25,7 @@ from experiments.report.scores import (
 )
 from experiments.results import METRICS, Row
 from experiments.results_folder import SHARE
-from experiments.rows import CLASSICAL_ROWS
+from experiments.rows import CLASSICAL_ROWS, TABLE_ROWS, TRICKS
 from experiments.tuned import tuned_row
 
 
@@ -124,7 +125,9 @@ def tuning_text(config: dict[str, Any]) -> str:
     if len(networks) < len(config["methods"]):
         classical = " Models of scikit-learn choose their strength on validation."
     if not tuned:
-        return "Learning rate, dropout and loss weights are the preset's, not tuned." + classical
+        text = "Learning rate, dropout and loss weights are the preset's, not tuned for this table."
+        sentences = [text, tuned_text(config["preset"]), *_chosen_texts(networks)]
+        return " ".join(sentence for sentence in sentences if sentence) + classical
     trials = sorted({choice.get("trials", 1) for row in tuned.values() for choice in row.values()})
     number = " to ".join(map(str, dict.fromkeys((trials[0], trials[-1]))))
     text = (
@@ -137,7 +140,15 @@ def tuning_text(config: dict[str, Any]) -> str:
     if like := [row for row in networks if row in tuned and tuned[row] == tuned.get(tuned_row(row, others(row)))]:
         text += f" Not tuned by themselves, with the choices of the method that they change: {_names(like)}."
     preset = [row for row in networks if row not in tuned]
+    text += "".join(f" {sentence}" for sentence in _chosen_texts(networks))
     return text + classical + (f" Not tuned, with the preset's values: {_names(preset)}." if preset else "")
+
+
+def _chosen_texts(networks: Sequence[str]) -> list[str]:
+    """Which loss weights rows set themselves, after they were tried: a sentence for each trick."""
+    used = dict.fromkeys(name for row in networks if row in TABLE_ROWS for name in TABLE_ROWS[row].tricks)
+    tricks = [TRICKS[name] for name in used]
+    return [f"The loss weights of '{trick.label}' were chosen {trick.chosen}." for trick in tricks if trick.chosen]
 
 
 def _names(rows: Sequence[str]) -> str:
