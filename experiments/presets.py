@@ -165,10 +165,10 @@ def tuned_text(preset: Mapping[str, Any]) -> str:
     """
     tuned = []
     if preset.get("learning_rate") == SYNTHETIC.learning_rate:
-        tuned.append("learning rate was tuned for zero-fill and CM-ARR")
+        tuned.append("the learning rate was tuned for zero-fill and CM-ARR")
     if preset.get("weights") == SYNTHETIC.weights:
-        tuned.append("loss weights were tuned for CM-ARR alone")
-    return f"On synthetic data its {', its '.join(tuned)} (experiments/RESULTS.md)." if tuned else ""
+        tuned.append("the loss weights were tuned for CM-ARR alone")
+    return f"Of the preset, {' and '.join(tuned)} (experiments/RESULTS.md)." if tuned else ""
 
 
 def default_preset(*, sequences: bool) -> str:
