@@ -119,7 +119,9 @@ def ccc(sums: Counts) -> Counts:
       sums: From `agreement_sums`, `[..., 7]`.
 
     Returns:
-      Scores, `[...]`; it is the same in every unit of the numbers.
+      Scores, `[...]`; it is the same in every unit of the numbers. Of JAX's float32 sums it is nan, too, where the
+      numbers lie further from zero than 300 of their spreads, since the sums cannot tell it then: standardise them, or
+      give numpy arrays.
 
     References:
       Lin, A concordance correlation coefficient to evaluate reproducibility, Biometrics 1989.
@@ -128,8 +130,8 @@ def ccc(sums: Counts) -> Counts:
     means = sums / xp.maximum(count, 1)[..., None]
     y, p, yy, pp, yp = (means[..., index] for index in range(1, 6))
     spread = xp.maximum(yy - y * y, 0) + xp.maximum(pp - p * p, 0) + (y - p) ** 2
-    # Rounding leaves a spread where float64 numbers are one constant.
-    varies = spread > (0 if xp is jnp else 1e-13 * (yy + pp))
+    # Rounding leaves a spread where the numbers are one constant.
+    varies = spread > (1e-5 if xp is jnp else 1e-13) * (yy + pp)
     return xp.where(varies, 2 * (yp - y * p) / xp.where(varies, spread, 1), xp.nan)
 
 

@@ -150,6 +150,16 @@ def test_nan_in_masked_rows_reaches_nothing(loss_fn):
         np.testing.assert_array_equal(grad[~WHERE], 0.0)
 
 
+@pytest.mark.parametrize("loss_fn", [distribution, divergence], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("offset", [100.0, 300.0])
+def test_masked_rows_cost_no_precision(loss_fn, offset):
+    """A common offset of all means changes no distance; half of the rows do not count."""
+    mean, std = gaussians(num=64)
+    where = np.arange(len(mean)) % 2 == 0
+    expected = reduced(loss_fn)(mean[where], std[where], np.ones(where.sum(), bool), {})
+    np.testing.assert_allclose(reduced(loss_fn)(mean + offset, std, where, {}), expected, rtol=2e-5)
+
+
 @ALIGNED
 def test_nan_in_absent_modalities_reaches_nothing(loss_fn):
     mean, std = gaussians(3)

@@ -1,5 +1,7 @@
 """Scores against scikit-learn and scipy."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -170,5 +172,19 @@ def test_ccc_of_nothing_and_of_one_constant_is_nan():
     constant = agreement_sums(jnp.ones(2), jnp.ones(2), jnp.ones(2, bool))
     assert np.isnan(ccc(constant))
     assert mae(constant) == 0
-    rounded = agreement_sums(np.full(7, 0.1), np.full(7, 0.1), np.ones(7, bool))  # their moments are not exact
-    assert np.isnan(ccc(rounded))
+    for xp, value in itertools.product((np, jnp), (0.1, 0.7, -2.3)):  # their moments are not exact
+        rounded = agreement_sums(xp.full(7, value), xp.full(7, value), xp.ones(7, bool))
+        assert np.isnan(ccc(rounded))
+
+
+@pytest.mark.parametrize(("offset", "spread"), [(3, 1), (20, 1), (200, 1), (100, 0.1), (2000, 0.3)])
+def test_ccc_in_float32_is_exact_or_nan(offset, spread):
+    rng = np.random.default_rng(0)
+    y = offset + spread * rng.normal(size=500)
+    p = y + spread * rng.normal(size=500)
+    where = np.ones(500, bool)
+    found = ccc(agreement_sums(jnp.asarray(y), jnp.asarray(p), where))
+    if offset > 300 * spread:
+        assert np.isnan(found)
+    else:
+        np.testing.assert_allclose(found, ccc(agreement_sums(y, p, where)), rtol=1e-2)

@@ -16,7 +16,15 @@ from jax.typing import ArrayLike
 
 from cmarr_jax.losses._contrastive import info_nce, normalize
 from cmarr_jax.losses._gaussian import GAUSSIANS, pairwise_squared_w2
-from cmarr_jax.losses._reduce import all_rows, as_mask, checked_temperature, pairwise_dot, row_index, select_rows
+from cmarr_jax.losses._reduce import (
+    all_rows,
+    as_mask,
+    checked_temperature,
+    mean_row,
+    pairwise_dot,
+    row_index,
+    select_rows,
+)
 from cmarr_jax.types import Array, MaskedLoss
 
 
@@ -296,7 +304,7 @@ def _symmetric_info_nce(
     axis_name: str | None,
 ) -> MaskedLoss:
     """Mean of InfoNCE from `a` to `b` and back; `logits_fn` takes anchors `[B, D]` and candidates `[C, D]`."""
-    a, b = jax.tree.map(lambda x: select_rows(x, where, 1.0), (a, b))
+    a, b = jax.tree.map(lambda x: select_rows(x, where, mean_row(x, where, axis_name)), (a, b))
     all_a, all_b, candidate = all_rows((a, b, where), axis_name)
     positive = row_index(len(where), axis_name)
     if group is not None:

@@ -65,9 +65,20 @@ def at_least_float32(values: Array) -> Array:
     return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
-def select_rows(values: Array, where: Array, fill: float) -> Array:
+def select_rows(values: Array, where: Array, fill: float | Array) -> Array:
     """Replaces rows that do not count by a constant: `[..., D], [...] -> [..., D]`; no nan of theirs gets further."""
     return jnp.where(where[..., None], at_least_float32(values), fill)
+
+
+def mean_row(values: Array, where: Array, axis_name: str | None) -> Array:
+    """The mean of the rows that count, on all devices, as a constant: `[B, D], [B] -> [D]`; ones where none counts.
+
+    Rows that do not count get it: a distance that is centred on all rows then stays as exact as without them.
+    """
+    total, count = select_rows(values, where, 0.0).sum(0), where.sum()
+    if axis_name is not None:
+        total, count = jax.lax.psum((total, count), axis_name)
+    return jax.lax.stop_gradient(jnp.where(count > 0, total / jnp.maximum(count, 1), 1.0))
 
 
 def pairwise_dot(a: Array, b: Array) -> Array:

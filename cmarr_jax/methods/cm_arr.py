@@ -96,8 +96,8 @@ def loss(
 ) -> tuple[Array, dict[str, Array]]:
     """The total loss; with nothing hidden, its squared error is zero.
 
-    Rows without label enter alignment, likelihood, squared error and, with `pseudo_labels`, self-training. The task's
-    loss and refinement do not read them.
+    Rows without label enter alignment, likelihood, squared error, the entropy floor where it is on and, with
+    `pseudo_labels`, self-training. The task's loss and refinement do not read them.
 
     True features of a hidden modality are read as the reconstruction's target only, behind a stop-gradient; so is the
     point that the flow's likelihood is fitted to, or the encoder could lower it by shrinking its embeddings (D).
