@@ -188,7 +188,10 @@ class _Machine:
 
     def push_new(self, value: Any) -> None:
         """Pushes what a call made. The sum of sizes is bounded, since one long text could be encoded many times."""
-        self.room -= value.nbytes if isinstance(value, np.ndarray) else len(value) if isinstance(value, bytes) else 0
+        if isinstance(value, np.ndarray | np.generic):  # np.str_ and np.bytes_, too
+            self.room -= value.nbytes
+        elif isinstance(value, bytes):
+            self.room -= len(value)
         if self.room < 0:
             raise NotData("unpacks to many times its size")
         self.stack.append(value)

@@ -15,7 +15,7 @@ import filelock
 
 from cmarr_jax.data.json_object import check_kinds, is_kind, read_object, shown
 from cmarr_jax.training.checkpoint import to_json
-from cmarr_jax.training.disk import is_unused, write_text
+from cmarr_jax.training.disk import is_unused, named_disk_errors, write_text
 
 CONFIG, LOCKS, SHARE = "config.json", ".locks", "label_share"
 _KINDS = {
@@ -146,6 +146,18 @@ def first_difference(old: Any, new: Any, name: str) -> str | None:
                 return found
         return None
     return None if old == new else f"{name} was {old} and is {new} now"
+
+
+@contextlib.contextmanager
+def own_report(folder: Path) -> Iterator[None]:
+    """Waits until no other command writes the report of a folder: the last one to write has then read all runs."""
+    if not folder.is_dir():  # the reader says what is wrong
+        yield
+        return
+    with named_disk_errors(folder):
+        (folder / LOCKS).mkdir(exist_ok=True)
+    with filelock.FileLock(folder / LOCKS / "report"):
+        yield
 
 
 @contextlib.contextmanager

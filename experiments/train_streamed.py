@@ -37,7 +37,16 @@ from experiments.jax_setup import StartOptions, StartUp, set_up_jax, user_errors
 from experiments.own_folder import own_folder
 from experiments.presets import PRESETS, Changes, Preset, default_preset
 from experiments.provenance import commit, versions
-from experiments.streamed_folder import METRICS, MODEL, data_digest, prepare_folder, restore, save, write_line
+from experiments.streamed_folder import (
+    CHECKPOINTS,
+    METRICS,
+    MODEL,
+    data_digest,
+    prepare_folder,
+    restore,
+    save,
+    write_line,
+)
 from experiments.streamed_lines import last_not_finite, line_means, resident_mib, train_text, utterances_of
 
 
@@ -207,7 +216,8 @@ def train(
             progress = on_devices(next_epoch(finish_epoch, progress, evaluation, diagnostics))
             scores = val_scores(config, np.asarray(evaluation.counts))
             log_scores(arguments.out, stop, epoch, scores, {name: float(x) for name, x in diagnostics.items()})
-        if ends_epoch or stop % arguments.save_every == 0:
+        diverged = progress.run.status == DIVERGED  # its state is not kept: --resume begins before
+        if (ends_epoch or stop % arguments.save_every == 0) and not diverged:
             save(arguments.out, stop, progress)
     return progress
 
@@ -286,7 +296,11 @@ def run_command() -> None:
             set_up_jax(arguments.start, one_cpu_device_per_core=False)
             main(arguments, start_up)
         except KeyboardInterrupt:
-            print(f"Stopped; go on with --resume --out {arguments.out}", file=sys.stderr)
+            kept = arguments.out / CHECKPOINTS
+            advice = f"go on with --resume --out {arguments.out}"
+            if not kept.is_dir() or not any(kept.iterdir()):
+                advice = f"there is no checkpoint yet, so delete {arguments.out} before you start again"
+            print(f"Stopped; {advice}", file=sys.stderr)
             end_process(130)
 
 

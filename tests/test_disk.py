@@ -1,5 +1,8 @@
 """Files that appear whole or not at all."""
 
+import subprocess
+import sys
+
 import pytest
 
 from cmarr_jax.training.disk import is_unused, whole_file, whole_folder, write_text, write_texts
@@ -30,11 +33,28 @@ def test_a_stop_leaves_nothing_half_written(tmp_path):
 
 def test_what_killed_processes_left_is_deleted(tmp_path):
     (tmp_path / "figures").mkdir()
-    for left in (".table.md.12.partial", "figures/.war.svg.12.partial"):
-        (tmp_path / left).write_text("ha")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        lefts = f".table.md.{process.pid}.partial", f"figures/.war.svg.{process.pid}.partial"
+        for left in lefts:
+            (tmp_path / left).write_text("ha")
+        write_texts(tmp_path, {"table.md": "whole"})
+        assert (tmp_path / lefts[0]).exists()  # it is still being written
     write_texts(tmp_path, {"table.md": "whole", "figures/war.svg": "<svg/>"})
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"table.md", "figures/war.svg"}
+
+
+def test_of_two_that_write_a_folder_the_second_is_told(tmp_path):
+    def write():
+        with whole_folder(tmp_path / "unit") as partial:
+            (partial / "run.json").write_text("second")
+            (tmp_path / "unit").mkdir()  # another command ends first
+            (tmp_path / "unit" / "run.json").write_text("first")
+
+    with pytest.raises(FileExistsError, match=r"unit exists; another command has just written it"):
+        write()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["unit", "unit/run.json"]
+    assert (tmp_path / "unit" / "run.json").read_text() == "first"
 
 
 def test_hidden_files_do_not_make_a_folder_used(tmp_path):

@@ -1,11 +1,14 @@
 """The order of the labels, told by the counts per speaker and class."""
 
+import io
 import itertools
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from data_prep.known_counts import CLASS_NAMES, KNOWN, likely_orders
+from cmarr_jax.data.corpus import ArchiveError
+from data_prep.known_counts import CLASS_NAMES, KNOWN, NO_FACE, RELEASE, check_counts, likely_orders
 
 ORDERS = list(itertools.permutations(CLASS_NAMES))
 
@@ -54,3 +57,17 @@ def test_counts_that_fit_several_orders_tell_all_of_them():
 def test_counts_that_fit_no_order_tell_nothing(number):
     found = dict.fromkeys(KNOWN["iemocap"], (number,) * 4)
     assert likely_orders(found, "iemocap", CLASS_NAMES) == []
+
+
+def test_the_release_has_more_than_the_files_of_the_lineage():
+    """Of each class as many more as have no face there, whichever speakers they are of."""
+    known = KNOWN["msp_improv"]
+    more = dict.fromkeys(known, (0, 0, 0, 0)) | {"03M": NO_FACE["msp_improv"]}
+    whole = {name: tuple(map(sum, zip(row, more[name], strict=True))) for name, row in known.items()}
+    assert tuple(map(sum, zip(*whole.values(), strict=True))) == RELEASE["msp_improv"]
+    console = Console(file=io.StringIO(), width=200)
+    assert check_counts("msp_improv", whole, source="x", allow=False, console=console)
+    assert "The counts per class are those of the release, 121 more than the files" in console.file.getvalue()
+    moved = whole | {"01F": (27, *whole["01F"][1:]), "01M": (27, *whole["01M"][1:])}  # one angry one of 01F is missing
+    with pytest.raises(ArchiveError, match="01F 27 64 76 47 where 28 64 76 47 is known"):
+        check_counts("msp_improv", moved, source="x", allow=False, console=console)

@@ -47,6 +47,19 @@ def test_labels_ratings_and_media(root):
     assert [item.media.utterance_id for item in parse(root, condition="T").utterances] == ["MSP-IMPROV-S01A-F01-T-MF01"]
 
 
+def test_endings_in_capitals_and_links_to_nowhere(tmp_path):
+    root, name = miniature.msp_improv(tmp_path), "MSP-IMPROV-S01N-M02-S-FM02"
+    for ending in (".wav", ".avi"):
+        path = root / "session2/S01N/S" / f"{name}{ending}"
+        path.rename(path.with_suffix(ending.upper()))
+    lost = root / "session2/S01N/S" / f"{name.replace('FM02', 'FM03')}.avi"
+    lost.unlink(missing_ok=True)
+    lost.symlink_to(tmp_path / "gone.avi")
+    found = {item.media.utterance_id: item.media for item in parse(root).utterances}
+    assert found[name].audio == root / f"session2/S01N/S/{name}.WAV"
+    assert found[name].video == root / f"session2/S01N/S/{name}.AVI"
+
+
 @pytest.mark.parametrize("name", ["Evaluation.txt", "labels/Evalution.txt"])
 def test_other_places_of_the_evaluation_file(tmp_path, name):
     root = miniature.msp_improv(tmp_path, with_media=False)

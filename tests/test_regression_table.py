@@ -92,10 +92,10 @@ def test_a_saved_unit_is_scored_again_and_answers_with_numbers(table, tmp_path, 
     folder, arguments = table
     [row, *_] = read_rows(folder)
     run = folder / Unit(row.method, row.fold, row.seed).path
-    score_saved.main(score_saved.Arguments(run))
+    assert score_saved.main(score_saved.Arguments(run))
     printed = capsys.readouterr().out
     assert "MAE" in printed
-    assert "sums" in printed
+    assert "The same sums as saved." in printed
     out = tmp_path / "p.csv"
     assert predict.main(["--run", str(run), "--input", arguments.data, "--out", str(out)]) == 0
     with out.open(newline="") as file:

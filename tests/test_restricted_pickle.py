@@ -252,6 +252,18 @@ def test_one_text_encoded_many_times(tmp_path):
         read(tmp_path, data)
 
 
+def test_one_text_made_many_times_from_the_same_bytes(tmp_path):
+    """Scalars of text, each as large as the bytes in the memo."""
+    text = "a".encode("utf-32-le") * 25_000
+    head = b"\x80\x04B" + struct.pack("<I", len(text)) + text + b"q\x000"
+    state = b"R(K\x03\x8c\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    dtype = b"cnumpy\ndtype\n\x8c\x06U25000\x85" + state + b"q\x010cnumpy.core.multiarray\nscalar\nq\x020"
+    call = b"h\x02h\x01h\x00\x86R"
+    assert len(read(tmp_path, head + dtype + b"](" + call + b"e.")) == 1
+    with pytest.raises(ArchiveError, match="unpacks to many times its size"):
+        read(tmp_path, head + dtype + b"](" + call * 100 + b"e.")
+
+
 def test_a_large_memo_index_takes_no_memory(tmp_path):
     tracemalloc.start()
     assert read(tmp_path, b"\x80\x04Nr\xff\xff\xff\xff.") is None

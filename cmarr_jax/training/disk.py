@@ -112,13 +112,35 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        partial.rename(folder)
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(partial, ignore_errors=True)
+            raise FileExistsError(f"{folder} exists; another command has just written it") from error
 
 
 def delete_partial(folder: Path) -> None:
-    """Deletes what killed processes left half-written in a folder of runs. Nobody may be writing there."""
+    """Deletes what killed processes left half-written in a folder of runs; what a living one writes there is left."""
     for path in folder.glob(f".*{PARTIAL}"):
+        if _is_written(path):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _is_written(partial: Path) -> bool:
+    """Whether another process of this machine may be writing it; its name has the number of the process."""
+    number = partial.name.removesuffix(PARTIAL).rpartition(".")[2]
+    if not number.isdecimal() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)  # asks only
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

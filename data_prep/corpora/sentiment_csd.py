@@ -109,6 +109,8 @@ class _Sequences:
         except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise ArchiveError(f"{self.path}: video {video!r} cannot be read; download the file again") from error
         is_right_kind = values.dtype.kind in ("SO" if self._role == "words" else "fiu") and times.dtype.kind in "fiu"
+        if self._role == "words":  # an object may be a reference
+            is_right_kind = is_right_kind and all(isinstance(word, bytes) for word in values.ravel())
         if not is_right_kind or values.ndim != 2 or values.shape[1] == 0 or times.shape != (len(values), 2):
             found = f"has features {values.dtype} {values.shape} and intervals {times.shape}"
             raise ArchiveError(f"{self.path}: video {video!r} {found}; [n, D] and [n, 2] are expected")
@@ -133,11 +135,14 @@ def read_folds(path: Path) -> dict[str, str]:
             for node in assigned
             if isinstance(node.targets[0], ast.Name) and (match := _FOLD.fullmatch(node.targets[0].id))
         }
-        return {
-            str(video): "val" if part == "valid" else part
-            for part in ("train", "valid", "test")
-            for video in lists[part]
-        }
+        parts: dict[str, str] = {}
+        for part in ("train", "valid", "test"):
+            for video in map(str, lists[part]):
+                if parts.setdefault(video, part) != part:
+                    raise ArchiveError(
+                        f"{path}: video {video!r} is in {parts[video]} and in {part}; take it out of one"
+                    )
+        return {video: "val" if part == "valid" else part for video, part in parts.items()}
     except (SyntaxError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
         if isinstance(error, ArchiveError):
             raise

@@ -174,4 +174,5 @@ def _video(path: Path) -> Path | None:
 
 
 def _existing(path: Path) -> Path | None:
-    return path if os.path.isfile(path) else None  # Path.is_file raises where a name is too long
+    spellings = path, path.with_suffix(path.suffix.upper())  # a copy may have .WAV
+    return next((found for found in spellings if os.path.isfile(found)), None)  # Path.is_file raises for a long name

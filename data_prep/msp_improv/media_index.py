@@ -1,11 +1,11 @@
 """Finds sounds, videos and transcripts of MSP-IMPROV by name, wherever they lie in the corpus."""
 
-import filecmp
 import os
 from collections import Counter
 from pathlib import Path
 
 from cmarr_jax.data.corpus import ArchiveError
+from data_prep.corpora.common import same_bytes
 from data_prep.media import VIDEOS
 
 Index = dict[str, dict[str, Path]]  # by utterance: `audio`, `video`, `text`
@@ -33,12 +33,15 @@ def index_media(root: Path, *, prefer: str | None, transcripts: str | None, note
         for name in names:
             if not name.startswith("MSP-IMPROV-"):
                 continue
+            path = Path(folder) / name
+            name = path.with_suffix(path.suffix.lower()).name  # a copy may have .WAV
             if name.endswith(".txt") and not is_asked:
                 unread[str(below)] += 1
                 continue
-            path = Path(folder) / name
+            if not path.is_file():  # a link to nowhere
+                continue
             known = files.setdefault(name, path)
-            if not filecmp.cmp(known, path, shallow=False):
+            if known is not path and not same_bytes(known, path):
                 files[name] = _preferred(root, known, path, prefer)
     has_text = any(name.endswith(".txt") for name in files)
     if unread and not has_text:

@@ -20,7 +20,7 @@ from experiments.report.page import words_section
 from experiments.report.scores import AVERAGE, Summary
 from experiments.report.text import SEED_0, headings, plain_table
 from experiments.results import METRICS
-from experiments.results_folder import SHARE
+from experiments.results_folder import SHARE, own_report
 
 LABEL_FILES = ("report.html", "labels.md", "labels.csv", "labels.tex", "figures")
 
@@ -32,6 +32,11 @@ def write_label_report(root: Path) -> str:
       FileNotFoundError: if the folder holds no finished run.
       ValueError: if a record cannot be read.
     """
+    with own_report(root):
+        return _write_label_report(root)
+
+
+def _write_label_report(root: Path) -> str:
     curves = LabelCurves(root)
     title, notes = label_headings(curves)
     figures = [label_figure(curves, condition) for condition in curves.conditions]

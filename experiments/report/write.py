@@ -12,6 +12,7 @@ from experiments.report.regression import VALUE_FILES, is_regression, write_valu
 from experiments.report.scores import AVERAGE, to_csv
 from experiments.report.text import headings, to_markdown
 from experiments.results import FILE, rows_text
+from experiments.results_folder import own_report
 
 OUTPUT_FILES = ("report.html", "table.md", "table.csv", "table.tex", FILE, "figures")
 
@@ -30,6 +31,11 @@ def write_report(folder: Path) -> str:
       FileNotFoundError: if the folder holds no finished run.
       ValueError: if a record cannot be read.
     """
+    with own_report(folder):
+        return _write_report(folder)
+
+
+def _write_report(folder: Path) -> str:
     material = Material(folder)
     rows = material.rows
     if not rows:
