@@ -6,7 +6,8 @@ from typing import NamedTuple
 from cmarr_jax.data.corpus import ArchiveError
 
 _IEMOCAP = re.compile(r"(Ses(\d\d)[FM]_\w+)_([FM])\d{3}")
-# Sentence and intended emotion, speaker, condition, listener and speaker by sex, number of the turn.
+# Sentence and intended emotion, speaker, condition, two sexes, number of the turn. That the second field is the speaker
+# is taken from the MMIN family's lists; what the two sexes mean was not verified with a copy of the corpus.
 _MSP_IMPROV = re.compile(r"(?:MSP-IMPROV-|UTD-IMPROV-)?(S\d\d[AHNS])-([FM])(\d\d)-([PRST])-[FM]{2}\d\d\w?")
 
 

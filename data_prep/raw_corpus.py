@@ -61,7 +61,7 @@ def convert_raw(
     """
     if options.num_classes not in classes:
         raise ArchiveError(f"--num-classes: 4 or 5, found {options.num_classes}")
-    if options.write_manifest:
+    if options.write_manifest and not options.dry_run:
         check_new(options.write_manifest, force=options.force)
         write_manifest(options.write_manifest, to_rows(parsed.utterances, options.write_manifest.parent))
 

@@ -59,7 +59,9 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def read_pickle(path: Path) -> Any:
-    """What a pickle of protocol 0 to 5 holds, if it is data only. Text of Python 2 is taken as Latin-1.
+    """What a pickle of protocol 0 to 5 holds, if it is data only.
+
+    Text of Python 2 is taken as Latin-1; in its protocol 0 it must be ASCII, so arrays of Python 2 need protocol 2.
 
     Arrays may hold numbers, text or bytes; those of objects become arrays of objects if every item is a number or text.
 
