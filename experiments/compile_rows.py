@@ -41,7 +41,9 @@ def compile_all(
     memory = table.memory * GIB if table.memory else smallest(available_memory(jax.local_devices()[0]))
 
     def compile_row(config: RunConfig, runs: Runs) -> Programs:
-        sweep = compile_method(config, data, folds, runs, memory, table.cpu_compile, log, debug=table.debug)
+        sweep = compile_method(
+            config, data, folds, runs, memory, table.cpu_compile, log, debug=table.debug, deciding=len(table.folds)
+        )  # the folds of the first seed: seeds that are added change no batch of the others
         return Programs(sweep, make_inspect(config, data, folds, compiler_options(table.cpu_compile)))
 
     compiling: dict[str, Future[Programs]] = {}
@@ -69,6 +71,7 @@ def compile_method(
     log: Callable[[str], None],
     *,
     debug: bool = False,
+    deciding: int | None = None,
 ) -> CompiledSweep:
     """The program of one configuration for runs of these shapes.
 
@@ -81,8 +84,9 @@ def compile_method(
       cpu_compile: Name in `CPU_COMPILE`.
       log: Called with one sentence if fewer runs than wanted fit into memory.
       debug: Whether a nan in a step raises `StepFault`, which says where it came from.
+      deciding: How many of the folds, the first ones, decide the order of rows in batches; all by default.
     """
-    plan = plan_batches(data, folds, config.train)
+    plan = plan_batches(data, folds, config.train, deciding)
     checks = StepChecks() if debug else None
     run = make_run(make_method(config), config.train, plan, checks)
     sweep = compile_sweep(run, data, runs, memory=memory, compiler_options=compiler_options(cpu_compile), log=log)

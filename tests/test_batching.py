@@ -17,6 +17,7 @@ from cmarr_jax.data.batching import (
     fold_matches_plan,
     plain_plan,
     plan_batches,
+    plan_part,
     shuffle,
     take,
 )
@@ -254,3 +255,25 @@ def test_an_example_batch_has_the_structure_of_a_batch_of_the_corpus(kinds):
     assert tuple(example.features) == SEQUENCES  # not sorted: `text` stays last
     chex.assert_trees_all_equal_shapes_and_dtypes(example, batch._replace(speaker=None))  # which no parameter reads
     assert not any(values.any() for values in example.features.values())
+
+
+def test_folds_that_are_added_change_no_batch():
+    """The order that is cheapest for two folds need not be that for six."""
+    changed = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        length = {name: random.integers(1, most, 200) for name, most in (("a", 60), ("v", 30), ("t", 10))}
+        widths = {"a": 13, "v": 30, "t": 100}
+        rows = np.stack([random.permutation(200)[:40] for _ in range(6)])
+        where = np.ones(rows.shape, bool)
+        first = plan_part(length, rows[:2], where[:2], 8, widths)
+        more = plan_part(length, rows, where, 8, widths, deciding=2)
+        assert more.order == first.order
+        placed = lambda plan, length=length, rows=rows, where=where: arrange(length, rows[0], where[0], plan)[0][0]
+        np.testing.assert_array_equal(placed(more), placed(first))
+        for fold in rows:  # and all fit
+            _, longest = arrange(length, fold, np.ones(40, bool), more)
+            ends = {name: max(end for _, _, end in more.shape[name].blocks) for name in length}
+            assert all(ends[name] >= longest[name].max() for name in length)
+        changed += plan_part(length, rows, where, 8, widths).order != first.order
+    assert changed  # without it, some would

@@ -80,11 +80,18 @@ class BatchPlan:
     both: PartPlan | None = None
 
 
-def plan_batches(data: DeviceCorpus, folds: Fold, config: TrainConfig) -> BatchPlan:
-    """Plans the batches for all folds of a corpus (`[F, n]` arrays). Runs on the host, in well under a second."""
+def plan_batches(data: DeviceCorpus, folds: Fold, config: TrainConfig, deciding: int | None = None) -> BatchPlan:
+    """Plans the batches for all folds of a corpus (`[F, n]` arrays). Runs on the host, in well under a second.
+
+    Args:
+      data: The corpus.
+      folds: What the batches must hold.
+      config: Has the sizes.
+      deciding: As in `plan_part`.
+    """
     plain = plain_plan(folds, config)
     widths = {name: values.shape[-1] for name, values in data.features.items()}
-    part = lambda size, rows, where: plan_part(data.length, rows, where, size, widths)
+    part = lambda size, rows, where: plan_part(data.length, rows, where, size, widths, deciding)
     planned = BatchPlan(
         part(plain.train.batch_size, folds.train, folds.train_where),
         part(plain.val.batch_size, folds.val, folds.val_where),
@@ -113,7 +120,12 @@ def plain_plan(folds: Fold, config: TrainConfig) -> BatchPlan:
 
 
 def plan_part(
-    length: Mapping[str, Array], rows: Array, where: Array, batch_size: int, widths: Mapping[str, int]
+    length: Mapping[str, Array],
+    rows: Array,
+    where: Array,
+    batch_size: int,
+    widths: Mapping[str, int],
+    deciding: int | None = None,
 ) -> PartPlan:
     """Plans one part: tries each order of sorting and keeps the one with the fewest frames to compute.
 
@@ -123,17 +135,20 @@ def plan_part(
       where: Rows that count, `[F, n]`.
       batch_size: Rows of a batch.
       widths: Feature width per modality, taken as the cost of one frame.
+      deciding: How many of the folds, the first ones, decide the order; all by default. Which utterances are in a batch
+        follows from the order, so it must not change with folds that are added.
     """
     length, rows, where = jax.device_get((dict(length), rows, where))
     best, lowest = PartPlan(batch_size), np.inf
     for order in itertools.chain(((name,) for name in length), itertools.permutations(length, 2)):
         plan = PartPlan(batch_size, order)
         placed = [arrange(length, *fold, plan)[1] for fold in zip(rows, where, strict=True)]
-        shape = {name: _packed_shape(np.stack([batch[name] for batch in placed])) for name in length}
-        area = {name: sum(n * (end - start) for n, start, end in part.blocks) for name, part in shape.items()}
+        shape_of = lambda folds: {name: _packed_shape(np.stack([fold[name] for fold in folds])) for name in length}
+        decides = shape_of(placed[:deciding])
+        area = {name: sum(n * (end - start) for n, start, end in part.blocks) for name, part in decides.items()}
         cost = sum(widths[name] * frames for name, frames in area.items())
         if cost < lowest:
-            best, lowest = dataclasses.replace(plan, shape=shape), cost
+            best, lowest = dataclasses.replace(plan, shape=shape_of(placed)), cost
     return best
 
 
