@@ -15,7 +15,7 @@ import tyro
 from cmarr_jax.config import RunConfig
 from cmarr_jax.data.availability import condition_names
 from cmarr_jax.data.normalizer import Normalizer, fit_normalizer_streamed, identity_normalizer
-from cmarr_jax.data.streamed import Batches, DataSet, open_data_set, read_ahead, read_speakers
+from cmarr_jax.data.streamed import Batches, DataSet, Overview, open_data_set, read_ahead, read_overview
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method
 from cmarr_jax.metrics import uar
@@ -95,10 +95,11 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         raise ValueError(f"--log-every and --save-every must be positive, found {found}")
     start_up = start_up or StartUp()
     data_set = open_data_set(arguments.data, modalities=arguments.modalities or None)
-    speaker, labelled = read_speakers(data_set)
-    if not labelled.any():
+    overview = read_overview(data_set)
+    if not overview.labelled.any():
         raise ValueError(f"{arguments.data}: no utterance is labelled; give a data set with labels")
-    parts = split_rows(speaker, labelled, arguments.held_out)
+    parts = split_rows(overview.speaker, overview.labelled, arguments.held_out)
+    check_training_part(data_set, overview, parts[0])
     preset = choose_preset(arguments, data_set)
     config = preset.run_config(arguments.method, data_set.modalities, len(data_set.class_names))
     method = make_method(config)
@@ -111,7 +112,7 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
     with own_folder(arguments.out):
         prepare_folder(arguments.out, kept | config.to_dict(), resume=arguments.resume)
         log(f"{arguments.data}: {text}")
-        if num_unlabelled := np.count_nonzero(~labelled):
+        if num_unlabelled := np.count_nonzero(~overview.labelled):
             log(f"{num_unlabelled} utterances without a label are left out: experiments.reproduce uses them.")
         run_to_the_end(arguments, config, method, source, start_up)
 
@@ -269,6 +270,20 @@ def split_rows(speaker: np.ndarray, labelled: np.ndarray, held_out: tuple[str, .
         )
     validates = np.isin(speaker, held_out)
     return np.flatnonzero(labelled & ~validates), np.flatnonzero(labelled & validates)
+
+
+def check_training_part(data_set: DataSet, overview: Overview, rows: np.ndarray) -> None:
+    """Raises ValueError if a class or a modality is in no utterance that trains."""
+    counts = np.bincount(overview.label[rows], minlength=len(data_set.class_names))
+    names = [modality.name for modality in data_set.modalities]
+    for what, found, has in (
+        ("of class", data_set.class_names, counts > 0),
+        ("with modality", names, overview.present[rows].any(axis=0)),
+    ):
+        if not has.all():
+            raise ValueError(
+                f"no utterance {what} {found[int(np.argmin(has))]!r} trains; change --held-out, or leave it out"
+            )
 
 
 def choose_preset(arguments: Arguments, data_set: DataSet) -> Preset:

@@ -15,7 +15,7 @@ from tiny import CLASSES, make_batch
 from cmarr_jax.data.batching import take
 from cmarr_jax.data.device import modality_configs, to_device
 from cmarr_jax.data.normalizer import fit_normalizer, fit_normalizer_streamed, normalize
-from cmarr_jax.data.streamed import DataSetError, open_data_set, read_ahead, read_batch, read_speakers, read_text
+from cmarr_jax.data.streamed import DataSetError, open_data_set, read_ahead, read_batch, read_overview, read_text
 
 
 def rows_read(batches, epoch=0):
@@ -30,15 +30,16 @@ def test_a_data_set_says_what_is_in_it(made, data_set):
     assert data_set.class_names == CLASSES
     assert len(data_set) == len(corpus)
     np.testing.assert_array_equal(read_text(data_set, "speaker"), corpus.speaker)
-    speaker, labelled = read_speakers(data_set)
-    np.testing.assert_array_equal(speaker, corpus.speaker)
-    assert labelled.all()
+    overview = read_overview(data_set)
+    for key in ("speaker", "label", "present"):
+        np.testing.assert_array_equal(getattr(overview, key), getattr(corpus, key))
+    assert overview.labelled.all()
 
 
 def test_a_label_of_minus_one_is_streamed_as_it_is(tmp_path):
     corpus, path = make_data_set(tmp_path, unlabelled=(0, 7))
     data_set = open_data_set(path)
-    np.testing.assert_array_equal(read_speakers(data_set)[1], corpus.labelled)
+    np.testing.assert_array_equal(read_overview(data_set).labelled, corpus.labelled)
     rows = np.arange(8)
     assert read_batch(data_set, rows, rows >= 0, max_frames=4).label.tolist() == [-1, 1, 2, 3, 0, 1, 2, -1]
 

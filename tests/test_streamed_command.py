@@ -14,7 +14,8 @@ import pytest
 from streamed_data import make_data_set
 from test_processes import LOCAL_DEVICES, ROOT, assert_ended_well, run_two, spoken
 
-from cmarr_jax.data.streamed import open_data_set
+from cmarr_jax.data.corpus import UNLABELLED
+from cmarr_jax.data.streamed import Overview, open_data_set
 from cmarr_jax.training.checkpoint import load_run
 from cmarr_jax.training.streamed_loop import on_raw_features
 from experiments import streamed_folder
@@ -135,9 +136,25 @@ def test_unlabelled_utterances_are_left_out_and_counted(tmp_path, monkeypatch, c
     assert "11 utterances without a label are left out: experiments.reproduce uses them" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"of the 5 speakers with labels .* found speaker5"):
         command.main(dataclasses.replace(make_arguments(path, tmp_path / "other"), held_out=("speaker5",)))
-    monkeypatch.setattr(command, "read_speakers", lambda data_set: (corpus.speaker, np.zeros(len(corpus), bool)))
-    with pytest.raises(ValueError, match=r"1\.0\.0: no utterance is labelled; give a data set with labels"):
-        command.main(make_arguments(path, tmp_path / "other"))
+    speaker, label = corpus.speaker, corpus.label
+    present = corpus.present[:, [corpus.modalities.index(name) for name in ("video", "text")]]
+    is_held_out = np.isin(speaker, ("speaker0", "speaker4"))
+    faults = {
+        r"1\.0\.0: no utterance is labelled; give a data set with labels": (np.full(len(corpus), UNLABELLED), present),
+        f"no utterance of class '{corpus.class_names[0]}' trains; change --held-out": (
+            np.where(is_held_out, label, label.clip(1)),
+            present,
+        ),
+        "no utterance with modality 'text' trains; change --held-out": (
+            label,
+            present & (is_held_out[:, None] | [True, False]),
+        ),
+    }
+    for sentence, (labels, there) in faults.items():
+        overview = Overview(speaker, labels, there)
+        monkeypatch.setattr(command, "read_overview", lambda data_set, overview=overview: overview)
+        with pytest.raises(ValueError, match=sentence):
+            command.main(make_arguments(path, tmp_path / "other"))
 
 
 @pytest.mark.parametrize(

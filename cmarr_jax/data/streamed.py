@@ -10,7 +10,7 @@ import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import jax
@@ -178,17 +178,41 @@ def read_text(data_set: DataSet, name: str, rows: Iterable[int] | None = None) -
     return np.array([decode(data_set.records[row])[name].decode() for row in rows])
 
 
-def read_speakers(data_set: DataSet) -> tuple[np.ndarray, np.ndarray]:
-    """Reads who speaks, `[N]` str, and whether the utterance is labelled, `[N]` bool, of all utterances in one pass.
+class Overview(NamedTuple):
+    """What all utterances of a data set are.
+
+    Attributes:
+      speaker: `[N]`, str.
+      label: `[N]`, int; -1 without one.
+      present: Modalities that an utterance has, `[N, M]`, bool.
+    """
+
+    speaker: np.ndarray
+    label: np.ndarray
+    present: np.ndarray
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Whether an utterance has a label, `[N]`, bool."""
+        return self.label != UNLABELLED
+
+
+def read_overview(data_set: DataSet) -> Overview:
+    """Reads who speaks, the label and what is present of all utterances in one pass.
 
     Raises:
       DataSetError: if there is no text `speaker`.
     """
     _check_text(data_set, "speaker")
-    decode = _decoder(data_set, ["speaker", "label"])
+    keys = [f"{modality.name}_present" for modality in data_set.modalities]
+    known = [key for key in keys if key in data_set.features]  # without the key, all have it
+    decode = _decoder(data_set, ["speaker", "label", *known])
     examples = [decode(data_set.records[row]) for row in range(len(data_set))]
-    labelled = np.array([example["label"] != UNLABELLED for example in examples], bool)
-    return np.array([example["speaker"].decode() for example in examples]), labelled
+    return Overview(
+        np.array([example["speaker"].decode() for example in examples]),
+        np.array([example["label"] for example in examples], np.int32),
+        np.array([[bool(example.get(key, True)) for key in keys] for example in examples]),
+    )
 
 
 def read_batch(data_set: DataSet, rows: np.ndarray, where: np.ndarray, *, max_frames: int) -> Batch:
