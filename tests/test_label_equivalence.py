@@ -74,7 +74,7 @@ def test_one_equivalence_for_each_score_of_ours():
                                                "that is not judged (+2.00 points).", "(32)"),
         (np.inf, SHOWN, "A with 10 labels has a UAR of 50.00 %, which B does not reach with up to 1000 (with equal "
                         "labels: +2.00 points, 95 % interval +1.00 to +3.00).", "not reached"),
-        (5, None, "A with 10 labels has a UAR of 50.00 %, which B reaches with the fewest labels, 5.", "at most 5"),
+        (5, None, "A with 10 labels has a UAR of 50.00 %, which B reaches with the fewest labels, 5.", "at most 5*"),
     ],
 )  # fmt: skip
 def test_sentence_and_cell(needed, difference, sentence, cell):
