@@ -1,8 +1,7 @@
 """Known numbers of utterances per speaker and class, from the literature, to compare a converted corpus with."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -88,8 +87,8 @@ def check_counts(
         console.print("The counts are the known ones.")
         return True
     lacks_none = all(here >= there for row in rows.values() for here, there in zip(*row, strict=True))
-    if _by_class(found) == RELEASE.get(corpus) and lacks_none:
-        more = sum(_by_class(found)) - sum(_by_class(known))
+    if _by_class(found.values()) == RELEASE.get(corpus) and lacks_none:
+        more = sum(map(sum, found.values())) - sum(map(sum, known.values()))
         console.print(f"The counts per class are those of the release, {more} more than the files of the MMIN family.")
         return True
     text = f"utterances per speaker ({', '.join(CLASS_NAMES)}) differ from the known ones: {'; '.join(different)}"
@@ -134,9 +133,9 @@ def likely_orders(
     return [] if others else [class_names]
 
 
-def _by_class(rows: Mapping[Any, tuple[int, ...]]) -> tuple[int, ...]:
+def _by_class(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     """The sum over the speakers."""
-    return tuple(map(sum, zip(*rows.values(), strict=True)))
+    return tuple(map(sum, zip(*rows, strict=True)))
 
 
 def _table(rows: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> Table:
@@ -150,7 +149,7 @@ def _table(rows: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> Table
     table.add_row(
         *_cells(
             f"all {len(rows)}",
-            *(_by_class(dict(enumerate(column))) for column in zip(*rows.values(), strict=True)),
+            *(_by_class(column) for column in zip(*rows.values(), strict=True)),
         )
     )
     return table

@@ -70,14 +70,13 @@ def write_all(
     """
     check_corpus(corpus, str(out))
     write_archive(out, corpus)
-    write_details(details_path(out), details, sha256(out))
+    digest = sha256(out)
+    write_details(details_path(out), details, digest)
     views = ", ".join(f"{name} ({width})" for name, width in corpus.widths.items())
     speakers, count = len(np.unique(corpus.speaker)), np.count_nonzero(~corpus.labelled)
     number = f"{len(corpus)} utterances" + (f" ({count} unlabelled)" if count else "")
     console.print(f"wrote {out}: {number}, {speakers} speakers, {corpus.num_classes} classes, {views}")
-    console.print(
-        f"SHA-256 {sha256(out)}\nwrote {details_path(out)}: ratings, times and transcripts; keep it to yourself"
-    )
+    console.print(f"SHA-256 {digest}\nwrote {details_path(out)}: ratings, times and transcripts; keep it to yourself")
     if not without_tfds:
         from data_prep.iemocap.iemocap_dataset_builder import Builder as Iemocap  # tfds takes a second to import
         from data_prep.msp_improv.msp_improv_dataset_builder import Builder as MspImprov
