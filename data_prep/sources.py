@@ -177,7 +177,9 @@ def parse_spec(option: str, text: str) -> Spec:
     parts = [part for part in rest.split(",") if part]
     values: dict[str, Any] = {}
     if kind == "features" and parts:
-        values["path"] = Path(parts.pop(0)).expanduser()
+        end = next((i for i, part in enumerate(parts) if i and "=" in part), len(parts))  # a path may have commas
+        values["path"] = Path(",".join(parts[:end])).expanduser()
+        parts = parts[end:]
     pairs = [part.partition("=") for part in parts]
     if not kind or any(not key or not equals for key, equals, _ in pairs) or (kind == "features" and not values):
         forms = "NAME, NAME:key=value,key=value, features:FILE, or none"

@@ -1,5 +1,7 @@
 """Files of finished features: every kind gives the same arrays, every fault one sentence."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -231,3 +233,8 @@ def test_one_number_is_not_one_row_each(tmp_path):
 def test_frames_is_no_option_of_a_command_line():
     with pytest.raises(ArchiveError, match=r"--audio: has an option that is unknown; write features:FILE,key=NAME"):
         sources.make_source(sources.parse_spec("--audio", "features:f.csv,frames=1"))
+
+
+def test_a_path_may_have_commas():
+    values = sources.parse_spec("--audio", "features:set 1, old,raw.npz,key=clip,values=units").values
+    assert values == {"path": Path("set 1, old,raw.npz"), "key": "clip", "values": "units"}

@@ -93,7 +93,7 @@ def write_archive(path: str | os.PathLike[str], corpus: Corpus, *, compressed: b
     with whole_file(Path(path)) as temporary, zipfile.ZipFile(temporary, "w", method) as archive:
         for key, array in _to_arrays(corpus):
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+                np.lib.format.write_array(member, _plain(array), allow_pickle=False)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -227,6 +227,13 @@ def _to_arrays(corpus: Corpus) -> Iterator[tuple[str, np.ndarray]]:
         yield key, getattr(corpus, key)
     yield "class_names", np.array(corpus.class_names, str)
     yield "modalities", np.array(corpus.modalities, str)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The same values, stored by rows, with text no wider than its longest entry: equal values give equal bytes."""
+    if array.dtype.kind == "U":
+        array = np.array(array.tolist(), str)
+    return np.ascontiguousarray(array)
 
 
 def _zero_absent(corpus: Corpus, name: str, features: np.ndarray, column: int) -> None:
