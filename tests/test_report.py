@@ -84,7 +84,7 @@ def test_differences_are_told_with_their_intervals():
     assert (
         "corrected after Holm for the number of rows. No difference shown: the interval has zero in it. By the" in text
     )
-    assert "but p is at least 0.05. Not judged: there is no interval" in text
+    assert "but p is at least 0.05. Judged before rounding. Not judged: there is no interval" in text
     assert "test speakers" not in text
     assert "both rows have" not in text
 
@@ -101,7 +101,7 @@ def test_one_row_is_not_corrected_for_many():
     assert "Holm" not in text
     assert text.endswith(
         "No difference shown: the interval has zero in it. By the interval only: the interval excludes zero, but p is "
-        "at least 0.05."
+        "at least 0.05. Judged before rounding."
     )
 
 

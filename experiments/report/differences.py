@@ -42,7 +42,7 @@ def judged_text(comparisons: Sequence[Comparison], where: str = "In brackets") -
     return (
         f"{where}: 95 % interval {over_text(num_seeds)}. p: paired permutation test over speakers"
         f"{corrected}. {_first_upper(NOT_SHOWN)}: the interval has zero in it. {_first_upper(INTERVAL_ONLY)}: the "
-        f"interval excludes zero, but p is at least {LEVEL:g}.{unjudged}"
+        f"interval excludes zero, but p is at least {LEVEL:g}. Judged before rounding.{unjudged}"
     )
 
 
