@@ -7,6 +7,7 @@ scikit-learn is not needed; where it is installed, `clone`, `cross_val_score`, `
 `Modalities(features)` as their X.
 """
 
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from cmarr_jax.config import CLASSIFICATION_TASK
 from cmarr_jax.data.corpus import Corpus
 from cmarr_jax.data.modalities import Modalities, Values
-from cmarr_jax.estimator_data import check_known, make_corpus, make_parts, read_features
+from cmarr_jax.estimator_data import check_known, check_weights, make_corpus, make_parts, read_features
 from cmarr_jax.estimator_shared import ESTIMATOR, MissingModalityEstimator, NotFittedError
 
 try:
@@ -92,19 +93,26 @@ class MissingModalityClassifier(ClassifierMixin, MissingModalityEstimator):
 
         Args:
           X: As in `predict`.
-          y: True labels, `[N]`; -1: unlabelled, not counted.
-          sample_weight: Weights of the utterances, `[N]`; equal by default.
+          y: True labels, `[N]`, as in `fit`; -1: unlabelled, not counted.
+          sample_weight: Weights of the utterances, `[N]`, at least 0; equal by default.
 
         Raises:
-          ValueError: if y is not one label per utterance, none is labelled, or an utterance cannot be answered.
+          ValueError: if y is not one label per utterance, text where `classes_` are numbers or the reverse, none is
+            labelled, the weights have a fault, or an utterance cannot be answered.
         """
         features = read_features(X)
         truth = _labels(y, features)
         labelled = ~_is_unlabelled(truth)
         if not labelled.any():
             raise ValueError("no utterance of y is labelled, so there is no score")
-        hit = self.predict(features)[labelled] == truth[labelled]
-        return float(np.average(hit, weights=None if sample_weight is None else np.asarray(sample_weight)[labelled]))
+        predicted = self.predict(features)
+        if _has_text(truth[labelled]) != _has_text(self.classes_):
+            raise ValueError(f"y holds {truth[labelled][0]!r} where classes are {self.classes_.tolist()}; give those")
+        hit = predicted[labelled] == truth[labelled]
+        weights = None if sample_weight is None else check_weights(sample_weight, features.shape)[labelled]
+        if weights is not None and not weights.any():
+            raise ValueError("sample_weight is 0 for every labelled utterance, so there is no score")
+        return float(np.average(hit, weights=weights))
 
     def _learned(self) -> dict[str, Any]:
         return {"classes": self.classes_.tolist()}
@@ -116,7 +124,6 @@ class MissingModalityClassifier(ClassifierMixin, MissingModalityEstimator):
 def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.ndarray]:
     """A checked corpus, and the labels in the order of its classes."""
     label = _labels(y, features)
-    check_known("y", y, "write -1 where nobody has labelled")
     unlabelled = _is_unlabelled(label)
     if len(empty := [row for row, value in enumerate(label.tolist()) if value == ""]):
         raise ValueError(f"y of utterance {empty[0]} is an empty text; write -1 where nobody has labelled")
@@ -132,13 +139,24 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
 
 
 def _labels(y: Any, features: Modalities) -> np.ndarray:
-    """y as an array, `[N]`. Raises ValueError unless it has one label per utterance."""
+    """y as an array, `[N]`. Raises ValueError unless each label is text, a finite number or a bool."""
     label = np.asarray(y)
     if label.dtype.kind == "S":
         label = np.char.decode(label, "utf-8")
+    if label.dtype.kind == "T":  # numpy's text of any length
+        label = np.array(label.tolist(), str)
     if label.shape != features.shape:
         raise ValueError(f"y must have one label per utterance, [{len(features)}], found shape {list(label.shape)}")
+    check_known("y", y, "write -1 where nobody has labelled")
+    for row, value in enumerate(label):
+        is_number = isinstance(value, np.bool_ | numbers.Real) and np.isfinite(float(value))
+        if not (isinstance(value, str) or is_number):
+            raise ValueError(f"y of utterance {row} is {value!r}; a label is text, a finite number, or true or false")
     return label
+
+
+def _has_text(label: np.ndarray) -> bool:
+    return any(isinstance(value, str) for value in label.tolist())
 
 
 def _is_unlabelled(label: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from cmarr_jax.estimator_data import check_weights
+
 
 class NotFittedError(ValueError, AttributeError):
     """The classifier or regressor has not been fitted."""
@@ -41,8 +43,19 @@ class ClassifierMixin:
 class RegressorMixin:
     """The score of scikit-learn's regressors."""
 
-    def score(self, X: Any, y: Any) -> float:
-        """R2, at most 1: 1 less the ratio of the squared error to the variance of y."""
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """R2, at most 1: 1 less the ratio of the squared error to the variance of y. Of a constant y: 1 or 0.
+
+        Raises:
+          ValueError: if y is not one finite number per prediction, or the weights have a fault.
+        """
+        predicted = np.asarray(self.predict(X))  # type: ignore[attr-defined]
         truth = np.asarray(y, np.float64)
-        error = np.sum((truth - self.predict(X)) ** 2)  # type: ignore[attr-defined]
-        return float(1 - error / np.sum((truth - truth.mean()) ** 2))
+        if np.ma.is_masked(y) or truth.shape != predicted.shape or not np.isfinite(truth).all():
+            raise ValueError(f"y must be {len(predicted)} finite numbers, found shape {list(truth.shape)}")
+        weight = np.ones(truth.shape) if sample_weight is None else check_weights(sample_weight, truth.shape)
+        if not weight.any():
+            raise ValueError("sample_weight is 0 for every utterance, so there is no score")
+        error = np.sum(weight * (truth - predicted) ** 2)
+        spread = np.sum(weight * (truth - np.average(truth, weights=weight)) ** 2)
+        return float(1 - error / spread) if spread else float(error == 0)

@@ -52,6 +52,15 @@ def _is_missing(value: Any) -> bool:
         return True
 
 
+def check_weights(sample_weight: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Weights of utterances, `[N]` float64. Raises ValueError unless there is one finite number >= 0 for each."""
+    weight = np.asarray(sample_weight, np.float64)
+    if weight.shape != shape or np.ma.is_masked(sample_weight) or not (np.isfinite(weight) & (weight >= 0)).all():
+        text = f"must be one finite number of at least 0 per utterance, {list(shape)}"
+        raise ValueError(f"sample_weight {text}, found shape {list(weight.shape)}: {weight}")
+    return weight
+
+
 def make_corpus(
     features: Modalities,
     label: np.ndarray,

@@ -183,13 +183,17 @@ class MissingModalityEstimator(BaseEstimator):
 
     def _preset(self, *, sequences: bool) -> Preset:
         preset = self.preset or (SEQUENCES if sequences else VECTORS)
-        given = {"learning_rate": self.learning_rate, "dropout": self.dropout, "max_frames": self.max_frames}
+        given = {"learning_rate": self.learning_rate, "dropout": self.dropout}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        for name in ("max_frames", "max_epochs"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, numbers.Integral) or value < 1):
+                raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}")
+        if self.max_frames is not None:
+            changes["max_frames"] = int(self.max_frames)
         if self.embedding is not None:
             changes["encoders"] = {**preset.encoders, "embedding": self.embedding}
         if self.max_epochs is not None:
-            if not isinstance(self.max_epochs, numbers.Integral) or self.max_epochs < 1:
-                raise ValueError(f"max_epochs must be a whole number of at least 1, found {self.max_epochs!r}")
             changes["train"] = dataclasses.replace(preset.train, missing_epochs=int(self.max_epochs))
         return dataclasses.replace(preset, **changes)
 

@@ -109,7 +109,7 @@ def _arguments(
     for name in (*features, *length, *present):
         if name not in names:
             raise ValueError(f"there is no modality {name!r}; this model has {', '.join(names)}")
-    features = {name: values for name, values in features.items() if values is not None}
+    features = {name: _numbers(name, values) for name, values in features.items() if values is not None}
     if not features:
         raise ValueError(f"no modality is there; give at least one of {', '.join(names)}")
     size = len(next(iter(features.values())))
@@ -117,7 +117,7 @@ def _arguments(
     for modality in modalities:
         name, width, is_sequence = modality["name"], modality["width"], modality["encoder"] != "vector"
         empty = np.zeros((size, 1, width) if is_sequence else (size, width), np.float32)
-        arrays[name] = np.asarray(features.get(name, empty), np.float32)
+        arrays[name] = features.get(name, empty)
         if arrays[name].ndim != empty.ndim or arrays[name].shape[0] != size or arrays[name].shape[-1] != width:
             wanted = f"[{size}, T, {width}]" if is_sequence else f"[{size}, {width}]"
             raise ValueError(f"{name}: has shape {list(arrays[name].shape)} where {wanted} is expected")
@@ -130,9 +130,9 @@ def _arguments(
         if is_sequence:
             num_frames = arrays[name].shape[1]
             found = length.get(name, np.full(size, num_frames))
-            lengths[name] = _column(f"{name}: length", found, size, np.int32)
-            valid = valid & (np.arange(num_frames) < lengths[name][:, None])
-            read = lengths[name][columns[-1]]
+            found = _column(f"{name}: length", found, size, np.int32)
+            valid = valid & (np.arange(num_frames) < found[:, None])
+            read, lengths[name] = found[columns[-1]], found.astype(np.int32)
             if len(faulty := read[(read < 1) | (read > num_frames)]):
                 raise ValueError(f"{name}: a length of {faulty[0]} where features have {num_frames} frames")
             longest = max(read, default=0)
@@ -151,12 +151,25 @@ def _arguments(
     return arrays, lengths, there
 
 
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """Features as float32, of one utterance or more."""
+    array = np.asarray(values)
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name}: has masked numbers; fill them, and say in present which utterances do not have it")
+    if array.dtype.kind not in "fiub" and array.dtype != jnp.bfloat16:
+        raise ValueError(f"{name}: holds {array.dtype} where numbers are expected; convert it to float32")
+    if not array.ndim or not len(array):
+        raise ValueError(f"{name}: has no utterance; give an array of one or more")
+    with np.errstate(over="ignore"):  # what is too large is told as infinity
+        return array.astype(np.float32)
+
+
 def _column(what: str, values: Any, size: int, kind: Any) -> np.ndarray:
     """One entry per utterance, `[B]`."""
     array = np.asarray(values)
-    if array.dtype.kind not in ("b" if kind is bool else "iu"):
-        raise ValueError(f"{what} holds {array.dtype} where {np.dtype(kind)} is expected; convert it")
-    array = array.astype(kind)
+    if np.ma.is_masked(values) or array.dtype.kind not in ("b" if kind is bool else "iu"):
+        holds = "masked entries" if np.ma.is_masked(values) else array.dtype
+        raise ValueError(f"{what} holds {holds} where {np.dtype(kind)} is expected; convert it")
     if array.shape != (size,):
         raise ValueError(f"{what} must have one entry per utterance, [{size}], found shape {list(array.shape)}")
     return array

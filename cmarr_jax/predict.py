@@ -26,12 +26,13 @@ from cmarr_jax.data.json_object import check_kinds, read_object, shown
 from cmarr_jax.data.normalizer import Normalizer, in_target_units, normalize
 from cmarr_jax.methods import make_method
 from cmarr_jax.methods.base import Method, Params
-from cmarr_jax.predict_batch import ROWS, Features, UtteranceError, check_utterance, far_text, make_batch
+from cmarr_jax.predict_batch import Features, UtteranceError, check_utterance, cut_into_batches, far_text, make_batch
 from cmarr_jax.predict_class import Prediction, class_predictions
 from cmarr_jax.predict_value import ValuePrediction, value_predictions
 from cmarr_jax.training.checkpoint import OUTPUTS, PARAMS, RECORD, load_run
 from cmarr_jax.types import Array, Batch
 
+NOT_FINITE = "the outputs for it are not finite; see whether its features are made as those of the training"
 INPUT, INPUT_VERSION = "input", 1  # key and version of what a unit says of its input
 Answer = Callable[[Params, Normalizer, Batch], dict[str, Array]]
 
@@ -173,10 +174,11 @@ class Predictor:
                 good.append((row, check_utterance(features, self.modalities)))
             except UtteranceError as error:
                 answers[row] = error
-        for start in range(0, len(good), ROWS[-1]):
-            part = good[start : start + ROWS[-1]]
-            for (row, _), answer in zip(part, self._predict([features for _, features in part]), strict=True):
-                answers[row] = answer
+        checked = [features for _, features in good]
+        for part in cut_into_batches(checked, self.modalities, self.units[0].input.max_frames):
+            for (row, _), answer in zip(good[part], self._predict(checked[part]), strict=True):
+                number = answer.value if isinstance(answer, ValuePrediction) else answer.probabilities
+                answers[row] = answer if np.isfinite(number).all() else UtteranceError(NOT_FINITE)
         return answers  # type: ignore[return-value]  # none is left
 
     def _predict(self, rows: Sequence[Mapping[str, np.ndarray]]) -> Sequence[Prediction | ValuePrediction]:

@@ -1,7 +1,7 @@
 """From the features of single utterances to batches of few shapes, and the checks of each utterance."""
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,12 @@ import numpy as np
 from cmarr_jax.config import ModalityConfig
 from cmarr_jax.data.device import shorten
 from cmarr_jax.data.modalities import NUMBERS
+from cmarr_jax.data.targets import LARGEST
 from cmarr_jax.types import Batch
 
 ROWS = (1, 16, 256)  # rows that a batch may have
 FAR = 100.0  # standard deviations from the training's mean: features beyond are of another kind than those trained on
+MOST_NUMBERS = 2**28  # in the features of a batch, padded: 1 GiB; only an utterance alone may have more
 SHORTEST = 8  # frames of the smallest shape; the others are twice as long each
 Features = Mapping[str, Any]  # of one utterance: modality -> frames `[T, D]`, or one vector `[D]`; None: absent
 
@@ -27,6 +29,8 @@ def check_utterance(features: Features, modalities: Sequence[ModalityConfig]) ->
     Raises:
       UtteranceError: at the first fault.
     """
+    if not isinstance(features, Mapping):
+        raise UtteranceError(f"is a {type(features).__name__} where a dict from modalities to features is expected")
     known = {modality.name: modality for modality in modalities}
     for name in features:
         if name not in known:
@@ -38,8 +42,13 @@ def check_utterance(features: Features, modalities: Sequence[ModalityConfig]) ->
 
 
 def _checked(modality: ModalityConfig, value: Any) -> np.ndarray:
-    array, name, width = np.asarray(value), modality.name, modality.width
-    is_vector = modality.encoder == "vector"
+    name, width, is_vector = modality.name, modality.width, modality.encoder == "vector"
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # what an object of another library raises is its own
+        raise UtteranceError(
+            f"{name}: is no array of numbers ({error}); correct it or leave the modality out"
+        ) from None
     if np.ma.is_masked(value):
         raise UtteranceError(f"{name}: has masked numbers; fill them or leave the modality out")
     if array.dtype.kind not in NUMBERS:
@@ -52,11 +61,12 @@ def _checked(modality: ModalityConfig, value: Any) -> np.ndarray:
         raise UtteranceError(f"{name}: has no frame; leave the modality out")
     with np.errstate(over="ignore"):
         array = np.asarray(array, np.float32)
-    if not np.isfinite(array).all():
-        *frame, column = np.argwhere(~np.isfinite(array))[0].tolist()
+    if (wrong := ~(np.abs(array) <= LARGEST)).any():
+        *frame, column = np.argwhere(wrong)[0].tolist()
         place = f"frame {frame[0]}, column {column}" if frame else f"column {column}"
-        text = f"{place} is {array[*frame, column]} (as float32); correct it or leave the modality out"
-        raise UtteranceError(f"{name}: {text}")
+        found = array[*frame, column]
+        number = f"{found:g}, beyond {LARGEST:g}" if np.isfinite(found) else f"{found} (as float32)"
+        raise UtteranceError(f"{name}: {place} is {number}; correct it or leave the modality out")
     return array
 
 
@@ -80,6 +90,38 @@ def far_text(features: Mapping[str, np.ndarray], scales: Mapping[str, tuple[np.n
     return text
 
 
+def cut_into_batches(
+    rows: Sequence[Mapping[str, np.ndarray]], modalities: Sequence[ModalityConfig], max_frames: int | None
+) -> Iterator[slice]:
+    """Yields which checked utterances make a batch, in their order: few enough that the padded ones fit into memory.
+
+    Args:
+      rows: From `check_utterance`.
+      modalities: Of the model.
+      max_frames: As in `make_batch`.
+    """
+    start, longest = 0, dict.fromkeys((modality.name for modality in modalities), 1)
+    for end, item in enumerate(rows):
+        padded = {name: max(frames, _frames(item.get(name), max_frames)) for name, frames in longest.items()}
+        numbers = _size(end + 1 - start) * sum(padded[modality.name] * modality.width for modality in modalities)
+        if end - start == ROWS[-1] or (end > start and numbers > MOST_NUMBERS):
+            yield slice(start, end)
+            start, padded = end, {name: _frames(item.get(name), max_frames) for name in longest}
+        longest = padded
+    if rows:
+        yield slice(start, len(rows))
+
+
+def _size(num_rows: int) -> int:
+    """Rows of the smallest batch that holds `num_rows`; of more than the largest one, those of the largest."""
+    return next((number for number in ROWS if number >= num_rows), ROWS[-1])
+
+
+def _frames(values: np.ndarray | None, max_frames: int | None) -> int:
+    """Padded frames of one utterance; 1 for a vector or an absent modality."""
+    return 1 if values is None or values.ndim == 1 else num_frames(len(values), max_frames)
+
+
 def make_batch(
     rows: Sequence[Mapping[str, np.ndarray]], modalities: Sequence[ModalityConfig], max_frames: int | None
 ) -> Batch:
@@ -93,7 +135,7 @@ def make_batch(
     Returns:
       A batch of numpy arrays; rows that only fill it have `where` False.
     """
-    size = next(number for number in ROWS if number >= len(rows))
+    size = _size(len(rows))
     features: dict[str, Any] = OrderedDict()
     length: dict[str, Any] = {}
     present = np.zeros((size, len(modalities)), bool)

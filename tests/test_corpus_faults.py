@@ -238,6 +238,7 @@ def test_nan_is_found_in_any_block(tmp_path, monkeypatch):
         ("split", ["train"], "key 'split': must be a NumPy array, found list; use numpy.asarray"),
         ("features", {"audio": [[1.0]], "text": [[1.0]]}, "key 'audio': must be a NumPy array, found list; use num"),
         ("length", {"audio": [1]}, "key 'audio_length': must be a NumPy array, found list; use numpy.asarray"),
+        ("label", np.ma.array([0, 1, 0, 1, 2, 2]), "key 'label': must be a NumPy array, found MaskedArray; fill it"),
         ("length", None, "key 'length': must be a dict by modality, found NoneType"),
         ("features", [1.0], "key 'features': must be a dict by modality, found list"),
     ],
@@ -245,5 +246,22 @@ def test_nan_is_found_in_any_block(tmp_path, monkeypatch):
 def test_other_types_than_arrays_are_refused(tmp_path, field, value, sentence):
     np.savez(tmp_path / "a.npz", **make_arrays())
     corpus = dataclasses.replace(read_archive(tmp_path / "a.npz"), **{field: value})
+    with pytest.raises(ArchiveError, match=re.escape(sentence)):
+        write_archive(tmp_path / "b.npz", corpus)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        (
+            "speaker",
+            np.array([*"abcde", "Fr\udcfchling"]),
+            "key 'speaker', row 5: holds a character that is not Unicode",
+        ),
+        ("target", 1e9 + np.arange(6.0), "key 'target': is 1000000000.0 for every labelled utterance"),  # in float32
+    ],
+)
+def test_what_cannot_be_read_again_is_not_written(tmp_path, field, value, sentence):
+    corpus = dataclasses.replace(read_from(tmp_path, make_arrays()), **{field: value})
     with pytest.raises(ArchiveError, match=re.escape(sentence)):
         write_archive(tmp_path / "b.npz", corpus)

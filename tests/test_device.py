@@ -91,7 +91,7 @@ def test_sequences_that_fit_stay_as_they_are(max_frames):
 
 @pytest.mark.parametrize("max_frames", [0, -1])
 def test_max_frames_is_at_least_one(max_frames):
-    message = f"max_frames must be at least 1, so that every utterance keeps a frame; found {max_frames}"
+    message = f"max_frames must be a whole number of at least 1, a frame for every utterance; found {max_frames}"
     with pytest.raises(ValueError, match=message):
         one_sequence(5, max_frames)
     with pytest.raises(ValueError, match=message):  # also where no modality is a sequence

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.exceptions
+import sklearn.metrics
 
 from cmarr_jax import estimator_base
 from cmarr_jax.data.modalities import Modalities
@@ -238,6 +239,94 @@ def test_the_budget_of_epochs_is_a_number(model):
     assert MissingModalityClassifier(max_epochs=np.int64(3))._preset(sequences=False).train.missing_epochs == 3
 
 
+def test_the_number_of_frames_is_a_number():
+    for frames in (0, 50.0, 2.5, "8"):
+        refuses(
+            f"max_frames must be a whole number of at least 1, found {frames!r}",
+            lambda frames=frames: MissingModalityClassifier(max_frames=frames).fit(
+                TWO, [0, 1, 0, 1], validation=[False, False, True, True]
+            ),
+        )
+    assert type(MissingModalityClassifier(max_frames=np.int64(3))._preset(sequences=True).max_frames) is int
+
+
+class Answers(MissingModalityClassifier):
+    """Whose answers are known."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers, self.classes_ = answers, np.unique(answers)
+
+    def predict(self, X):
+        return np.array(self.answers)
+
+
+@pytest.mark.parametrize(
+    ("y", "sentence"),
+    [
+        (["a", "b", None, None], "y of utterance 2 is None; write -1 where"),
+        (["a", "b", float("nan"), "b"], "y of utterance 2 is nan; write -1 where"),
+        (pd.Categorical(["a", None, "a", "b"]), "y of utterance 1 is nan; write -1 where"),
+        (np.ma.array(["a", "b", "a", "b"], mask=[0, 0, 1, 1]), "y of utterance 2 is masked; write -1 where"),
+        ([0, 1, 0, 1], "y holds .*0.* where classes are .'a', 'b'.; give those"),
+    ],
+)
+def test_the_score_reads_labels_as_fit_does(y, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        Answers(["a", "b", "a", "b"]).score(TWO, y)
+
+
+def test_the_score_by_hand():
+    model = Answers(["a", "b", "a", "b"])
+    assert model.score(TWO, ["a", "b", "b", "b"]) == 0.75
+    assert model.score(TWO, np.array(["a", "b", "b", -1], object)) == 2 / 3
+    assert model.score(TWO, ["a", "b", "b", "b"], sample_weight=[1, 0, 1, 2]) == 0.75
+    for weights, sentence in (
+        ([1, 1], "must be one finite number of at least 0 per utterance"),
+        ([1, 1, 1, -1], "must be one finite number of at least 0 per utterance"),
+        ([1, 1, 1, np.nan], "must be one finite number of at least 0 per utterance"),
+        ([0, 0, 0, 0], "is 0 for every labelled utterance"),
+    ):
+        with pytest.raises(ValueError, match=f"^sample_weight {sentence}"):
+            model.score(TWO, ["a", "b", "b", "b"], sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    ("y", "found"),
+    [
+        (np.array(["2020-01-01"] * 4, "datetime64[D]"), "datetime64"),
+        (np.array([b"a", b"b", b"a", b"b"], object), "b'a'"),
+        ([0.0, 1.0, np.inf, 1.0], "(np.float64.)?inf"),
+        ([1j, 0, 1j, 0], "(np.complex128.)?1j"),
+    ],
+)
+def test_labels_are_what_save_can_write(y, found):
+    with pytest.raises(ValueError, match=f"^y of utterance . is .*{found}.*; a label is text, a finite number, or"):
+        MissingModalityClassifier().fit(TWO, y)
+
+
+def test_text_of_any_length_may_hold_minus_one():
+    given = np.array(["a", "b", "-1", "b"], np.dtypes.StringDType())
+    corpus, classes = _to_corpus(Modalities(TWO), given, None)
+    assert classes.tolist() == ["a", "b"]
+    assert corpus.label.tolist() == [0, 1, -1, 1]
+
+
+def test_r2_without_scikit_learn():
+    class Known(estimator_base.RegressorMixin):
+        def predict(self, X):
+            return np.array([1.0, 2.0, 4.0])
+
+    y, weights = [1.0, 3.0, 4.0], [1.0, 2.0, 0.5]
+    assert Known().score(None, y) == pytest.approx(sklearn.metrics.r2_score(y, [1, 2, 4]))
+    expected = sklearn.metrics.r2_score(y, [1, 2, 4], sample_weight=weights)
+    assert Known().score(None, y, sample_weight=weights) == pytest.approx(expected)
+    assert Known().score(None, [5.0, 5.0, 5.0]) == sklearn.metrics.r2_score([5.0] * 3, [1, 2, 4]) == 0
+    for wrong in ([[1.0], [3.0], [4.0]], [1.0], [1.0, np.nan, 4.0], np.ma.array(y, mask=[1, 0, 0])):
+        with pytest.raises(ValueError, match=r"^y must be 3 finite numbers, found shape"):
+            Known().score(None, wrong)
+
+
 def test_rows_of_a_data_frame_are_utterances():
     frame = pd.DataFrame({"u": [1.0, 2.0, 3.0], "v": [4, 5, 6]}, index=[7, 8, 9])
     gaps = pd.DataFrame({"u": pd.array([1, None, 3], "Int64"), "v": pd.array([4.5, None, 6.5], "Float64")})
@@ -247,8 +336,31 @@ def test_rows_of_a_data_frame_are_utterances():
     assert [features.entries["gaps"][row].tolist() for row in (0, 2)] == [[1, 4.5], [3, 6.5]]
     assert features.entries["list"][2].tolist() == [[1, 4], [2, 5], [3, 6]]  # frames of one utterance
     assert sorted(features.entries) == ["gaps", "list", "whole"]
-    with pytest.raises(ValueError, match=r"^whole: the data frame must hold numbers only \(could not convert .*'x'"):
-        read_features({"whole": frame.assign(name="x")})
+    mixed = pd.DataFrame({"u": pd.Series([1, None, True], dtype=object), "v": [1.0, np.nan, 2.0]})
+    assert [None if row is None else row.tolist() for row in read_features({"a": mixed}).entries["a"]] == [
+        [1, 1],
+        None,
+        [1, 2],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "found"),
+    [
+        ("x", "'x'"),
+        ("1.5", "'1.5'"),
+        (pd.Timestamp("2020-01-01"), "datetime64"),
+        (pd.Timedelta(1, "s"), "timedelta64"),
+        (1j, "complex128"),
+    ],
+)
+def test_a_column_of_other_things_is_no_feature(column, found):
+    frame = pd.DataFrame({"u": [1.0, 2.0, 3.0]}).assign(name=column)
+    with pytest.raises(ValueError, match=f"^a: column 'name' of the data frame holds {found}.*; select columns of num"):
+        read_features({"a": frame})
+    if isinstance(column, str):
+        with pytest.raises(ValueError, match=f"a: utterance 0 is no array of numbers .holds {found}"):
+            read_features({"a": frame.to_numpy(object)})
 
 
 def test_masked_numbers_are_not_read():

@@ -234,6 +234,23 @@ VIDEO = np.ones((2, 3), np.float32)
         ({"video": VIDEO * [[1.0], [np.nan]]}, "video: utterance 1 has nan or infinity; correct it"),
         ({"audio": np.full((1, 4, 5), np.inf)}, "audio: utterance 0 has nan or infinity; correct it"),
         ({"video": None}, "no modality is there"),
+        (
+            {"video": np.ma.array(VIDEO, mask=[[0, 0, 0], [0, 1, 0]])},
+            "video: has masked numbers; fill them, and say in",
+        ),
+        (
+            {"video": VIDEO, "present": {"video": np.ma.array([True, True], mask=[0, 1])}},
+            "present holds masked entries",
+        ),
+        ({"video": VIDEO.astype("datetime64[s]")}, "video: holds datetime64.s. where numbers are expected"),
+        ({"video": VIDEO.astype(str)}, "video: holds <U32 where numbers are expected"),
+        ({"video": VIDEO * 1j}, "video: holds complex64 where numbers are expected"),
+        ({"video": 3.0}, "video: has no utterance; give an array of one or more"),
+        ({"video": VIDEO[:0]}, "video: has no utterance; give an array of one or more"),
+        (
+            {"audio": np.ones((1, 4, 5)), "length": {"audio": [2**32 + 3]}},
+            "a length of 4294967299 where features have 4",
+        ),
     ],
 )
 def test_faults_of_the_input(folder, features, sentence):

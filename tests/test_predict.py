@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import scipy.special
 from predict_units import corpus_of, features_of, make_unit
 
 from cmarr_jax.calibration import disagreement, fit_temperature, missing_decisions
+from cmarr_jax.config import ModalityConfig
 from cmarr_jax.data.availability import availability_patterns
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.methods import REGISTRY
 from cmarr_jax.nn.convolution import conv_direct, conv_one
 from cmarr_jax.predict import Predictor
-from cmarr_jax.predict_batch import UtteranceError, num_frames
+from cmarr_jax.predict_batch import UtteranceError, cut_into_batches, num_frames
 from cmarr_jax.predict_class import all_drawn
 from experiments.units import Unit, read_outputs
 
@@ -88,6 +90,34 @@ def test_shapes_are_few():
     assert [num_frames(n, None) for n in (1, 8, 9, 100)] == [8, 8, 16, 128]
     assert num_frames(100, 50) == 50
     assert len({num_frames(n, None) for n in range(1, 1025)}) == 8
+
+
+def test_one_long_utterance_does_not_pad_all_others():
+    modalities = (ModalityConfig("audio", 1024, "lstm"), ModalityConfig("text", 64, "vector"))
+    short, long = {"audio": np.zeros((30, 1024), "f4")}, {"audio": np.zeros((30_000, 1024), "f4")}
+    cut = lambda *rows: [(part.start, part.stop) for part in cut_into_batches(rows, modalities, None)]
+    assert cut(*[short] * 300) == [(0, 256), (256, 300)]
+    assert cut(*[short] * 16, long, short) == [(0, 16), (16, 17), (17, 18)]  # 16 long ones would be 2 GiB
+    assert cut(long, long) == [(0, 1), (1, 2)]
+    assert cut() == []
+    assert [*cut_into_batches([long] * 20, modalities, 50)] == [slice(0, 20)]  # what is shortened is no longer long
+
+
+def test_answers_of_several_batches_are_in_their_order(predictor, corpus, monkeypatch):
+    rows = [features_of(corpus, row) for row in range(20)]
+    expected = predictor.predict(rows)
+    monkeypatch.setattr("cmarr_jax.predict_batch.MOST_NUMBERS", 600)
+    assert len([*cut_into_batches(rows, predictor.modalities, predictor.units[0].input.max_frames)]) > 5
+    for one, other in zip(predictor.predict(rows), expected, strict=True):
+        np.testing.assert_allclose(one.logits, other.logits, rtol=1e-5, atol=1e-6)
+
+
+def test_outputs_that_are_not_finite_are_no_answer(predictor, corpus):
+    unit = predictor.units[0]
+    broken = unit._replace(normalizer=jax.tree.map(lambda x: x * np.float32(np.nan), unit.normalizer))
+    [answer] = Predictor((broken,)).predict([features_of(corpus, 0)])
+    assert isinstance(answer, UtteranceError)
+    assert str(answer).startswith("the outputs for it are not finite; see whether its features are made as those")
 
 
 def test_abstains_by_the_coverage_of_the_validation_part(made, corpus):
@@ -168,6 +198,12 @@ FAULTS = {
         "video: has masked numbers; fill them or leave the modality out",
     ),
     "text": (GOOD | {"video": np.array(["a", "b", "c"])}, "video: holds <U1 where numbers"),
+    "rows of two widths": (GOOD | {"video": [[1, 2], [3]]}, "video: is no array of numbers .* inhomogeneous shape"),
+    "no dict": (None, "is a NoneType where a dict from modalities to features is expected"),
+    "a number that no training has": (
+        GOOD | {"video": [0, 3e38, 0]},
+        r"video: column 1 is 3e\+38, beyond 1e\+18; corr",
+    ),
     "nothing": ({"audio": None}, "no modality is there; give at least one of audio, video, text"),
 }
 

@@ -245,7 +245,7 @@ def test_streamed_sequences_keep_a_frame(archive, tmp_path, max_frames):
     rows = np.arange(12)
     with pytest.raises(ValueError, match=f"max_frames, .* must be positive .* found {max_frames}"):
         Batches(data_set, rows, batch_size=12, max_frames=max_frames)
-    with pytest.raises(ValueError, match=f"max_frames must be at least 1, .* found {max_frames}"):
+    with pytest.raises(ValueError, match=f"max_frames must be a whole number of at least 1, .* found {max_frames}"):
         read_batch(data_set, rows, rows >= 0, max_frames=max_frames)
 
 

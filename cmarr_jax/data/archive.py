@@ -24,7 +24,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -41,6 +40,7 @@ from cmarr_jax.data.corpus import (
     check_text,
     fault,
     frame_where,
+    is_unicode,
 )
 from cmarr_jax.data.whole_file import whole_file
 
@@ -136,7 +136,8 @@ def load_array(archive: zipfile.ZipFile, source: str, key: str) -> np.ndarray:
             if not dtype.hasobject:
                 with archive.open(name) as member:
                     array = np.lib.format.read_array(member, allow_pickle=False)
-                _check_characters(array)
+                if array.dtype.kind == "U" and not is_unicode(array).all():
+                    raise ValueError("text that is not Unicode")
     except MemoryError as error:
         raise fault(source, key, "does not fit into memory; use a larger machine or float16") from error
     except Exception as error:  # damaged bytes make zipfile, zlib and numpy raise many types
@@ -160,15 +161,6 @@ def _checked_dtype(archive: zipfile.ZipFile, name: str) -> np.dtype:
     if not dtype.hasobject and size != archive.getinfo(name).file_size:
         raise ValueError(f"{archive.getinfo(name).file_size} bytes where the header says {size}")
     return dtype
-
-
-def _check_characters(array: np.ndarray) -> None:
-    """Raises ValueError for text with code points that are not Unicode characters, which numpy does not check."""
-    if array.dtype.kind != "U" or array.nbytes == 0:
-        return
-    code = array.ravel().view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
-    if np.any((code > sys.maxunicode) | ((code >= 0xD800) & (code < 0xE000))):
-        raise ValueError("text that is not Unicode")
 
 
 def _check_keys(source: str, keys: list[str], names: list[str]) -> None:

@@ -6,6 +6,7 @@ vectorised; feature values are checked in blocks, which takes about 4 MB of memo
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from cmarr_jax.data.targets import LARGEST, find_fault
 
 REQUIRED = ("utterance_id", "speaker", "session", "label", "class_names", "modalities")
-RESERVED = (*REQUIRED, "target", "split", "present", "length")
+RESERVED = (*REQUIRED, "target", "split", "present", "length", "average")  # the last: a column of the tables
 PARTS = ("train", "val", "test")
 UNLABELLED = -1  # the label of an utterance that nobody has labelled
 _BLOCK = 1 << 22  # feature values checked at a time
@@ -92,9 +93,19 @@ def check_text(source: str, key: str, array: np.ndarray) -> None:
         raise fault(source, key, f"must be text (dtype U), found {array.dtype}; convert it with .astype(str)")
     if array.ndim != 1 or len(array) == 0:
         raise fault(source, key, f"must be one-dimensional and not empty, found shape {array.shape}")
+    if len(wrong := np.flatnonzero(~is_unicode(array))):
+        raise fault(source, key, "holds a character that is not Unicode; write the name in UTF-8", int(wrong[0]))
     empty = np.flatnonzero(np.char.strip(array) == "")
     if len(empty):
         raise fault(source, key, "is an empty string; give every entry a name", int(empty[0]))
+
+
+def is_unicode(text: np.ndarray) -> np.ndarray:
+    """Which entries have Unicode characters only, `[...]` bool; numpy checks no code point."""
+    if text.dtype.itemsize == 0:
+        return np.ones(text.shape, bool)
+    code = np.ascontiguousarray(text).reshape(*text.shape, 1).view(np.dtype("u4").newbyteorder(text.dtype.byteorder))
+    return ~np.any((code > sys.maxunicode) | ((code >= 0xD800) & (code < 0xE000)), axis=-1)
 
 
 def check_distinct(source: str, key: str, array: np.ndarray) -> None:
@@ -114,8 +125,8 @@ def check_modalities(source: str, modalities: np.ndarray) -> None:
     for row, name in enumerate(map(str, modalities)):
         if not name.isidentifier() or name in RESERVED or name.endswith(("_length", "_present")):
             text = (
-                f"{name!r} cannot name a modality; use letters, digits and underscores, no key of the format, and no "
-                "name that ends in _length or _present"
+                f"{name!r} cannot name a modality; use letters, digits and underscores, no key of the format, not "
+                "'average', and no name that ends in _length or _present"
             )
             raise fault(source, "modalities", text, row)
     if len(modalities) < 2:
@@ -173,8 +184,9 @@ def _check_types(corpus: Corpus, source: str) -> None:
     named |= {key: array for key in ("split", "target") if (array := getattr(corpus, key)) is not None}
     named |= {**corpus.features, **{f"{name}_length": array for name, array in corpus.length.items()}}
     for key, array in named.items():
-        if not isinstance(array, np.ndarray):
-            raise fault(source, key, f"must be a NumPy array, found {type(array).__name__}; use numpy.asarray")
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            advice = "fill it" if isinstance(array, np.ma.MaskedArray) else "use numpy.asarray"
+            raise fault(source, key, f"must be a NumPy array, found {type(array).__name__}; {advice}")
 
 
 def _check_rows(source: str, key: str, array: np.ndarray, corpus: Corpus) -> None:

@@ -1,5 +1,6 @@
 """A corpus as arrays on the device: padded frames, or one vector per utterance."""
 
+import numbers
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -36,9 +37,11 @@ def modality_configs(corpus: Corpus) -> tuple[ModalityConfig, ...]:
 
 
 def check_max_frames(max_frames: int) -> None:
-    """Raises ValueError if `max_frames` is below 1."""
-    if max_frames < 1:
-        raise ValueError(f"max_frames must be at least 1, so that every utterance keeps a frame; found {max_frames}")
+    """Raises ValueError unless `max_frames` is a whole number of at least 1."""
+    if not isinstance(max_frames, numbers.Integral) or max_frames < 1:
+        raise ValueError(
+            f"max_frames must be a whole number of at least 1, a frame for every utterance; found {max_frames!r}"
+        )
 
 
 def shorten(frames: np.ndarray, max_frames: int) -> np.ndarray:

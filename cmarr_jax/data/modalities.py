@@ -1,5 +1,7 @@
 """The features of many utterances as scikit-learn can index them: one container for all modalities."""
 
+import decimal
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,10 +70,17 @@ def _rows(name: str, values: Values) -> Values:
     """The values with one entry per utterance; iterating over a DataFrame gives its columns."""
     if not (hasattr(values, "to_numpy") and getattr(values, "ndim", 0) == 2):
         return values
-    try:
-        return values.to_numpy(np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: the data frame must hold numbers only ({error}); select their columns") from None
+    for place, (column, dtype) in enumerate(zip(values.columns, values.dtypes, strict=True)):
+        entries = values.iloc[:, place].tolist() if dtype.kind == "O" else []
+        other = [repr(entry) for entry in entries if not _is_number(entry)]
+        if other or dtype.kind not in NUMBERS + "O":
+            found = other[0] if other else dtype
+            raise ValueError(f"{name}: column {column!r} of the data frame holds {found}; select columns of numbers")
+    return values.to_numpy(np.float32)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, numbers.Real | decimal.Decimal | np.bool_)
 
 
 def _entries(name: str, values: Sequence[Any] | np.ndarray) -> list[np.ndarray | None]:
@@ -87,6 +96,8 @@ def _entries(name: str, values: Sequence[Any] | np.ndarray) -> list[np.ndarray |
             given = np.asarray(value)
             if given.dtype.kind not in NUMBERS + "O":  # float32 would read text, dates and complex numbers, too
                 raise TypeError(f"holds {given.dtype}")
+            if given.dtype == object and (other := [one for one in given.ravel() if not _is_number(one)]):
+                raise TypeError(f"holds {other[0]!r}")
             with np.errstate(over="ignore"):
                 array = given.astype(np.float32)
         except (TypeError, ValueError) as error:

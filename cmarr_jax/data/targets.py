@@ -24,6 +24,6 @@ def find_fault(target: np.ndarray, labelled: np.ndarray) -> tuple[str, int | Non
         if wrong.any():
             row = int(np.argmax(wrong))
             return f"{target[row]} {text}", row
-    if len(np.unique(target[labelled])) == 1:
-        return f"is {target[labelled][0]} for every labelled utterance; correct it or leave target out", None
+    if len(np.unique(known := target[labelled].astype(np.float32))) == 1:  # as it is stored
+        return f"is {known[0]} for every labelled utterance; correct it or leave target out", None
     return None

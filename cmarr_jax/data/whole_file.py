@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +18,15 @@ def whole_file(path: Path, option: str = "") -> Iterator[Path]:
       option: Of the command line, which named it: the message begins with it.
 
     Raises:
-      ArchiveError: if the file cannot be written.
+      ArchiveError: if the file cannot be written. An error of another file, which the caller reads meanwhile, is not.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{threading.get_ident()}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
+        if error.filename not in (None, temporary, os.fspath(temporary)):
+            raise
         said = f"{option}: " if option else ""
         raise ArchiveError(f"{said}{path}: cannot be written ({error.strerror}); choose another path") from error
     finally:

@@ -201,7 +201,8 @@ def _cache_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = f"the cache cannot be written ({error.strerror}); free some space, or give another folder, --cache-dir"
+        advice = "free some space, or give another folder (--cache-dir; for predictions the variable TMPDIR)"
+        text = f"the cache cannot be written ({error.strerror}); {advice}"
         raise ArchiveError(f"{folder}: {text}") from error
 
 
