@@ -15,6 +15,7 @@ import optax
 from cmarr_jax import losses
 from cmarr_jax.config import Hyperparameters, TrainConfig
 from cmarr_jax.methods.clipping import ParamPath, clip_each_network
+from cmarr_jax.methods.own_counts import scale_by_adam
 from cmarr_jax.task import CLASSIFICATION, Task, task_of
 from cmarr_jax.types import Array, Batch
 
@@ -129,7 +130,10 @@ def complete_then_missing(train: TrainConfig, weights: Mapping[str, float] = {})
 
 
 def adam(
-    config: TrainConfig, b1: float = 0.9, network_of: Callable[[ParamPath], Hashable] | None = None
+    config: TrainConfig,
+    b1: float = 0.9,
+    network_of: Callable[[ParamPath], Hashable] | None = None,
+    own_counts: bool = False,
 ) -> optax.GradientTransformation:
     """Adam behind gradient clipping, without learning rate. Betas: optax's defaults, as in PyTorch.
 
@@ -137,11 +141,12 @@ def adam(
       config: Has the largest norm of a gradient.
       b1: First beta.
       network_of: Clips by the norm of each network (`clip_each_network`) instead of that of the whole gradient.
+      own_counts: For a method with parts that its first stage does not train (`own_counts.scale_by_adam`).
     """
     clip = optax.clip_by_global_norm(config.clip_norm)
     if network_of is not None:
         clip = clip_each_network(config.clip_norm, network_of)
-    return optax.chain(clip, optax.scale_by_adam(b1))
+    return optax.chain(clip, scale_by_adam(b1) if own_counts else optax.scale_by_adam(b1))
 
 
 def make_hyperparameters(

@@ -69,7 +69,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         complete=lambda params, encoded, available: bind(model, params)(encoded, available, method="complete"),
         draw=partial(draw, model),
         weights={**WEIGHTS, **weights},
-        optimizer=adam(train),
+        optimizer=adam(train, own_counts=True),
         patterns=options.patterns,
         unlabelled=options.unlabelled,
     )

@@ -87,7 +87,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         inspect=lambda params, batch, encoded, available: inspect(model, params, encoded, available),
         complete=lambda params, encoded, available: bind(model, params)(encoded, available, method="complete"),
         weights=WEIGHTS,
-        optimizer=adam(train),
+        optimizer=adam(train, own_counts=True),
     )
 
 

@@ -55,7 +55,7 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         inspect=lambda params, batch, embedding, available: inspect(model, params, embedding, available),
         complete=lambda params, embedding, available: bind(model, params)(embedding, available, method="complete"),
         weights=WEIGHTS,
-        optimizer=adam(train),
+        optimizer=adam(train, own_counts=options.guess == "ridge"),  # its coefficients begin with the second stage
     )
 
 
