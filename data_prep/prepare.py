@@ -102,6 +102,8 @@ class Job:
 def check_options(out: Path, options: Options) -> None:
     """Checks the options before anything is read. Raises ArchiveError."""
     specs = options.specs
+    if options.num_workers < 0:
+        raise ArchiveError(f"--num-workers must be 0 (one per core) or more, found {options.num_workers}")
     if not options.without_tfds:
         check_modality_names(specs)
     if not options.dry_run:

@@ -68,6 +68,12 @@ def set_up_jax(options: StartOptions, *, one_cpu_device_per_core: bool) -> None:
         start(*where)
 
 
+def check_memory(memory: float | None) -> None:
+    """Raises ValueError unless the GiB of `--memory` are above 0, or not given."""
+    if memory is not None and not memory > 0:
+        raise ValueError(f"--memory must be above 0, found {memory}")
+
+
 @contextlib.contextmanager
 def user_errors_as_messages(*errors: type[Exception]) -> Iterator[None]:
     """Prints errors that a user can mend as one sentence on standard error, and exits with code 2, in all processes."""

@@ -23,10 +23,13 @@ def share_name(share: float) -> str:
 
 
 def share_folders(root: Path) -> dict[float, Path]:
-    """The folders of tables below `root` by their share, the smallest first; none if it holds no such tables."""
-    paths = root.glob(f"{PREFIX}*/{CONFIG}")
-    found = {read_config(path.parent).get(SHARE, 1.0): path.parent for path in paths}
-    return dict(sorted(found.items()))
+    """The folders of tables below `root` by their share, the smallest first; none if it holds no such tables.
+
+    A folder of another name than that of its share, such as a copy that somebody has kept, is none of them.
+    """
+    paths = [path.parent for path in root.glob(f"{PREFIX}*/{CONFIG}")]
+    found = [(read_config(path).get(SHARE, 1.0), path) for path in paths]
+    return {share: path for share, path in sorted(found) if path.name == share_name(share)}
 
 
 def check_root(root: Path, config: dict[str, Any]) -> None:

@@ -66,6 +66,8 @@ def predict(
       force: Replaces a file that is there.
     """
     check_out(out, embeddings=embeddings, force=force)
+    if num_workers < 0:
+        raise ArchiveError(f"--num-workers must be 0 (one per core) or more, found {num_workers}")
     keep_compiled_programs()
     share = 0.9 if coverage is None else coverage
     predictor = Predictor.load(*run, coverage=share, num_samples=samples, embeddings=embeddings)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import jax
 
+import cmarr_jax
 from cmarr_jax.cores import num_cores
 
-CHECKOUT = Path(__file__).parent
+CHECKOUT, LIBRARY = Path(__file__).parent, Path(cmarr_jax.__file__).parent
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -28,16 +29,25 @@ PACKAGES = (
 
 @functools.cache  # of the code that this process has loaded, whatever is edited meanwhile
 def commit() -> str:
-    """The commit of this checkout; `unknown` outside a checkout or without git.
+    """The commit of this checkout; outside a checkout or without git `unknown-` and a hash of the code.
 
     With changes `-dirty` and a hash of them follow, so that two states of a changed checkout are told apart. Files that
     git does not know are not in it.
     """
-    found = _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").decode().strip() or "unknown"
+    found = (
+        _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").decode().strip()
+        or f"unknown-{_code_hash()}"
+    )
     if not found.endswith("-dirty"):
         return found
     changes = _git("diff", "--binary", "--no-color", "--no-ext-diff", "HEAD")
     return f"{found}-{hashlib.sha256(changes).hexdigest()[:8]}"
+
+
+def _code_hash() -> str:
+    """Of the Python files of `cmarr_jax` and `experiments`."""
+    files = sorted(path for folder in (CHECKOUT, LIBRARY) for path in folder.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 
 def _git(*words: str) -> bytes:

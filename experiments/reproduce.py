@@ -22,7 +22,7 @@ from cmarr_jax.training.processes import end_process, first_process_first, is_fi
 from cmarr_jax.training.schedule import DIVERGED, STATUS
 from experiments.ceilings import write_ceiling
 from experiments.datasets import SYNTHETIC_NAME, Source, load_data
-from experiments.jax_setup import StartOptions, StartUp, set_up_jax, user_errors_as_messages
+from experiments.jax_setup import StartOptions, StartUp, check_memory, set_up_jax, user_errors_as_messages
 from experiments.label_shares import SHARES, check_root, labels_text, same_labels, share_name
 from experiments.presets import Changes, Preset
 from experiments.provenance import commit, device_text, versions
@@ -218,8 +218,7 @@ def check(arguments: Arguments) -> None:
     """Raises ValueError for an option out of its range."""
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, found {arguments.seeds}")
-    if arguments.memory is not None and arguments.memory <= 0:
-        raise ValueError(f"--memory must be above 0, found {arguments.memory}")
+    check_memory(arguments.memory)
     if not arguments.keep_every > 0:
         raise ValueError(f"--keep-every must be above 0, found {arguments.keep_every}")
     if arguments.table == "labels" and arguments.label_share != 1:

@@ -30,7 +30,7 @@ from experiments.results import Row, ValueRow, rows_from_counts
 from experiments.results_folder import own_row
 from experiments.skipped import skipped_text, with_utterances
 from experiments.table import Table
-from experiments.units import Unit, state_path, write_classical_unit, write_unit
+from experiments.units import Unit, is_finished, state_path, write_classical_unit, write_unit
 
 if TYPE_CHECKING:  # it takes scikit-learn along
     from experiments.classical import ClassicalResult
@@ -155,6 +155,9 @@ def train_row(
         mine = bool(gather(np.array([mine]))[0])
         if mine and folder is not None:
             delete_partial(folder / name)
+            for unit in (table.unit(name, number) for number in range(len(table.units))):
+                if is_finished(folder, unit):  # a kill between the end of a run and this left its state
+                    delete_states(state_path(folder, unit))
         numbers = table.missing(folder, name) if mine else np.zeros(0, int)
         if not mine:
             log(f"{name}: another command is training it in this folder; run this one again when it has ended.")

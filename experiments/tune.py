@@ -30,7 +30,7 @@ from cmarr_jax.training.sweep import Runs, stack_runs
 from cmarr_jax.training.sweep_memory import GIB, CompiledSweep, available_memory
 from experiments.compile_rows import compile_method
 from experiments.datasets import SYNTHETIC_NAME, load_data
-from experiments.jax_setup import StartOptions, set_up_jax, user_errors_as_messages
+from experiments.jax_setup import StartOptions, check_memory, set_up_jax, user_errors_as_messages
 from experiments.own_folder import own_folder
 from experiments.presets import Changes, Preset
 from experiments.provenance import commit, versions
@@ -127,6 +127,7 @@ class Asked(NamedTuple):
 
 def main(arguments: Arguments) -> None:
     """Runs the search. Raises the errors that `run_command` turns into sentences."""
+    check_memory(arguments.memory)
     if min(arguments.trials, arguments.at_once) < 1:
         raise ValueError(f"--trials and --at-once must be at least 1, found {arguments.trials}, {arguments.at_once}")
     if jax.process_count() > 1:

@@ -306,7 +306,10 @@ def test_a_diverged_run_is_no_result(tmp_path, capsys):
 def test_without_git_the_commit_is_unknown(monkeypatch):
     assert provenance.commit() != ""
     monkeypatch.setenv("PATH", "")
-    assert provenance.commit.__wrapped__() == "unknown"
+    found = provenance.commit.__wrapped__()
+    assert re.fullmatch("unknown-[0-9a-f]{12}", found)
+    monkeypatch.setattr(provenance, "LIBRARY", provenance.CHECKOUT / "report")  # other code
+    assert provenance.commit.__wrapped__() != found
 
 
 def test_two_states_of_a_changed_checkout_are_told_apart(tmp_path, monkeypatch):

@@ -17,6 +17,9 @@ from cmarr_jax.data.label_share import keep_labels
 from experiments import classical, reproduce, score_saved, tune
 from experiments.label_shares import check_root, share_folders, share_name
 from experiments.presets import Changes
+from experiments.report.__main__ import main as report
+from experiments.report.labels import write_label_report
+from experiments.report.write import write_report
 from experiments.units import Unit, read_outputs, read_rows
 
 ROWS = ("zero_fill", "late_fusion_lda")
@@ -48,6 +51,35 @@ def test_names_of_the_folders():
     assert [share_name(share) for share in (0.005, 0.01, 0.025, 0.07, 0.29, 0.5, 1.0)] == [
         "labels_0.5", "labels_001", "labels_2.5", "labels_007", "labels_029", "labels_050", "labels_100",
     ]  # fmt: skip
+
+
+def test_the_report_is_that_of_the_folder_of_the_share_and_makes_its_pages(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "out")
+    for number in range(8):  # in whichever order the file system lists them
+        shutil.copytree(tmp_path / "out" / "labels_025", tmp_path / "out" / f"labels_025_copy{number}")
+    found = share_folders(tmp_path / "out")
+    assert {share: folder.name for share, folder in found.items()} == {0.25: "labels_025", 1.0: "labels_100"}
+    page = (tmp_path / "out" / "labels_025" / "report.html").read_bytes()
+    for folder in found.values():
+        (folder / "report.html").unlink()
+    with contextlib.redirect_stdout(io.StringIO()):
+        report(tmp_path / "out")
+    assert (tmp_path / "out" / "labels_025" / "report.html").read_bytes() == page
+
+
+def test_the_number_of_seeds_is_that_of_the_runs(made, tmp_path):
+    """As after a stop: of the smaller share only seed 0 was trained."""
+    shutil.copytree(made[0], tmp_path / "out")
+    small, whole = tmp_path / "out" / "labels_025", tmp_path / "out" / "labels_100"
+    for path in small.glob("*/*_seed1"):
+        shutil.rmtree(path)
+    for folder, seeds, over in ((small, "1 of 2 seeds", False), (whole, "2 seeds", True)):
+        assert f"folds, {seeds}; " in write_report(folder)
+        page = (folder / "report.html").read_text()
+        assert "over speakers (bootstrap)" in page
+        assert ("over speakers (bootstrap) and seeds" in page) == over
+    text = write_label_report(tmp_path / "out")
+    assert "folds, 1 to 2 seeds; " in text
 
 
 def test_each_share_is_a_table(made):

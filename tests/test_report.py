@@ -19,11 +19,12 @@ from experiments.report.differences import (
     speakers_note,
 )
 from experiments.report.latex import to_latex
+from experiments.report.material import Material
 from experiments.report.text import to_markdown, tuning_text
 from experiments.report.write import write_report
 from experiments.results import FILE, Row
 from experiments.statistics import Interval
-from experiments.units import read_rows
+from experiments.units import Unit, read_rows, write_counts
 from experiments.validation_scores import run_command as validation_command
 
 
@@ -196,13 +197,18 @@ def test_a_difference_and_its_interval():
 
 def test_it_is_said_how_much_was_tuned():
     choices = lambda *trials: {"f1": {"trials": trials[0]}, "f2": {"trials": trials[-1]}}
-    config = {"methods": {"a": {}, "mmin": {}, "late_fusion_lda": {}}, "preset": VECTORS.to_dict()}
+    config = {
+        "methods": {"a": {}, "mmin": {}, "late_fusion_lda": {}},
+        "preset": VECTORS.to_dict(),
+        "data": {"name": "mine"},
+    }
     text = lambda tuned: tuning_text(config | {"tuned": tuned})
     alone = "are the preset's, not tuned for this table."
     assert text({}).endswith(f"{alone} Models of scikit-learn choose their strength on validation.")
-    one = {"methods": {"a": {}}, "tuned": {}, "preset": VECTORS.to_dict()}
+    one = {"methods": {"a": {}}, "tuned": {}, "preset": VECTORS.to_dict(), "data": {"name": "mine"}}
     assert tuning_text(one).endswith(alone)
-    synthetic = tuning_text(one | {"preset": SYNTHETIC.to_dict()})
+    synthetic = tuning_text(one | {"preset": SYNTHETIC.to_dict(), "data": {"name": "synthetic"}})
+    assert tuning_text(one | {"preset": SYNTHETIC.to_dict()}).endswith(alone)  # a user's rate that is the same number
     assert "Of the preset, the learning rate was tuned for zero-fill and CM-ARR and the loss weights" in synthetic
     early = "The loss weights of 'strong alignment first' were chosen on the validation parts of CREMA-D votes"
     assert early in tuning_text(one | {"methods": {"cm_arr_within_told_self": {}}})
@@ -216,6 +222,7 @@ def test_it_is_said_how_much_was_tuned():
         "methods": {"cm_arr": {}, "cm_arr_no_flow": {}},
         "tuned": dict.fromkeys(("cm_arr", "cm_arr_no_flow"), choices(6)),
         "preset": VECTORS.to_dict(),
+        "data": {"name": "mine"},
     }
     like = (
         f" Not tuned by themselves, with the choices of the method that they change: {scores.LABELS['cm_arr_no_flow']}."
@@ -283,6 +290,18 @@ def test_a_table_of_ceilings_alone_has_a_report(tmp_path):
     text = write_report(tmp_path)
     assert "| Bayes ceiling (exact) | 75.00 ± 0.00 |" in text
     assert "Pooled" not in text
+
+
+def test_ceilings_are_of_the_folds_that_were_tested(tmp_path):
+    """Of one fold of two there is a run, as after --folds-only; the ceiling of the other would be another mean."""
+    write_table(tmp_path, [("a", "f1", 0), *((f"bayes_{metric}", "f1", 0) for metric in ("uar", "war"))])
+    for metric in ("uar", "war"):
+        write_counts(tmp_path, Unit(f"bayes_{metric}", "f2", 0), ("left", "right"), [[[9, 0], [0, 9]]] * 3)
+    material, text = Material(tmp_path), write_report(tmp_path)
+    assert "| Bayes ceiling (exact) | 75.00 |" in text.replace(" ± 0.00", "")
+    assert {row.fold for row in material.rows} == {"f1"}
+    assert material.class_counts() == [2, 2]
+    assert "1 of 2 folds, " in text
 
 
 def test_a_report_that_stops_in_a_file_leaves_whole_files(tmp_path, monkeypatch):

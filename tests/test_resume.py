@@ -59,6 +59,20 @@ def test_only_what_is_missing_is_trained(archive, whole, tmp_path):
     assert not list(out.glob("*/.*.partial"))
 
 
+def test_the_state_of_a_finished_run_is_deleted(archive, whole, tmp_path):
+    """A kill between the end of a run and the deletion of its state leaves it."""
+    shutil.copytree(whole, tmp_path / "out")
+    done, begun = (tmp_path / "out" / "zero_fill" / f".speaker{number}_seed0.state.npz" for number in (0, 1))
+    shutil.rmtree(begun.with_name("speaker1_seed0"))
+    for path in (done, done.with_name(done.name + ".before"), begun):
+        path.write_bytes(b"")
+    kept = done.with_name("speaker0_seed0") / "run.json"
+    before = kept.stat().st_mtime_ns
+    run(archive, tmp_path / "out")
+    assert not [*(tmp_path / "out").rglob(".*state*")]
+    assert kept.stat().st_mtime_ns == before
+
+
 def test_seeds_and_runs_are_added(archive, whole, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(whole, out)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cmarr_jax.metrics import uar, war
+from cmarr_jax.metrics import agreement_sums, ccc, mae, uar, war
 from experiments.statistics import Bootstrap, bootstrap, estimate, exchanges_text, holm, interval, smallest_p, swap_test
 
 N = 100  # utterances of each class and speaker
@@ -208,3 +208,16 @@ def test_too_little_has_no_interval():
     found = interval(Bootstrap(np.full(1, 0.5), np.full((10, 1), 0.5), np.zeros(1), np.ones(1), np.zeros(1)))
     assert found.mean == 0.5
     assert np.isnan([found.low, found.high]).all()
+
+
+@pytest.mark.parametrize(("metric", "center", "spread"), [(ccc, 1000, 1), (ccc, 36.8, 0.5), (mae, 30000, 10000)])
+def test_p_is_never_below_the_smallest_one_whatever_the_unit_of_a_regression(metric, center, spread):
+    rng, smallest, found = np.random.default_rng(0), smallest_p(5), []
+    for _ in range(40):
+        target = center + spread * rng.normal(size=(5, 20))
+        near, far = (target + scale * spread * rng.normal(size=(5, 20)) for scale in (0.2, 2.0))
+        sums = lambda guess, target=target: np.stack(list(map(agreement_sums, target, guess, [np.ones(20, bool)] * 5)))
+        ours, theirs = ([sums(guess)[None, :, None]] for guess in (near, far))
+        found.append(swap_test(ours, theirs, metric)[0])
+    assert min(found) == smallest  # all exchanged is as large as nobody, also after rounding
+    assert np.mean(np.array(found) == smallest) > 0.5

@@ -10,6 +10,7 @@ from experiments.label_shares import share_folders
 from experiments.report.labels import write_label_report
 from experiments.report.write import write_report
 from experiments.results_folder import CONFIG
+from experiments.units import read_records
 
 
 def main(folder: tyro.conf.Positional[Path]) -> None:
@@ -18,7 +19,10 @@ def main(folder: tyro.conf.Positional[Path]) -> None:
     Args:
       folder: What `python -m experiments.reproduce --out` wrote, with `--table labels`, too.
     """
-    several = not (folder / CONFIG).is_file() and share_folders(folder)
+    several = {} if (folder / CONFIG).is_file() else share_folders(folder)
+    for share_folder in several.values():
+        if any(read_records(share_folder)):  # the page of all shares has links to these
+            write_report(share_folder)
     print(write_label_report(folder) if several else write_report(folder))
 
 

@@ -133,7 +133,7 @@ def differences_figure(material: Material) -> Figure | None:
         "so judge by these differences, not by whether intervals of two scores overlap. p, under Numbers: of a "
         f"permutation test over speakers ({exchanges}), alone and corrected after Holm for "
         "the number of methods, each metric by itself."
-        + (" The interval also has how trainings vary, p has not." if len(material.config["seeds"]) > 1 else ""),
+        + (" The interval also has how trainings vary, p has not." if material.num_seeds > 1 else ""),
         f"{label} minus {counted(len(baselines), 'other method')}, in UAR and WAR: {num_shown} of "
         f"{len(material.comparisons)} differences are shown.",
         svg,

@@ -27,7 +27,8 @@ def map_figure(material: Material) -> Figure | None:
             for axis, groups, names in ((axes[line, 0], label, classes), (axes[line, 1], at[:, 1], modalities)):
                 for number, group in enumerate(names):
                     where = groups == number
-                    axis.plot(*flat[where].T, MARKERS[number % 8], color=SERIES[number % 8], markersize=3, alpha=0.75,
+                    marker = MARKERS[(number + number // 8) % 8]  # the ninth has the first colour and another marker
+                    axis.plot(*flat[where].T, marker, color=SERIES[number % 8], markersize=3, alpha=0.75,
                               linestyle="none", label=group)  # fmt: skip
                 axis.set_xticks([])
                 axis.set_yticks([])

@@ -17,8 +17,10 @@ from experiments.report.scores import (
     Scores,
     Summary,
     collect,
+    counted,
     ending_notes,
     of_metric,
+    over_text,
     summarize,
     with_interval,
 )
@@ -73,6 +75,17 @@ class LabelCurves:
     def last(self) -> Material:
         """The table with the most labels."""
         return self.materials[-1]
+
+    @property
+    def over(self) -> str:
+        """What the intervals are over."""
+        return over_text(max(material.num_seeds for material in self.materials))
+
+    @property
+    def seeds_text(self) -> str:
+        """Of how many seeds there are runs; of all shares, where these differ."""
+        numbers = sorted({material.num_seeds for material in self.materials})
+        return self.last.seeds_text if len(numbers) == 1 else f"{numbers[0]} to {counted(numbers[-1], 'seed')}"
 
     @property
     def labels(self) -> list[float]:

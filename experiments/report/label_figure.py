@@ -48,7 +48,7 @@ def label_figure(curves: LabelCurves, condition: str, metric: str = "uar") -> Fi
     return Figure(
         _name(condition),
         f"{metric.upper()} against the number of labels, {what}",
-        f"Point: mean over folds of the mean over seeds; bar: 95 % interval {curves.last.over}. The number of labels "
+        f"Point: mean over folds of the mean over seeds; bar: 95 % interval {curves.over}. The number of labels "
         "is on a logarithmic axis; points of one share are moved apart a little. The validation part has the same "
         "share of its labels. The test part is whole, and the same at every share."
         + (

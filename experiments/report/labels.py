@@ -53,7 +53,7 @@ def _write_label_report(root: Path) -> str:
 
 def label_headings(curves: LabelCurves) -> tuple[str, list[str]]:
     """Title and notes."""
-    title, notes = headings(curves.last.config | {SHARE: 1.0}, curves.last.folds_text)
+    title, notes = headings(curves.last.config | {SHARE: 1.0}, curves.last.folds_text, curves.seeds_text)
     if any(material.config["tuned"] and material.config.get(SHARE, 1.0) < 1 for material in curves.materials):
         notes.append(f"Learning rate, dropout and loss weights are those of each share. {SEED_0}")
     notes.append(
@@ -129,7 +129,7 @@ def to_latex(curves: LabelCurves, title: str) -> str:
     """A table for each metric and condition, and one of the labels that other rows need."""
     parts = [FIRST_LINE]
     shown = [
-        (f"{metric.upper()} in per cent, {_condition_text(curves, condition)}, with 95 % intervals {curves.last.over}, "
+        (f"{metric.upper()} in per cent, {_condition_text(curves, condition)}, with 95 % intervals {curves.over}, "
          "by the number of labelled training utterances and their share.",
          _scores_table(curves, metric, condition))
         for metric in ("uar", "war") for condition in curves.conditions

@@ -17,6 +17,12 @@ from experiments.units import Outputs, Unit, read_inspection, read_outputs, read
 METHOD = "cm_arr"
 
 
+def of_tested_folds(rows: Sequence[Row]) -> list[Row]:
+    """Without the ceilings of folds that no run was tested in, so that means are of the same folds; all if none was."""
+    tested = {row.fold for row in rows if row.method not in CEILINGS}
+    return [row for row in rows if row.fold in tested or not tested]
+
+
 def compared_row(names: Sequence[str]) -> str | None:
     """The row that others are compared with: CM-ARR, or else the first of its variants; None without any."""
     variants = [name for name in names if name in TABLE_ROWS and TABLE_ROWS[name].method == METHOD]
@@ -29,13 +35,13 @@ class Material:
     Attributes:
       folder: Of the table.
       config: Its `config.json`.
-      rows: Its results.
+      rows: Its results; ceilings of the folds in which a run was tested only.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.config: dict[str, Any] = read_config(folder)
-        self.rows: list[Row] = read_rows(folder)
+        self.rows: list[Row] = of_tested_folds(read_rows(folder))
 
     @cached_property
     def conditions(self) -> list[str]:
@@ -99,10 +105,21 @@ class Material:
         row_of = {fold: row for row, folds in self.runs.items() for fold in folds}
         return len({speaker for fold, row in row_of.items() for speaker in self.outputs(row)[fold][0].speaker})
 
+    @cached_property
+    def num_seeds(self) -> int:
+        """The most seeds of which a row has a run in a fold; fewer than were asked for where a command was stopped."""
+        return max((len(seeds) for folds in self.runs.values() for seeds in folds.values()), default=0)
+
+    @property
+    def seeds_text(self) -> str:
+        """Of how many seeds there are runs: `3 seeds`, or `1 of 3 seeds`."""
+        of = len(self.config["seeds"])
+        return counted(of, "seed") if self.num_seeds in (0, of) else f"{self.num_seeds} of {counted(of, 'seed')}"
+
     @property
     def over(self) -> str:
         """What the intervals are over."""
-        return over_text(len(self.config["seeds"]))
+        return over_text(self.num_seeds)
 
     def class_counts(self) -> list[int]:
         """Test utterances of each class, `[K]`, of the folds in which a run was scored."""

@@ -71,7 +71,7 @@ def make_figures(material: Material) -> list[Figure]:
 
 def to_html(material: Material, figures: Sequence[Figure]) -> str:
     """The page."""
-    title, notes = headings(material.config, material.folds_text)
+    title, notes = headings(material.config, material.folds_text, material.seeds_text)
     scores = {metric: _scores_section(material, metric) for metric in METRICS}
     drawn = {figure.name: figure_section(figure) for figure in figures}
     sections = [
@@ -92,7 +92,6 @@ def to_html(material: Material, figures: Sequence[Figure]) -> str:
 def summary(material: Material) -> list[str]:
     """The result first, then what was compared, then on what: three paragraphs, as HTML."""
     config, rows = material.config, material.trained()
-    seeds = counted(len(config["seeds"]), "seed")
     sentences = [_result(material)]
     sentences.append(
         f"{counted(len(rows), 'method')} compared in {len(material.conditions) - 1} missing-modality conditions and on "
@@ -101,7 +100,7 @@ def summary(material: Material) -> list[str]:
     speakers = f", tested on {counted(material.num_speakers, 'speaker')}" if material.num_speakers else ""
     sentences.append(
         f"Data: {html.escape(config['data']['name'])}, {config['data']['utterances']} utterances{speakers} in "
-        f"{material.folds_text}, {seeds}; {speakers_apart(config)}."
+        f"{material.folds_text}, {material.seeds_text}; {speakers_apart(config)}."
     )
     return sentences
 

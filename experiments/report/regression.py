@@ -40,7 +40,7 @@ def is_regression(folder: Path) -> bool:
 
 def write_value_tables(material: Material) -> str:
     """Writes the tables from the runs of a folder, and returns them as Markdown."""
-    title, notes = headings(material.config, material.folds_text)
+    title, notes = headings(material.config, material.folds_text, material.seeds_text)
     cells = {metric: summarize_cells(material.rows, metric, material.intervals) for metric in VALUE_METRICS}
     markdown = _markdown(material, title, [*notes, LEFT_OUT], cells)
     write_texts(material.folder, {

@@ -17,7 +17,6 @@ from experiments.report.scores import (
     LABELS,
     Summary,
     collect,
-    counted,
     of_metric,
     pooled,
     run_notes,
@@ -85,8 +84,8 @@ def _published_table(rows: Sequence[Published]) -> str:
     return plain_table(["method", *CONDITIONS, "source"], cells)
 
 
-def headings(config: dict[str, Any], folds: str) -> tuple[str, list[str]]:
-    """Title and notes of the table, from its `config.json` and a text on the number of its folds."""
+def headings(config: dict[str, Any], folds: str, seeds: str) -> tuple[str, list[str]]:
+    """Title and notes of the table, from its `config.json` and texts on the numbers of its folds and seeds."""
     data, notes = config["data"], []
     synthetic = data["name"] in SYNTHETIC_NAMES
     if synthetic:
@@ -101,7 +100,7 @@ def headings(config: dict[str, Any], folds: str) -> tuple[str, list[str]]:
         notes.append("Smoke run: a few steps on a few utterances; these numbers mean nothing.")
     notes.append(
         f"Data: `{data['name']}`, SHA-256 `{data['sha256'][:16]}...`; {folds}, "
-        f"{counted(len(config['seeds']), 'seed')}; {config['devices']}; commit `{config['commit']}`."
+        f"{seeds}; {config['devices']}; commit `{config['commit']}`."
     )
     notes.append(tuning_text(config))
     what = "CM-ARR on" if compared_row(config["methods"]) else "Missing modalities:"
@@ -126,7 +125,8 @@ def tuning_text(config: dict[str, Any]) -> str:
         classical = " Models of scikit-learn choose their strength on validation."
     if not tuned:
         text = "Learning rate, dropout and loss weights are the preset's, not tuned for this table."
-        sentences = [text, tuned_text(config["preset"]), *_chosen_texts(networks)]
+        of_preset = tuned_text(config["preset"]) if config["data"]["name"] in SYNTHETIC_NAMES else ""
+        sentences = [text, of_preset, *_chosen_texts(networks)]
         return " ".join(sentence for sentence in sentences if sentence) + classical
     trials = sorted({choice.get("trials", 1) for row in tuned.values() for choice in row.values()})
     number = " to ".join(map(str, dict.fromkeys((trials[0], trials[-1]))))

@@ -42,7 +42,7 @@ def _write_report(folder: Path) -> str:
         raise FileNotFoundError(f"{folder} holds no finished run; train some with experiments.reproduce --out {folder}")
     if is_regression(folder):
         return write_value_tables(material)
-    title, notes = headings(material.config, material.folds_text)
+    title, notes = headings(material.config, material.folds_text, material.seeds_text)
     conditions = (*material.conditions[:-1], AVERAGE, material.conditions[-1])
     published = published_rows(material.config, len(rows[0].counts), conditions)
     figures = make_figures(material)
