@@ -114,7 +114,7 @@ def plain_plan(folds: Fold, config: TrainConfig) -> BatchPlan:
     plan = BatchPlan(PartPlan(config.batch_size), PartPlan(size(folds.val)), PartPlan(size(folds.test)))
     if folds.unlabelled is None:
         return plan
-    unlabelled = min(config.batch_size, folds.unlabelled.shape[-1])  # D: as many as labelled ones, if there are
+    unlabelled = min(config.batch_size, folds.unlabelled.shape[-1])  # D: as many as a batch may have labelled ones
     both = PartPlan(config.batch_size + unlabelled)
     return dataclasses.replace(plan, unlabelled=PartPlan(unlabelled), both=both)
 

@@ -1,7 +1,8 @@
 """Training batches of a run: labelled rows, followed by unlabelled ones where the method reads them.
 
-Labelled and unlabelled rows are two streams, each arranged and shuffled by itself, so every batch has the same share of
-both, however few labels there are. The labelled stream sets the length of an epoch.
+Labelled and unlabelled rows are two streams, each arranged and shuffled by itself, so every batch has up to
+`batch_size` of each. With few labels it has all labelled rows, and more unlabelled ones. The labelled stream sets the
+length of an epoch.
 """
 
 from collections.abc import Mapping

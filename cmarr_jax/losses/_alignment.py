@@ -60,7 +60,8 @@ def distribution_info_nce(
       temperature: Softmax temperature, > 0 (not checked where traced); a number or a scalar array.
       scale: Factor of the distance; 1/D if None.
       distance: `mean, std` `[N, D]` and `mean, std` `[M, D]` to `[N, M]`; need not be symmetric. Rows that do not count
-        reach it as ones. Here: `pairwise_squared_w2`, `pairwise_symmetric_kl`, `pairwise_squared_mean_distance`.
+        reach it as the mean of those that do. Here: `pairwise_squared_w2`, `pairwise_symmetric_kl`,
+        `pairwise_squared_mean_distance`.
       positive_in_denominator: False for the decoupled loss, as in `info_nce`.
       axis_name: Device axis of an enclosing `pmap`: candidates are then gathered from all devices.
 

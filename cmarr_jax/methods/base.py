@@ -100,7 +100,7 @@ class Method(NamedTuple):
       draw: `(params, key, embedding) -> embedding`, drawn from the Gaussians of a method that has them. All rows share
         one noise, so that what is drawn of an utterance does not depend on its batch.
       unlabelled: Whether `loss` reads rows without label (`batch.label` -1). Each training batch then has, after its
-        labelled rows, about as many rows without label, if the fold has any.
+        labelled rows, up to `batch_size` rows without label, if the fold has any.
       task: What is predicted; `make_method` sets it. In a regression, K is 1 and the output is standardised.
     """
 
