@@ -11,7 +11,7 @@ def scale_by_adam(b1: float = 0.9) -> optax.GradientTransformation:
     """`optax.scale_by_adam` with a count for each parameter, which begins at its first gradient that is not zero.
 
     A part that the first stage does not train has gradients of zero there. With one count for all, the correction of
-    the moments would be over when such a part begins, and its first steps up to five times as long as those of the
+    the moments would be over when such a part begins, and its first steps several times as long as those of the
     others were. PyTorch counts for each parameter, too.
     """
     adam = optax.scale_by_adam(b1)
