@@ -6,7 +6,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmarr_jax.cores import num_cores
-from experiments.provenance import commit, device_text
+from experiments.provenance import commit, cpu_name, device_text
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
@@ -121,14 +120,6 @@ def machine_text() -> str:
         f"commit `{commit()}`",
     ]
     return "; ".join(parts) + "."
-
-
-def cpu_name() -> str:
-    """Model of the processor, as the system names it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -65,8 +65,17 @@ def versions() -> dict[str, str]:
 
 
 def device_text() -> str:
-    """Kind and number of devices, or of a CPU's cores: `2 x cpu`; and of processes if there are several."""
+    """Number and kind of devices, of a CPU its cores and model: `2 x cpu (AMD EPYC)`; and the processes, if several."""
     threaded = jax.device_count() == 1 and jax.default_backend() == "cpu"
     count = num_cores() if threaded else jax.device_count()
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return f"{count} x {jax.local_devices()[0].device_kind}{processes}"
+    model = f" ({cpu_name()})" if jax.default_backend() == "cpu" else ""
+    return f"{count} x {jax.local_devices()[0].device_kind}{model}{processes}"
+
+
+def cpu_name() -> str:
+    """Model of the processor, as the system names it, without commas (`config.json` puts one between two devices)."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return (names[0] if names else platform.processor() or platform.machine()).replace(",", "")

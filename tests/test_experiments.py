@@ -312,6 +312,10 @@ def test_without_git_the_commit_is_unknown(monkeypatch):
     assert provenance.commit.__wrapped__() != found
 
 
+def test_a_cpu_is_named_by_its_model():
+    assert re.fullmatch(r"\d+ x cpu \([^,]+\)", provenance.device_text())
+
+
 def test_two_states_of_a_changed_checkout_are_told_apart(tmp_path, monkeypatch):
     git = lambda *words: subprocess.run(
         ["git", "-c", "user.name=x", "-c", "user.email=x@x", *words], cwd=tmp_path, check=True, capture_output=True

@@ -20,6 +20,7 @@ from cmarr_jax.data.archive import write_archive
 from cmarr_jax.training import processes
 from cmarr_jax.training.checkpoint import load_run
 from experiments import reproduce
+from experiments.provenance import cpu_name
 from experiments.units import read_rows
 
 LOCAL_DEVICES = 2
@@ -132,7 +133,8 @@ def test_two_processes_write_the_table_of_one(tmp_path):
     chex.assert_trees_all_close(
         load_run(tmp_path / "two0" / name).params, load_run(tmp_path / "one" / name).params, rtol=1e-5, atol=1e-6
     )
-    assert json.loads((tmp_path / "two0" / "config.json").read_text())["devices"] == "4 x cpu in 2 processes"
+    config = json.loads((tmp_path / "two0" / "config.json").read_text())
+    assert config["devices"] == f"4 x cpu ({cpu_name()}) in 2 processes"
 
 
 def test_one_process_needs_no_start():
