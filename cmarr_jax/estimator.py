@@ -7,7 +7,6 @@ scikit-learn is not needed; where it is installed, `clone`, `cross_val_score`, `
 `Modalities(features)` as their X.
 """
 
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -141,6 +140,8 @@ def _to_corpus(features: Modalities, y: Any, groups: Any) -> tuple[Corpus, np.nd
 def _labels(y: Any, features: Modalities) -> np.ndarray:
     """y as an array, `[N]`. Raises ValueError unless each label is text, a finite number or a bool."""
     label = np.asarray(y)
+    if label.dtype.kind == "U" and isinstance(y, list | tuple):  # numpy makes text of numbers among text
+        label = np.asarray(y, object) if any(not isinstance(value, str) for value in y) else label
     if label.dtype.kind == "S":
         label = np.char.decode(label, "utf-8")
     if label.dtype.kind == "T":  # numpy's text of any length
@@ -149,10 +150,15 @@ def _labels(y: Any, features: Modalities) -> np.ndarray:
         raise ValueError(f"y must have one label per utterance, [{len(features)}], found shape {list(label.shape)}")
     check_known("y", y, "write -1 where nobody has labelled")
     for row, value in enumerate(label):
-        is_number = isinstance(value, np.bool_ | numbers.Real) and np.isfinite(float(value))
-        if not (isinstance(value, str) or is_number):
+        if not _is_label(value):
             raise ValueError(f"y of utterance {row} is {value!r}; a label is text, a finite number, or true or false")
     return label
+
+
+def _is_label(value: Any) -> bool:
+    if isinstance(value, float | np.floating):
+        return bool(np.isfinite(value))
+    return isinstance(value, str | int | np.integer | np.bool_)
 
 
 def _has_text(label: np.ndarray) -> bool:

@@ -51,8 +51,14 @@ class RegressorMixin:
         """
         predicted = np.asarray(self.predict(X))  # type: ignore[attr-defined]
         truth = np.asarray(y, np.float64)
-        if np.ma.is_masked(y) or truth.shape != predicted.shape or not np.isfinite(truth).all():
+        if truth.shape != predicted.shape:
             raise ValueError(f"y must be {len(predicted)} finite numbers, found shape {list(truth.shape)}")
+        bad = np.ma.getmaskarray(y) | ~np.isfinite(truth)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"y must be {len(predicted)} finite numbers; row {row} is masked, or not finite: {truth[row]}"
+            )
         weight = np.ones(truth.shape) if sample_weight is None else check_weights(sample_weight, truth.shape)
         if not weight.any():
             raise ValueError("sample_weight is 0 for every utterance, so there is no score")

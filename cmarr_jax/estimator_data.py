@@ -168,8 +168,8 @@ def _hold_out(validation: Any, corpus: Corpus, fraction: float, *, by_group: boo
         if not is_mask or given.all() or not given.any():
             raise ValueError(f"validation must be a mask [{len(corpus)}] that holds out some utterances, not all")
         return given
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation_fraction must be between 0 and 1, found {fraction}")
+    if not isinstance(fraction, numbers.Real) or not 0 < fraction < 1:
+        raise ValueError(f"validation_fraction must be a number between 0 and 1, found {fraction!r}")
     rng = np.random.default_rng(seed)
     held_out = np.zeros(len(corpus), bool)
     if by_group:

@@ -166,6 +166,9 @@ class MissingModalityEstimator(BaseEstimator):
         """Trains, and keeps what was learned. If it raises, nothing of the estimator has changed."""
         preset = self._preset(sequences=bool(corpus.length))
         options, weights = self.options or {}, self.weights or {}
+        for name, given in (("options", options), ("weights", weights)):
+            if not isinstance(given, Mapping):
+                raise ValueError(f"{name} must be a dict, found {given!r}")
         modalities = modality_configs(corpus)
         config = preset.config(self.method, modalities, corpus.num_classes, options, weights, self.task)
         result = train_once(corpus, fold, config, int(self.random_state), preset.max_frames, self.callback)
@@ -183,6 +186,8 @@ class MissingModalityEstimator(BaseEstimator):
 
     def _preset(self, *, sequences: bool) -> Preset:
         preset = self.preset or (SEQUENCES if sequences else VECTORS)
+        if not isinstance(preset, Preset):
+            raise ValueError(f"preset must be a cmarr_jax.presets.Preset, such as VECTORS there, found {preset!r}")
         given = {"learning_rate": self.learning_rate, "dropout": self.dropout}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         for name in ("max_frames", "max_epochs"):

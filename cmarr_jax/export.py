@@ -1,6 +1,5 @@
 """Exports a unit: a program (StableHLO) for any batch and any number of frames, and its parameters."""
 
-import json
 import shutil
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.normalizer import normalize
 from cmarr_jax.methods import make_method
 from cmarr_jax.predict import LoadedUnit
+from cmarr_jax.training.checkpoint import to_json
 from cmarr_jax.types import Array, Batch
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -44,10 +44,11 @@ def export_unit(unit: LoadedUnit, folder: Path) -> None:
         "module_kept_var_idx": list(program.module_kept_var_idx),
         "calling_convention_version": program.calling_convention_version,
     }
+    text = to_json(config, indent=1) + "\n"
     (folder / exported.MODEL).write_bytes(program.serialize())
     (folder / exported.MODULE).write_bytes(program.mlir_module_serialized)
     save_file(params, folder / exported.PARAMS)
-    (folder / exported.CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+    (folder / exported.CONFIG).write_text(text)
     shutil.copy(exported.__file__, folder / LOADER)
 
 

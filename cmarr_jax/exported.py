@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 MODEL, MODULE, PARAMS, CONFIG = "model.jax_export", "model.stablehlo", "params.safetensors", "config.json"
+LARGEST = 1e18  # of features, as in cmarr_jax.data.targets: their squares are float32, too
 FLOATS = {"F32": np.float32, "F64": np.float64, "F16": np.float16, "I32": np.int32, "I64": np.int64, "BOOL": np.bool_}
 
 
@@ -141,9 +142,10 @@ def _arguments(
                     f"{name}: {longest} frames where the model was trained with at most {max_frames} (max_frames in "
                     f"{CONFIG}); average neighbouring frames first, as cmarr_jax.data.device.shorten does"
                 )
-        wrong = np.any(valid & ~np.isfinite(arrays[name]).all(-1).reshape(valid.shape), axis=1)
+        usable = (np.abs(arrays[name]) <= LARGEST).all(-1).reshape(valid.shape)
+        wrong = np.any(valid & ~usable, axis=1)
         if wrong.any():
-            text = "has nan or infinity; correct it, or say in present that it is not there"
+            text = f"has nan or a number beyond {LARGEST:g}; correct it, or say in present that it is not there"
             raise ValueError(f"{name}: utterance {np.argmax(wrong)} {text}")
     there = np.stack(columns, axis=1)
     if not there.any(axis=1).all():

@@ -15,7 +15,7 @@ import numpy as np
 from cmarr_jax.config import REGRESSION_TASK
 from cmarr_jax.data.corpus import UNLABELLED
 from cmarr_jax.data.modalities import Modalities, Values
-from cmarr_jax.data.targets import LARGEST
+from cmarr_jax.data.targets import LARGEST, rounding_fault
 from cmarr_jax.estimator_data import make_corpus, make_parts, read_features
 from cmarr_jax.estimator_shared import MissingModalityEstimator
 from cmarr_jax.metrics import agreement_sums, ccc, mae
@@ -109,9 +109,12 @@ class MissingModalityRegressor(RegressorMixin, MissingModalityEstimator):
 
 def _numbers(y: Any, features: Modalities) -> np.ndarray:
     """y as `[N]` float32, with two different numbers at least."""
-    target = _checked(y, features).astype(np.float32)
+    given = _checked(y, features)
+    target = given.astype(np.float32)
     if len(known := np.unique(target[~np.isnan(target)])) < 2:
         raise ValueError(f"y must have two different numbers or more, found {known.tolist()}")
+    if (text := rounding_fault(given)) is not None:
+        raise ValueError(f"y is {text}")
     return target
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from cmarr_jax.data.archive import sha256
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.extractors.base import need, record_hash
-from data_prep.manifest_table import read_table
+from data_prep.manifest_table import DETAILS, NEEDED, OPTIONAL, read_table
 from data_prep.text_files import cannot_read
 
 KINDS = (".h5", ".hdf5", ".npz", ".csv", ".parquet")
 SHOWN = 3  # names in a message
-_ROW_NUMBERS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # names of columns
+_ROW_NUMBERS = re.compile(r"|index|Unnamed: \d+|level_\d+|__index_level_\d+__")  # names of columns
+_OF_MANIFESTS = {*NEEDED, *OPTIONAL, *DETAILS}
 Found = dict[str, np.ndarray]
 
 
@@ -180,7 +181,7 @@ def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
         with _readable(path), open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             yield arrays
         return
-    h5py = need("h5py", "corpora")
+    h5py = need("h5py", "experiments")
     with _readable(path), h5py.File(path, "r") as group:
         from data_prep.hdf5_inside import Inside  # takes h5py along
 
@@ -239,6 +240,9 @@ def _read_table(path: Path, key: str) -> _Table:
         if column != key and _ROW_NUMBERS.fullmatch(column):
             text = f"column {column!r} is the row number that pandas and R write; it would become a feature"
             raise ArchiveError(f"{path}: {text}; write the table without it (index=False), or give the column a name")
+        if column != key and column.strip().casefold() in _OF_MANIFESTS:
+            text = f"column {column!r} has a name of a manifest's column; it would become a feature"
+            raise ArchiveError(f"{path}: {text}; take it out, or rename it if it is one")
     if key not in columns:
         raise ArchiveError(f"{path}: has no column {key!r}; it has {', '.join(columns[:8])}; give key=COLUMN")
     numbers = [column for column in columns if column != key]
@@ -258,6 +262,6 @@ def _read_table(path: Path, key: str) -> _Table:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return None if "_" in text else float(text)  # Python reads 1_000 as 1000
     except ValueError:
         return None

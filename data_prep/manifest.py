@@ -21,7 +21,7 @@ from data_prep.convert import Flag, run_command
 from data_prep.manifest_file import read_manifest
 from data_prep.manifest_folders import Level, manifest_from_folders
 from data_prep.prepare import Job, Options, check_options, prepare
-from data_prep.utterances import Utterance, by_label, differ_in_capitals
+from data_prep.utterances import DIFFER, Utterance, by_label, in_ascii, near_names
 
 Manifest = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")]
 OptionalOut = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
@@ -72,16 +72,16 @@ def convert(
 
 
 def _near_names(manifest: Path, utterances: Sequence[Utterance], mapping: Mapping[str, str]) -> Iterator[str]:
-    """Sentences on labels and speakers that differ in capitals only, and yet are different classes or people."""
+    """Sentences on labels and speakers that are written in nearly one way, and yet are different classes or people."""
     labels, speakers = Counter(item.label for item in utterances), Counter(item.speaker for item in utterances)
-    for group in differ_in_capitals(labels):
+    for group in near_names(labels):
         if len({mapping.get(name) for name in group}) > 1:
-            listed, joined = by_label({name: labels[name] for name in group}), f"{group[0]}={','.join(group)}"
-            text = f"labels that differ in capitals only are different classes: {listed}"
+            listed, joined = by_label({in_ascii(name): labels[name] for name in group}), f"{group[0]}={','.join(group)}"
+            text = f"labels that {DIFFER} are different classes: {listed}"
             yield f"{manifest}: {text}; correct them, or join them in --classes with {joined}"
-    for group in differ_in_capitals(speakers):
-        listed = by_label({name: speakers[name] for name in group})
-        text = f"speakers that differ in capitals only are different people, whom folds do not keep together: {listed}"
+    for group in near_names(speakers):
+        listed = by_label({in_ascii(name): speakers[name] for name in group})
+        text = f"speakers that {DIFFER} are different people, whom folds do not keep together: {listed}"
         yield f"{manifest}: {text}; correct them if they are one"
 
 

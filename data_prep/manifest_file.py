@@ -18,6 +18,7 @@ from data_prep.text_files import read_text
 from data_prep.utterances import Parsed, Utterance, examples
 
 CUTS = ("", "audio", "video")
+NOTHING = ("nan", "na", "n/a", "<na>", "null", "-1")  # what programs write where a table has no value
 HALVES = ("", "left", "right")
 Row = Mapping[str, str]
 
@@ -104,7 +105,7 @@ class _Cells:
         if not self.text(column):
             return None
         try:
-            value = float(self.text(column))
+            value = float(self.text(column).replace("_", " "))  # Python would read 1_000 as 1000
         except ValueError:
             raise self.fault(column, f"{self.text(column)!r} is no number; write it like 12.5") from None
         if not math.isfinite(value) and column not in DETAILS:
@@ -132,6 +133,10 @@ class _Cells:
 def _utterance(cell: _Cells, columns: Sequence[str], labelled: bool) -> Utterance:
     if labelled:
         cell.needed("speaker", "say who speaks, since folds keep speakers apart")
+        for column, advice in (("label", "leave it empty"), ("speaker", "say who speaks")):
+            if cell.text(column).casefold() in NOTHING:
+                text = f"{cell.text(column)!r} is what programs write for a missing value"
+                raise cell.fault(column, f"{text}; {advice}, or if it is a name, write it in another way")
     speaker = cell.text("speaker")
     known = {*NEEDED, *OPTIONAL, *DETAILS}
     numbers = {key: cell.number(key) for key in ("target", *DETAILS) if key == "target" or key in NUMBERS}
@@ -193,6 +198,11 @@ def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) ->
             similar = [found for found in columns if found.strip().lower() in (name, name.split("_")[0], "id")]
             hint = f" (is it {similar[0]!r}?)" if similar else ""
             raise ArchiveError(f"{path}: has no column {name!r}{hint}; it has {', '.join(map(repr, columns))}")
+    known = (*NEEDED, *OPTIONAL, *DETAILS)
+    for name in columns:
+        if name not in known and name.casefold() in known:
+            text = f"column {name!r} would not be read, since names are in small letters"
+            raise ArchiveError(f"{path}: {text}; call it {name.casefold()!r}, or something else if it is another thing")
 
 
 def _check_together(path: Path, rows: Sequence[tuple[int, Row]], utterances: Sequence[Utterance]) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import check_new
 from data_prep.manifest_table import relative_path, write_manifest
-from data_prep.text_files import printable
+from data_prep.text_files import printable, stop_at
 from data_prep.utterances import examples
 from data_prep.write import make_console
 
@@ -86,8 +86,10 @@ def _rows(folder: Path, base: Path, levels: Sequence[Level]) -> tuple[list[dict[
     """One row per utterance, sorted by name; and how many other files there are, by ending."""
     rows: dict[str, dict[str, str]] = {}
     others: dict[str, int] = {}
-    for where, folders, names in os.walk(folder, followlinks=True):
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=stop_at):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            _check_link(Path(where) / name)
         for name in sorted(names):
             path = Path(where) / name
             column = _COLUMN.get(path.suffix.lower())
@@ -102,6 +104,12 @@ def _rows(folder: Path, base: Path, levels: Sequence[Level]) -> tuple[list[dict[
     if len(media) < len(rows):
         others[".txt"] = len(rows) - len(media)  # a note or a list, not the transcript of a recording
     return [media[key] for key in sorted(media)], others
+
+
+def _check_link(folder: Path) -> None:
+    """Raises ArchiveError for a link to a folder that holds it, whose recordings would be found again and again."""
+    if folder.is_symlink() and folder.resolve() in [parent.resolve() for parent in folder.parents]:
+        raise ArchiveError(f"{folder}: is a link to {folder.resolve()}, in which it lies itself; remove it")
 
 
 def _use_sound_tracks(rows: Sequence[dict[str, str]]) -> list[str]:

@@ -3,10 +3,14 @@
 import codecs
 import errno
 from pathlib import Path
+from typing import NoReturn
 
 from cmarr_jax.data.corpus import ArchiveError
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_MARKS = {  # at the beginning of a file; that of UTF-32 begins with that of UTF-16
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 _ADVICE = {
     errno.ENOENT: "check the path",
     errno.EACCES: "give yourself the right to read it",
@@ -20,8 +24,8 @@ _ADVICE = {
 def read_text(path: Path) -> str:
     """A text file with `\\n` as line ends.
 
-    The encoding is UTF-16 where the file begins with its mark, else UTF-8, else Windows-1252 (which has curly quotes
-    where Latin-1 has control characters), else Latin-1.
+    The encoding is UTF-16 or UTF-32 where the file begins with its mark, else UTF-8, else Windows-1252 (which has
+    curly quotes where Latin-1 has control characters), else Latin-1.
 
     Raises:
       ArchiveError: if it cannot be read or is no text.
@@ -40,8 +44,9 @@ def read_lines(path: Path) -> list[str]:
 
 def decode(data: bytes, path: Path) -> str:
     """The text of a file's bytes; `path` is for the message. Raises ArchiveError if they are no text."""
-    if data.startswith(_UTF16):
-        encodings = ["utf-16"]
+    marked = [name for name, marks in _MARKS.items() if data.startswith(marks)]
+    if marked:
+        encodings = marked[:1]
     elif b"\0" in data:
         raise ArchiveError(f"{path}: is not a text file (it has zero bytes); save it again as UTF-8 text")
     else:
@@ -52,12 +57,18 @@ def decode(data: bytes, path: Path) -> str:
         except UnicodeDecodeError:
             continue
         return text.replace("\r\n", "\n").replace("\r", "\n")
-    raise ArchiveError(f"{path}: begins as UTF-16 text and ends in the middle of a letter; save it again as UTF-8 text")
+    text = f"begins as {marked[0].upper()} text and ends in the middle of a letter"
+    raise ArchiveError(f"{path}: {text}; save it again as UTF-8 text")
 
 
 def printable(name: str) -> str:
     """The name of a file, with escapes for bytes that are not UTF-8 (`caf\\xe9.wav`), which Python cannot print."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def stop_at(error: OSError) -> NoReturn:
+    """For `os.walk`, which leaves out folders that cannot be read. Raises ArchiveError."""
+    raise ArchiveError(cannot_read(Path(error.filename), error)) from error
 
 
 def cannot_read(path: Path, error: OSError) -> str:

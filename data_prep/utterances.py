@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -109,12 +110,23 @@ def by_label(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{label or '(no label)'} {count}" for label, count in sorted(counts.items())) or "none"
 
 
-def differ_in_capitals(names: Iterable[str]) -> list[list[str]]:
-    """Groups of two or more names that are one if capitals do not count, sorted."""
+DIFFER = "differ in capitals, spaces or the way to write an accent only"
+
+
+def near_names(names: Iterable[str]) -> list[list[str]]:
+    """Groups of two or more names that are one if capitals, spaces and ways to write an accent do not count, sorted.
+
+    A Mac gives names of files with accents as signs of their own, which look the same and are other text.
+    """
     groups: dict[str, list[str]] = {}
     for name in sorted(set(names)):
-        groups.setdefault(name.casefold(), []).append(name)
+        groups.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def in_ascii(name: str) -> str:
+    """A name with escapes, `Jos\\xe9`, so that names that look the same can be told apart."""
+    return name.encode("ascii", "backslashreplace").decode()
 
 
 def note_missing(utterances: Sequence[Utterance]) -> list[str]:

@@ -23,7 +23,7 @@ from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.corpus import PARTS, Corpus, frame_where
 from cmarr_jax.data.folds import FoldSplit, make_folds, unpaired_sessions
 from data_prep.convert import run_command
-from data_prep.utterances import differ_in_capitals
+from data_prep.utterances import DIFFER, near_names
 from data_prep.write import make_console
 
 File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
@@ -47,7 +47,7 @@ def validate(file: File, folds: int = 5) -> None:
         console.print(_target_text(corpus.target[corpus.labelled]))
     for table in count_tables(corpus):  # before the folds, which a fault of the counts makes impossible
         console.print(table)
-    _print_warnings(near_names(corpus), console)
+    _print_warnings(_near_names(corpus), console)
     fold_splits = make_folds(corpus, num_folds=folds)
     console.print(fold_table(corpus, fold_splits))
     _print_warnings(warnings_of(corpus, fold_splits), console)
@@ -72,11 +72,11 @@ def fold_table(corpus: Corpus, folds: Sequence[FoldSplit]) -> Table:
     return table
 
 
-def near_names(corpus: Corpus) -> Iterator[str]:
+def _near_names(corpus: Corpus) -> Iterator[str]:
     """One sentence for each group of classes or speakers that may be one, written in different ways."""
     for key, names in {"class_names": corpus.class_names, "speaker": corpus.speaker.tolist()}.items():
-        for group in differ_in_capitals(names):
-            yield f"{key}: {', '.join(map(repr, group))} differ in capitals only and are taken as different"
+        for group in near_names(names):
+            yield f"{key}: {', '.join(map(ascii, group))} {DIFFER} and are taken as different"
 
 
 def warnings_of(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[str]:

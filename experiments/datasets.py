@@ -42,7 +42,8 @@ def load_data(data: str, preset: str | None, *, smoke: bool, changes: Changes) -
     Args:
       data: One of `SYNTHETIC_NAMES`; one of `CORPORA`, whose archive `NAME.npz` is in the working folder; or the path
         of a feature archive.
-      preset: Name in `PRESETS`; by default the one for the kind of data.
+      preset: Name in `PRESETS`; by default the one of the corpus that the file is called after, or else the one for
+        the kind of data.
       smoke: Whether to take the smallest preset.
       changes: Of the command line.
 
@@ -55,9 +56,10 @@ def load_data(data: str, preset: str | None, *, smoke: bool, changes: Changes) -
     if data in SYNTHETIC_NAMES:
         chosen = PRESETS["smoke" if smoke else preset or data].changed(changes)
         return chosen, load_synthetic(data, chosen)
-    source = load_archive(_path_of(data))
+    path = _path_of(data)
+    source = load_archive(path)
     sequences = bool(source.corpus.length)
-    name = preset or (data if data in CORPORA and sequences else default_preset(sequences=sequences))
+    name = preset or (path.stem if path.stem in CORPORA and sequences else default_preset(sequences=sequences))
     return PRESETS["smoke" if smoke else name].changed(changes), source
 
 

@@ -151,7 +151,7 @@ def first_difference(old: Any, new: Any, name: str) -> str | None:
 @contextlib.contextmanager
 def own_report(folder: Path) -> Iterator[None]:
     """Waits until no other command writes the report of a folder: the last one to write has then read all runs."""
-    if not folder.is_dir():  # the reader says what is wrong
+    if not (folder / CONFIG).is_file() and not any(folder.glob(f"*/{CONFIG}")):  # the reader says what is wrong
         yield
         return
     with named_disk_errors(folder):

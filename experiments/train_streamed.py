@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from cmarr_jax.config import RunConfig
+from cmarr_jax.config import RunConfig, check_choice
 from cmarr_jax.data.availability import condition_names
 from cmarr_jax.data.normalizer import Normalizer, fit_normalizer_streamed, identity_normalizer
 from cmarr_jax.data.streamed import Batches, DataSet, Overview, open_data_set, read_ahead, read_overview
@@ -68,6 +68,8 @@ class Arguments:
     """Goes on from the newest checkpoint in the output folder; give the other options as before."""
     method: str = "cm_arr"
     """A row of experiments/rows.py that is a network, but none that is aligned within speakers."""
+    preset: str | None = None
+    """Sizes, schedule and rate; by default `vectors`, or `iemocap` for sequences."""
     modalities: tuple[str, ...] = ()
     """Which modalities, in which order; by default what the data set names."""
     seed: int = 0
@@ -114,7 +116,18 @@ def main(arguments: Arguments, start_up: StartUp | None = None) -> None:
         log(f"{arguments.data}: {text}")
         if num_unlabelled := np.count_nonzero(~overview.labelled):
             log(f"{num_unlabelled} utterances without a label are left out: experiments.reproduce uses them.")
-        run_to_the_end(arguments, config, method, source, start_up)
+        try:
+            run_to_the_end(arguments, config, method, source, start_up)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(after_a_stop(arguments.out)) from None
+
+
+def after_a_stop(out: Path) -> str:
+    """What to do after a training was stopped."""
+    kept = out / CHECKPOINTS
+    if kept.is_dir() and any(kept.iterdir()):
+        return f"go on with --resume --out {out}"
+    return f"there is no checkpoint yet, so delete {out} before you start again"
 
 
 def run_to_the_end(arguments: Arguments, config: RunConfig, method: Method, source: Input, start_up: StartUp) -> None:
@@ -276,24 +289,26 @@ def check_training_part(data_set: DataSet, overview: Overview, rows: np.ndarray)
     """Raises ValueError if a class or a modality is in no utterance that trains."""
     counts = np.bincount(overview.label[rows], minlength=len(data_set.class_names))
     names = [modality.name for modality in data_set.modalities]
-    for what, found, has in (
-        ("of class", data_set.class_names, counts > 0),
-        ("with modality", names, overview.present[rows].any(axis=0)),
+    for what, found, has, advice in (
+        ("of class", data_set.class_names, counts > 0, "make the data set without the class"),
+        ("with modality", names, overview.present[rows].any(axis=0), "leave it out of --modalities"),
     ):
         if not has.all():
             raise ValueError(
-                f"no utterance {what} {found[int(np.argmin(has))]!r} trains; change --held-out, or leave it out"
+                f"no utterance {what} {found[int(np.argmin(has))]!r} trains; change --held-out, or {advice}"
             )
 
 
 def choose_preset(arguments: Arguments, data_set: DataSet) -> Preset:
-    """The preset for sequences or for vectors, with what the command line changes.
+    """The preset that is named, or that for sequences or for vectors, with what the command line changes.
 
     Raises:
-      ValueError: for sequences without a number of frames to pad them to.
+      ValueError: for an unknown preset, or for sequences without a number of frames to pad them to.
     """
     sequences = any(modality.encoder != "vector" for modality in data_set.modalities)
-    preset = PRESETS[default_preset(sequences=sequences)].changed(arguments.changes)
+    if arguments.preset is not None:
+        check_choice("--preset", arguments.preset, PRESETS)
+    preset = PRESETS[arguments.preset or default_preset(sequences=sequences)].changed(arguments.changes)
     if sequences and preset.max_frames is None:
         raise ValueError(
             "--max-frames is needed: streamed sequences are padded to one number of frames, and longer ones averaged "
@@ -310,12 +325,8 @@ def run_command() -> None:
         try:
             set_up_jax(arguments.start, one_cpu_device_per_core=False)
             main(arguments, start_up)
-        except KeyboardInterrupt:
-            kept = arguments.out / CHECKPOINTS
-            advice = f"go on with --resume --out {arguments.out}"
-            if not kept.is_dir() or not any(kept.iterdir()):
-                advice = f"there is no checkpoint yet, so delete {arguments.out} before you start again"
-            print(f"Stopped; {advice}", file=sys.stderr)
+        except KeyboardInterrupt as stop:
+            print(f"Stopped; {stop or 'nothing was written'}", file=sys.stderr)
             end_process(130)
 
 

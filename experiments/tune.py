@@ -148,6 +148,8 @@ def main(arguments: Arguments) -> None:
         name: preset.run_config(name, modalities, source.corpus.num_classes)
         for name in dict.fromkeys(arguments.methods)
     }
+    for name, config in configs.items():
+        as_parameters(name, choice_of(config))  # raises before the first search
     settings = search_settings(source.digest, preset, splits, arguments.label_share) | {
         "data": {"name": source.name, "sha256": source.digest},
         "at_once": arguments.at_once,

@@ -236,6 +236,11 @@ TWO = {"a": np.zeros((4, 2)), "b": np.zeros((4, 2))}
         ({"a": ["x"] * 4, "b": np.zeros((4, 2))}, [0, 1] * 2, {}, "a: utterance 0 is no array of numbers"),
         (TWO, [0, 1] * 2, {"method": "x"}, "x"),
         (TWO, [0, 1] * 2, {"validation_fraction": 2}, "between 0 and 1"),
+        (TWO, [0, 1] * 2, {"validation_fraction": None}, "between 0 and 1, found None"),
+        (TWO, [0, 1] * 2, {"method": None}, "the method None is none of cm_arr"),
+        (TWO, [0, 1] * 2, {"preset": "vectors"}, "preset must be a cmarr_jax.presets.Preset, .* found 'vectors'"),
+        (TWO, [0, 1] * 2, {"options": ["x"]}, r"options must be a dict, found \['x'\]"),
+        (TWO, [0, 1] * 2, {"method": "mmin", "weights": {"imagination": "a"}}, "must be a finite number .* found 'a'"),
     ],
 )
 def test_faults_are_sentences(features, y, options, sentence):

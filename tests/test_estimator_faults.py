@@ -312,6 +312,12 @@ def test_text_of_any_length_may_hold_minus_one():
     assert corpus.label.tolist() == [0, 1, -1, 1]
 
 
+def test_a_number_among_text_in_a_list_stays_one():
+    corpus, classes = _to_corpus(Modalities(TWO), ["a", "b", -1.0, "b"], None)
+    assert classes.tolist() == ["a", "b"]
+    assert corpus.label.tolist() == [0, 1, -1, 1]
+
+
 def test_r2_without_scikit_learn():
     class Known(estimator_base.RegressorMixin):
         def predict(self, X):
@@ -322,8 +328,13 @@ def test_r2_without_scikit_learn():
     expected = sklearn.metrics.r2_score(y, [1, 2, 4], sample_weight=weights)
     assert Known().score(None, y, sample_weight=weights) == pytest.approx(expected)
     assert Known().score(None, [5.0, 5.0, 5.0]) == sklearn.metrics.r2_score([5.0] * 3, [1, 2, 4]) == 0
-    for wrong in ([[1.0], [3.0], [4.0]], [1.0], [1.0, np.nan, 4.0], np.ma.array(y, mask=[1, 0, 0])):
-        with pytest.raises(ValueError, match=r"^y must be 3 finite numbers, found shape"):
+    for wrong, said in (
+        ([[1.0], [3.0], [4.0]], r", found shape \[3, 1\]"),
+        ([1.0], r", found shape \[1\]"),
+        ([1.0, np.nan, 4.0], "; row 1 is masked, or not finite: nan"),
+        (np.ma.array(y, mask=[1, 0, 0]), "; row 0 is masked, or not finite"),
+    ):
+        with pytest.raises(ValueError, match=f"^y must be 3 finite numbers{said}"):
             Known().score(None, wrong)
 
 
@@ -333,6 +344,7 @@ def test_rows_of_a_data_frame_are_utterances():
     features = read_features({"whole": frame, "gaps": gaps, "list": [frame, None, frame], "none": None})
     assert [row.tolist() for row in features.entries["whole"]] == [[1, 4], [2, 5], [3, 6]]
     assert features.entries["gaps"][1] is None
+    assert read_features({"joined": [np.ones(2), float("nan")], "other": np.ones((2, 1))}).entries["joined"][1] is None
     assert [features.entries["gaps"][row].tolist() for row in (0, 2)] == [[1, 4.5], [3, 6.5]]
     assert features.entries["list"][2].tolist() == [[1, 4], [2, 5], [3, 6]]  # frames of one utterance
     assert sorted(features.entries) == ["gaps", "list", "whole"]

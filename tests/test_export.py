@@ -244,6 +244,7 @@ VIDEO = np.ones((2, 3), np.float32)
         ),
         ({"video": VIDEO.astype("datetime64[s]")}, "video: holds datetime64.s. where numbers are expected"),
         ({"video": VIDEO.astype(str)}, "video: holds <U32 where numbers are expected"),
+        ({"video": VIDEO + 1e30}, r"video: utterance 0 has nan or a number beyond 1e\+18"),
         ({"video": VIDEO * 1j}, "video: holds complex64 where numbers are expected"),
         ({"video": 3.0}, "video: has no utterance; give an array of one or more"),
         ({"video": VIDEO[:0]}, "video: has no utterance; give an array of one or more"),

@@ -45,6 +45,11 @@ def test_entropy_floor_equals_twin_and_takes_a_traced_floor():
     np.testing.assert_allclose(out, [max(0, 1.5 - reference.gaussian_entropy(row) / 4) for row in log_std], rtol=1e-4)
 
 
+def test_the_floor_is_one_number():
+    with pytest.raises(AssertionError, match="floor_per_dim"):
+        losses.entropy_floor(jnp.zeros((4, 3)), floor_per_dim=jnp.ones((5, 1)))
+
+
 def test_entropy_ignores_the_order_of_dimensions():
     log_std = jnp.asarray(normal(6, 4, seed=1))
     np.testing.assert_allclose(

@@ -14,6 +14,7 @@ from data_prep.iemocap import __main__ as iemocap
 from data_prep.manifest_file import read_manifest, to_rows
 from data_prep.manifest_table import write_manifest
 from data_prep.msp_improv import __main__ as msp_improv
+from data_prep.utterances import near_names
 from tests import miniature, stub_extractors
 from tests.test_iemocap import assert_same_as_data_set
 
@@ -239,6 +240,7 @@ def test_tables_as_people_have_them(tmp_path):
     texts = {
         "bom.csv": ("\ufeff" + "\r\n".join(lines)).encode(),
         "utf16.csv": "\n".join(lines).encode("utf-16"),
+        "utf32.csv": "\n".join(lines).encode("utf-32"),
         "windows.csv": "\r\n".join(lines).encode("cp1252"),
         "mac.csv": "\r".join(lines).encode(),
         "excel.csv": b"utterance_id;speaker;label;text\nu1;Zo\xeb;calm;I don\x92t, no\nu2;Bo;angry;\n",
@@ -248,6 +250,32 @@ def test_tables_as_people_have_them(tmp_path):
         (tmp_path / name).write_bytes(data)
         found = read_manifest(tmp_path / name).utterances
         assert [(item.media.utterance_id, item.speaker, item.media.text) for item in found] == expected, name
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"Start": 1}, "column 'Start' would not be read, since names are in small letters; call it 'start', or"),
+        ({"label": "NaN"}, "row 2, column 'label': 'NaN' is what programs write for a missing value; leave it empty"),
+        (
+            {"speaker": "NA"},
+            "row 2, column 'speaker': 'NA' is what programs write .*; say who speaks, or if it is a name",
+        ),
+        ({"start": "1_0"}, "row 2, column 'start': '1_0' is no number"),
+    ],
+)
+def test_what_would_be_read_as_something_else_is_refused(tmp_path, changes, sentence):
+    rows = with_sounds(tmp_path)
+    write_manifest(tmp_path / "m.csv", [rows[0] | changes, *rows[1:]])
+    with pytest.raises(ArchiveError, match=sentence):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_names_that_look_the_same_are_near():
+    assert near_names(["Jos\xe9", "Jose\u0301", "Ann Lee", "ann  lee", "Bo"]) == [
+        ["Ann Lee", "ann  lee"],
+        ["Jose\u0301", "Jos\xe9"],
+    ]
 
 
 def test_parquet_is_read_as_csv_is(tmp_path):

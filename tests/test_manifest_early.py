@@ -5,6 +5,7 @@ import pytest
 
 from data_prep import sources, validate
 from data_prep.manifest_table import write_manifest
+from data_prep.utterances import DIFFER
 from tests import stub_extractors
 from tests.test_manifest import ROWS, convert, with_sounds
 
@@ -73,15 +74,15 @@ def test_names_that_differ_in_capitals_only_are_told(tmp_path, capsys, monkeypat
     both = ("--audio", "compare_2016", *TEXT, "--without-tfds", "--force")
     assert convert(table, out, *both) == 0
     printed = capsys.readouterr().out
-    text = "labels that differ in capitals only are different classes: Calm 1, calm 5"
+    text = f"labels that {DIFFER} are different classes: Calm 1, calm 5"
     assert f"note: {table}: {text}; correct them, or join them in --classes with Calm=Calm,calm\n" in printed
-    text = "speakers that differ in capitals only are different people, whom folds do not keep together: Ann 1, ann 3"
+    text = f"speakers that {DIFFER} are different people, whom folds do not keep together: Ann 1, ann 3"
     assert f"note: {table}: {text}; correct them if they are one\n" in printed
     assert printed.endswith(f"Next: python -m data_prep.validate {out} --folds 4\n")
     assert validate.main([str(out), "--folds", "4"]) == 1  # only one fold has the class of one utterance to train on
     printed = capsys.readouterr().out
-    assert "warning: class_names: 'Calm', 'calm' differ in capitals only and are taken as different\n" in printed
-    assert "warning: speaker: 'Ann', 'ann' differ in capitals only and are taken as different\n" in printed
+    assert f"warning: class_names: 'Calm', 'calm' {DIFFER} and are taken as different\n" in printed
+    assert f"warning: speaker: 'Ann', 'ann' {DIFFER} and are taken as different\n" in printed
     assert convert(table, out, *both, "--classes", "Calm=Calm,calm", "angry") == 0
     assert "labels that differ" not in capsys.readouterr().out
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from cmarr_jax.data.corpus import ArchiveError
-from data_prep import manifest
+from data_prep import manifest, manifest_folders
 from data_prep.manifest_file import read_manifest
 from data_prep.manifest_table import write_manifest
 
@@ -84,6 +84,18 @@ def test_faults(tmp_path, names, argv, sentence, capsys):
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_that_holds_itself_by_a_link_is_refused(tmp_path, capsys):
+    make(tmp_path / "rec", "bob/happy/1.mp4")
+    (tmp_path / "rec/bob/happy/up").symlink_to("..")
+    assert manifest.main(["--from-folders", str(tmp_path / "rec"), str(tmp_path / "m.csv")]) == 1
+    assert "/rec/bob/happy/up: is a link to " in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ArchiveError, match=r"/gone: cannot be read \(No such file"):
+        manifest_folders._rows(tmp_path / "gone", tmp_path, [])
 
 
 def test_what_does_not_fit_together(tmp_path, capsys):

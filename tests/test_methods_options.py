@@ -192,9 +192,10 @@ def test_a_dotted_module_name_is_a_method(own_module):
     [
         ("Options = dict", ValueError, "the method .* is none of cm_arr, .*, and no module with Options and make"),
         ("import not_there_at_all", ModuleNotFoundError, "not_there_at_all"),
+        ("raise ValueError('temperature must be above 0')", ValueError, "^temperature must be above 0"),
         (OWN_METHOD.replace("{STAGE}", "{'other': 1.0}"), ValueError, "no loss weight 'other'; this method has: own"),
     ],
-    ids=["no make", "an import that fails", "unknown weight of a stage"],
+    ids=["no make", "an import that fails", "an error of its own", "unknown weight of a stage"],
 )
 def test_a_module_that_is_no_method_raises(own_module, text, error, message):
     own_module("bad", text)

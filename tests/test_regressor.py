@@ -169,6 +169,11 @@ TWO = {"a": np.zeros((4, 2)), "b": np.zeros((4, 2))}
         ([1, 2, 3], {}, r"one number per utterance, \[4\], found shape \[3\]"),
         ([1.5, 1.5, np.nan, 1.5], {}, r"two different numbers or more, found \[1.5\]"),
         ([np.nan] * 4, {}, r"two different numbers or more, found \[\]"),
+        (
+            [1.7e9, 1.7e9 + 100, 1.7e9 + 200, 1.7e9 + 130],
+            {},
+            r"^y is rounded by up to 56 as float32, where the standard deviation is [\d.]+; subtract a constant",
+        ),
         ([1, 2, np.inf, 3], {}, r"y of utterance 2 is inf, beyond 1e\+18"),
         ([1, 2, 3, -1e300], {}, r"y of utterance 3 is -1e\+300, beyond 1e\+18"),
         (["a", "b", "c", "d"], {}, "y must be numbers"),

@@ -363,6 +363,12 @@ def test_a_folder_that_holds_no_table_is_a_sentence(tmp_path, capsys, command):
     assert said.count("\n") == 1
 
 
+def test_a_folder_without_a_table_stays_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no table"):
+        write_report(tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 def test_runs_that_the_budget_stopped_are_told():
     rows = [row._replace(status="stopped by the budget" if row.fold == "f2" else row.status) for row in rows_of(SCORES)]
     text = to_markdown(rows, "T", [])

@@ -61,8 +61,12 @@ def test_the_command_goes_on_where_it_was_stopped(made, tmp_path, monkeypatch, c
 
     with monkeypatch.context() as patch:
         patch.setattr(command, "save", stop)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match=f"^go on with --resume --out {tmp_path}/stopped$"):
             command.main(make_arguments(path, tmp_path / "stopped"))
+    assert (
+        command.after_a_stop(tmp_path / "new")
+        == f"there is no checkpoint yet, so delete {tmp_path}/new before you start again"
+    )
     with (tmp_path / "stopped" / streamed_folder.METRICS).open("a") as file:
         file.write('{"step": 3, "val_uar": "of a step after the checkpoint"}\n{"step": 3, "half')
     command.main(make_arguments(path, tmp_path / "stopped", resume=True))
@@ -141,11 +145,11 @@ def test_unlabelled_utterances_are_left_out_and_counted(tmp_path, monkeypatch, c
     is_held_out = np.isin(speaker, ("speaker0", "speaker4"))
     faults = {
         r"1\.0\.0: no utterance is labelled; give a data set with labels": (np.full(len(corpus), UNLABELLED), present),
-        f"no utterance of class '{corpus.class_names[0]}' trains; change --held-out": (
+        f"no utterance of class '{corpus.class_names[0]}' trains; change --held-out, or make the data set without": (
             np.where(is_held_out, label, label.clip(1)),
             present,
         ),
-        "no utterance with modality 'text' trains; change --held-out": (
+        "no utterance with modality 'text' trains; change --held-out, or leave it out of --modalities": (
             label,
             present & (is_held_out[:, None] | [True, False]),
         ),

@@ -86,7 +86,7 @@ def _is_number(value: Any) -> bool:
 def _entries(name: str, values: Sequence[Any] | np.ndarray) -> list[np.ndarray | None]:
     entries: list[np.ndarray | None] = []
     for row, value in enumerate(values):
-        if value is None:
+        if value is None or (isinstance(value, float) and np.isnan(value)):  # a column of arrays that pandas joined
             entries.append(None)
             continue
         if np.ma.is_masked(value):

@@ -2,7 +2,19 @@
 
 import numpy as np
 
+LARGEST_ROUNDING = 1e-3  # of the standard deviation
 LARGEST = 1e18  # of targets and features: float32 holds the squares, of which the normaliser makes variances
+
+
+def rounding_fault(target: np.ndarray) -> str | None:
+    """Says it where float32, in which targets are kept, loses a part of their differences; `[N]`, nan is left out."""
+    known = target[~np.isnan(target)].astype(np.float64)
+    if not len(known) or np.abs(known).max() > LARGEST:
+        return None
+    rounding, spread = np.abs(known.astype(np.float32) - known).max(), known.std()
+    if rounding <= LARGEST_ROUNDING * spread:
+        return None
+    return f"rounded by up to {rounding:g} as float32, where the standard deviation is {spread:g}; subtract a constant"
 
 
 def find_fault(target: np.ndarray, labelled: np.ndarray) -> tuple[str, int | None] | None:
@@ -26,4 +38,6 @@ def find_fault(target: np.ndarray, labelled: np.ndarray) -> tuple[str, int | Non
             return f"{target[row]} {text}", row
     if len(np.unique(known := target[labelled].astype(np.float32))) == 1:  # as it is stored
         return f"is {known[0]} for every labelled utterance; correct it or leave target out", None
+    if (rounded := rounding_fault(target[labelled])) is not None:
+        return f"is {rounded}", None
     return None

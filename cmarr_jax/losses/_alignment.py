@@ -58,7 +58,7 @@ def distribution_info_nce(
       where: Pairs that count, as anchors and as candidates, `[B]`, bool; all if None. Other rows may hold nan.
       group: Number of a row's group, `[B]`, int: candidates of other groups do not count; one group if None.
       temperature: Softmax temperature, > 0 (not checked where traced); a number or a scalar array.
-      scale: Factor of the distance; 1/D if None.
+      scale: Factor of the distance, a number or a scalar array; 1/D if None.
       distance: `mean, std` `[N, D]` and `mean, std` `[M, D]` to `[N, M]`; need not be symmetric. Rows that do not count
         reach it as the mean of those that do. Here: `pairwise_squared_w2`, `pairwise_symmetric_kl`,
         `pairwise_squared_mean_distance`.
@@ -91,6 +91,8 @@ def distribution_info_nce(
     chex.assert_type([mean_a, std_a, mean_b, std_b], float, custom_message=GAUSSIANS)
     chex.assert_equal_shape([mean_a, std_a, mean_b, std_b], custom_message=GAUSSIANS)
     where = as_mask(where, mean_a.shape[:1])
+    if scale is not None:
+        chex.assert_rank(scale, 0, custom_message="scale")
     factor = (1 / mean_a.shape[1] if scale is None else scale) / checked_temperature(temperature)
     logits_fn = lambda a, b: jnp.multiply(-factor, distance(*a, *b))
     return _symmetric_info_nce(
@@ -179,7 +181,7 @@ def alignment(
       where: Utterances that count, `[B]`, bool; all if None.
       group: As in `distribution_info_nce`.
       temperature: Softmax temperature, > 0 (not checked where traced); a number or a scalar array.
-      scale: Factor of the distance; 1/D if None.
+      scale: Factor of the distance, a number or a scalar array; 1/D if None.
       distance: As in `distribution_info_nce`.
       positive_in_denominator: False for the decoupled loss, as in `info_nce`.
       axis_name: Device axis of an enclosing `pmap`: candidates are then gathered from all devices.

@@ -214,7 +214,7 @@ def entropy_floor(log_std: ArrayLike, *, floor_per_dim: ArrayLike) -> Array:
       Penalty, `[...]`, nats per dimension, >= 0, float32 (float64 for float64 inputs).
 
     Raises:
-      AssertionError: at trace time, if `log_std` has no axis or is not float.
+      AssertionError: at trace time, if `log_std` has no axis or is not float, or `floor_per_dim` has an axis.
 
     Examples:
       >>> import numpy as np
@@ -226,6 +226,7 @@ def entropy_floor(log_std: ArrayLike, *, floor_per_dim: ArrayLike) -> Array:
       Yu et al., Robust Person Re-identification by Modelling Feature Uncertainty (DistributionNet), ICCV 2019.
     """
     log_std = jnp.asarray(log_std)
+    chex.assert_rank(floor_per_dim, 0, custom_message="floor_per_dim")
     return jax.nn.relu(floor_per_dim - gaussian_entropy(log_std) / log_std.shape[-1])
 
 

@@ -171,9 +171,11 @@ def check_weights(known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             names = ", ".join(known) or "none"
             raise ValueError(f"there is no loss weight {name!r}; this method has: {names}")
         is_temperature, is_floor = name.endswith("temperature"), name == "entropy_floor"  # of an entropy, any number
-        if not np.isfinite(value) or (value < 0 and not is_floor) or (value == 0 and is_temperature):
+        array = np.asarray(value)
+        is_number = array.ndim == 0 and array.dtype.kind in "fiub" and np.isfinite(array)
+        if not is_number or (value < 0 and not is_floor) or (value == 0 and is_temperature):
             wanted = "a finite number" + ("" if is_floor else " above 0" if is_temperature else " of at least 0")
-            raise ValueError(f"the loss weight {name!r} must be {wanted}, found {value}")
+            raise ValueError(f"the loss weight {name!r} must be {wanted}, found {value!r}")
         if name == "threshold" and value >= 1:
             raise ValueError(f"the loss weight 'threshold' is a probability, so it must be below 1, found {value}")
         if name == "fine_tuning" and value > 1:

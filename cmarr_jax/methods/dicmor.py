@@ -7,8 +7,9 @@ repairs the result. "Like": the encoders, classifier and schedule are those of t
 As in the published code (L), the flows learn from the likelihood only: neither the reconstruction error nor the
 cross-entropy reaches them, and the error trains the repair. Differences from it (D): RealNVP for Glow, a residual MLP
 for residual channel attention in the repair, a unit variance for a learned one in the priors, embeddings that are
-trained and have no negative value (there a projection at random that is never trained), gradients clipped by their norm
-instead of by value, and the mean of the latents, where the code lets a layer merge what each of them gives.
+trained and, of text and of vectors, have no negative value (there a projection at random that is never trained),
+gradients clipped by their norm instead of by value, and the mean of the latents, where the code lets a layer merge what
+each of them gives.
 
 Marks C, L, D: docs/decisions.md.
 
@@ -205,8 +206,8 @@ def loss(
 def floored_nll(nll: Array, where: Array, axis_name: str | None = None) -> Array:
     """Mean over the modalities of each one's mean, 0 where that is negative (L); a share of the global value.
 
-    Many values of an embedding are exactly 0. A density of such points has no largest value, so without a floor the
-    flow stretches them as far as it can.
+    Many values of an embedding of text or of a vector are exactly 0. A density of such points has no largest value, so
+    without a floor the flow stretches them as far as it can.
 
     Args:
       nll: Of each point, `[B, M]`, nats per dimension.

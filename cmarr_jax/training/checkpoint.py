@@ -163,7 +163,9 @@ def _options_of_today(method: str, options: dict[str, Any]) -> dict[str, Any]:
     options = dict(options)
     if method == "cm_arr":
         options.setdefault("head", "residual")  # what the models have that were saved before this option
-    if "flow_log_scale_bound" in options:  # the bound of one coupling; now it is that of all that change a half
+    if (
+        method in ("cm_arr", "dicmor") and "flow_log_scale_bound" in options
+    ):  # the bound of one coupling; now it is that of all that change a half
         options["flow_total_log_scale"] = options.pop("flow_log_scale_bound") * options["flow_layers"] / 2
     return options
 
@@ -249,7 +251,7 @@ def load_progress(folder: Path, like: Any, log: Callable[[str], None] = print) -
                     log(f"{folder / str(step)} is damaged ({_first_line(error)}); the checkpoint before it is tried.")
     if not steps:
         raise FileNotFoundError(
-            f"{folder} holds no checkpoint to go on from; delete the folder and start without --resume"
+            f"{folder} holds no checkpoint to go on from; delete {folder.parent} and start without --resume"
         )
     raise ValueError(f"{folder}: no checkpoint can be read; start anew without --resume in another folder")
 

@@ -13,7 +13,7 @@ import tyro
 from cmarr_jax.data.corpus import ArchiveError
 from data_prep.convert import Flag
 from data_prep.manifest_table import write_manifest
-from data_prep.text_files import cannot_read
+from data_prep.text_files import cannot_read, stop_at
 
 Folder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
 Manifest = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST.csv")]
@@ -58,10 +58,7 @@ def find_files(
 
 
 def _walk(folder: Path) -> Iterable[Path]:
-    def stop(error: OSError) -> None:
-        raise ArchiveError(cannot_read(Path(error.filename or folder), error)) from error
-
-    for parent, folders, files in os.walk(folder, onerror=stop):
+    for parent, folders, files in os.walk(folder, onerror=stop_at):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         yield from (Path(parent) / name for name in files if not name.startswith("."))
 

@@ -43,19 +43,21 @@ def to_latex(
     intervals: Intervals,
     comparisons: Sequence[Comparison] = (),
     published: Sequence[Published] = (),
+    over: str = over_text(1),
 ) -> str:
-    """A table for each metric, and one of the differences."""
+    """A table for each metric, and one of the differences; `over` says what the intervals are over."""
     title = escape(title)
     parts = [FIRST_LINE]
     for metric in METRICS:
-        parts.append(_scores_table(rows, title, metric, intervals, [one for one in published if one.metric == metric]))
+        of_this = [one for one in published if one.metric == metric]
+        parts.append(_scores_table(rows, title, metric, intervals, of_this, over))
     if comparisons:
         parts.append(_differences_table(title, comparisons, rows))
     return "\n\n".join(parts) + "\n"
 
 
 def _scores_table(
-    rows: list[Row], title: str, metric: str, intervals: Intervals, published: Sequence[Published]
+    rows: list[Row], title: str, metric: str, intervals: Intervals, published: Sequence[Published], over: str
 ) -> str:
     scores = collect(of_metric(rows, metric), metric)
     header = list(next(iter(scores.values())))
@@ -80,7 +82,7 @@ def _scores_table(
             lines.append(f"{escape(one.method)} (published; {escape(one.source)}) & " + " & ".join(given) + r" \\")
     caption = (
         f"{title}: {metric.upper()} in per cent, mean over folds of the mean over seeds, with 95\\,\\% intervals "
-        f"{over_text(len({row.seed for row in rows if row.method not in CEILINGS}))}. Bold: {BOLD}."
+        f"{over}. Bold: {BOLD}."
     )
     names = [name if name == AVERAGE else f"\\texttt{{{escape(name)}}}" for name in header]
     return latex_table(caption, "l" + "r" * len(header), ["method", *names], lines)

@@ -51,7 +51,7 @@ def _write_report(folder: Path) -> str:
         FILE: rows_text(rows),
         "table.csv": to_csv(rows, material.intervals),
         "table.md": markdown,
-        "table.tex": to_latex(rows, title, material.intervals, material.comparisons, published),
+        "table.tex": to_latex(rows, title, material.intervals, material.comparisons, published, material.over),
         "report.html": to_html(material, figures),
         **{f"figures/{figure.name}.svg": for_file(figure.svg) for figure in figures},
     })  # fmt: skip
