@@ -105,7 +105,9 @@ class _Cells:
         if not self.text(column):
             return None
         try:
-            value = float(self.text(column).replace("_", " "))  # Python would read 1_000 as 1000
+            value = float(self.text(column))
+            if "_" in self.text(column):  # Python reads 1_000 as 1000
+                raise ValueError
         except ValueError:
             raise self.fault(column, f"{self.text(column)!r} is no number; write it like 12.5") from None
         if not math.isfinite(value) and column not in DETAILS:

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from data_prep.media import Media
 
+DIFFER = "differ in capitals, spaces or the way to write an accent only"  # names of `near_names`, in a sentence
 MOST_PRINTED = 20
 
 
@@ -108,9 +109,6 @@ def choose(
 def by_label(counts: Mapping[str, int]) -> str:
     """Labels and their numbers, for messages."""
     return ", ".join(f"{label or '(no label)'} {count}" for label, count in sorted(counts.items())) or "none"
-
-
-DIFFER = "differ in capitals, spaces or the way to write an accent only"
 
 
 def near_names(names: Iterable[str]) -> list[list[str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import make_corpus
+from tiny import NO_PROCESS, make_corpus
 
 from cmarr_jax.data.archive import read_archive, write_archive
 from cmarr_jax.data.availability import availability_patterns
@@ -195,7 +195,7 @@ def test_faults_are_told_before_anything_is_trained(archive, tmp_path):
 
 def test_a_command_that_was_killed_before_its_configuration_can_be_given_again(tmp_path):
     (tmp_path / ".locks").mkdir()
-    (tmp_path / ".config.json.12.partial").write_text('{"meth')
+    (tmp_path / f".config.json.{NO_PROCESS}.partial").write_text('{"meth')
     config = {"methods": {}, "tuned": {}, "seeds": [0]}
     assert open_folder(tmp_path, config) == config
     assert json.loads((tmp_path / "config.json").read_text()) == config

@@ -8,7 +8,7 @@ import threading
 import filelock
 import pytest
 from results_by_hand import CONFIG, write_table
-from tiny import make_corpus
+from tiny import NO_PROCESS, make_corpus
 
 from cmarr_jax.data.archive import write_archive
 from experiments import reproduce
@@ -49,7 +49,7 @@ def test_only_what_is_missing_is_trained(archive, whole, tmp_path):
     shutil.copytree(whole, out)
     tables, times = made(out)
     shutil.rmtree(out / "zero_fill" / "speaker2_seed0")
-    (out / "zero_fill" / ".speaker2_seed0.123.partial").mkdir()  # of a killed process
+    (out / "zero_fill" / f".speaker2_seed0.{NO_PROCESS}.partial").mkdir()  # of a killed process
     for name in tables:
         (out / name).unlink()
     run(archive, out)

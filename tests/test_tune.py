@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from baselines import VECTORS
-from tiny import in_order, make_batch, make_corpus, make_setup, random_params, run_config
+from tiny import NO_PROCESS, in_order, make_batch, make_corpus, make_setup, random_params, run_config
 
 from cmarr_jax.data.archive import write_archive
 from cmarr_jax.data.device import modality_configs, to_device
@@ -96,7 +96,7 @@ def test_a_search_that_was_killed_chooses_as_one_that_was_not(archive, tuned, tm
     out.mkdir()
     (out / "tune.json").write_text((tuned / "tune.json").read_text())
     (out / "trials.jsonl").write_text("".join(rounds[:ended]) + rounds[ended][:30])
-    (out / ".tuned.json.12.partial").write_text('{"da')
+    (out / f".tuned.json.{NO_PROCESS}.partial").write_text('{"da')
     tune.main(arguments(archive, out, trials=3))
     files = [path for path in out.iterdir() if path.name != LOCK]
     assert {path.name for path in files} == {"tune.json", "trials.jsonl", "tuned.json"}
@@ -121,7 +121,7 @@ def test_a_damaged_trial_is_named(tuned, tmp_path, line, fault):
 
 
 def test_a_search_that_was_killed_before_its_settings_can_be_given_again(tmp_path):
-    (tmp_path / ".tune.json.12.partial").write_text('{"da')
+    (tmp_path / f".tune.json.{NO_PROCESS}.partial").write_text('{"da')
     tune.open_folder(tmp_path, {"at_once": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["tune.json"]
     with pytest.raises(ValueError, match="another setting: at_once was 2 and is 4 now; name another folder"):
@@ -129,10 +129,10 @@ def test_a_search_that_was_killed_before_its_settings_can_be_given_again(tmp_pat
 
 
 def test_a_second_search_in_the_same_folder_is_refused(archive, tmp_path):
-    (tmp_path / ".tune.json.12.partial").write_text('{"da')  # of the first one
+    (tmp_path / f".tune.json.{NO_PROCESS}.partial").write_text('{"da')  # of the first one
     with own_folder(tmp_path), pytest.raises(ValueError, match="another command is training in this folder"):
         tune.main(arguments(archive, tmp_path))
-    assert {path.name for path in tmp_path.iterdir()} == {LOCK, ".tune.json.12.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK, f".tune.json.{NO_PROCESS}.partial"}
 
 
 def test_a_trial_never_reads_a_test_utterance():

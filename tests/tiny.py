@@ -26,6 +26,8 @@ MODALITIES = (
     ModalityConfig("text", 6, "conv"),
 )
 
+NO_PROCESS = 2**22 + 1  # a number that no process of Linux has, for files that a killed one left
+
 
 def make_corpus(*, sequences=("audio", "video", "text"), absent=0.0, sessions=3, per_speaker=8, seed=0) -> Corpus:
     """Two speakers a session, every class equally often; each modality knows the class and adds noise.

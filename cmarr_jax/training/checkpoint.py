@@ -163,9 +163,8 @@ def _options_of_today(method: str, options: dict[str, Any]) -> dict[str, Any]:
     options = dict(options)
     if method == "cm_arr":
         options.setdefault("head", "residual")  # what the models have that were saved before this option
-    if (
-        method in ("cm_arr", "dicmor") and "flow_log_scale_bound" in options
-    ):  # the bound of one coupling; now it is that of all that change a half
+    if method in ("cm_arr", "dicmor") and "flow_log_scale_bound" in options:
+        # the bound of one coupling; now it is that of all that change a half
         options["flow_total_log_scale"] = options.pop("flow_log_scale_bound") * options["flow_layers"] / 2
     return options
 
