@@ -42,7 +42,7 @@ def export(run: Path, out: Path | None = None, force: Flag = False) -> None:
     try:
         partial.mkdir(parents=True)
         export_unit(unit, partial)
-        (partial / CARD).write_text(card)
+        (partial / CARD).write_text(card, encoding="utf-8")
         if target.is_dir():
             shutil.rmtree(target)
         partial.rename(target)

@@ -19,6 +19,7 @@ from cmarr_jax.estimator import MissingModalityClassifier, _to_corpus
 from cmarr_jax.estimator_base import BaseEstimator, ClassifierMixin
 from cmarr_jax.predict import Predictor, normalize
 from cmarr_jax.presets import Preset
+from cmarr_jax.training import one_run
 from cmarr_jax.training.one_run import train_once
 from experiments.presets import PRESETS
 
@@ -104,6 +105,16 @@ def assert_same_history(loaded, model):
     assert jax.tree.map(lambda column: column.dtype, loaded.history_) == jax.tree.map(
         lambda column: column.dtype, model.history_
     )
+
+
+def test_trainings_that_differ_in_numbers_share_a_program(fitted):
+    features, y, groups = make_data()
+    before = one_run._compiled.cache_info()
+    other = MissingModalityClassifier("zero_fill", preset=QUICK, dropout=0.1, learning_rate=0.01)
+    other.fit(features, y, groups=groups)
+    after = one_run._compiled.cache_info()
+    assert (after.hits, after.misses) == (before.hits + 1, before.misses)
+    assert np.abs(other.predict_proba(features) - fitted[0].predict_proba(features)).max() > 1e-4
 
 
 def test_the_program_of_a_prediction_is_compiled_once(fitted, monkeypatch):
@@ -234,7 +245,7 @@ TWO = {"a": np.zeros((4, 2)), "b": np.zeros((4, 2))}
             r"of one width, found \[\(1, 1\), \(1, 2",
         ),
         ({"a": ["x"] * 4, "b": np.zeros((4, 2))}, [0, 1] * 2, {}, "a: utterance 0 is no array of numbers"),
-        (TWO, [0, 1] * 2, {"method": "x"}, "x"),
+        (TWO, [0, 1] * 2, {"method": "x"}, "the method 'x' is none of"),
         (TWO, [0, 1] * 2, {"validation_fraction": 2}, "between 0 and 1"),
         (TWO, [0, 1] * 2, {"validation_fraction": None}, "between 0 and 1, found None"),
         (TWO, [0, 1] * 2, {"method": None}, "the method None is none of cm_arr"),

@@ -120,6 +120,13 @@ def test_groups_are_held_out_up_to_the_share(fraction):
     assert len(fold.val) == fraction * 40
 
 
+def test_without_groups_a_share_of_each_class_is_held_out():
+    label = [0] * 24 + [1] * 16
+    corpus, _ = _to_corpus(Modalities({"a": np.zeros((40, 2)), "b": np.ones((40, 2))}), label, None)
+    fold = make_parts(corpus, None, 0.25, by_group=False, seed=0)
+    assert np.bincount(corpus.label[fold.val]).tolist() == [6, 4]
+
+
 DATES = np.full((4, 2), "2026-01-01", "datetime64[D]")
 
 

@@ -1,7 +1,9 @@
 """JSON files of the user: what is damaged is one sentence with file and key."""
 
+import errno
 import json
 import re
+from pathlib import Path
 
 import pytest
 from results_by_hand import CONFIG, write_table
@@ -61,6 +63,15 @@ def test_a_key_is_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=re.escape(f"{path} is damaged {sentence}")):
             check_kinds(path, value, {"a": int}, "data", "try")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(ValueError, match=r"/a\.json cannot be read \(Permission denied\); give yourself the right"):
+        read_object(tmp_path / "a.json", "")
 
 
 def test_a_number_of_many_digits_is_named(tmp_path):

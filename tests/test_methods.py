@@ -66,7 +66,7 @@ def test_an_absent_modality_is_never_read_whatever_it_holds(variant):
     chex.assert_trees_all_equal(net.logits(net.params, poisoned, present), expected)
 
 
-def test_batch_mates_and_fillers_change_no_logits():
+def test_batch_mates_change_no_logits():
     net = network("mean")
     batch, available = make_batch(size=7), mixed_available()
     expected = net.logits(net.params, batch, available)

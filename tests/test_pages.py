@@ -1,6 +1,7 @@
 """The pages and their metadata: links, code, commands, versions. Imports no JAX: `make check` runs this file alone."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -48,6 +49,21 @@ def test_links_lead_somewhere(page):
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def imported(page):
+    """Modules and names of the library that the page's Python imports."""
+    for fence in [part for part in tokens(page) if part.type == "fence" and part.info == "python"]:
+        for node in ast.walk(ast.parse(fence.content, str(page))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "cmarr_jax":
+                yield from ((node.module, alias.name) for alias in node.names)
+
+
+def test_what_the_pages_import_is_there():
+    found = {one for page in PAGES for one in imported(page)}
+    assert len(found) > 20
+    for module, name in sorted(found):
+        assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names)

@@ -134,16 +134,27 @@ def test_abstains_by_the_coverage_of_the_validation_part(made, corpus):
 def test_features_far_from_the_training_are_told_and_abstain(made, corpus):
     """A network is sure of anything there: without a word the answer would have a probability of 1."""
     predictor = Predictor.load(made[0], coverage=1.0)
-    near, far = features_of(corpus, 0), features_of(corpus, 0)
     mean, inverse_std = predictor._scales["audio"]
-    far["audio"] = np.array(far["audio"], np.float32)
-    far["audio"][-1, 2] = mean[2] - 368 / inverse_std[2]
+
+    def at(deviations):
+        features = features_of(corpus, 0)
+        features["audio"] = np.array(features["audio"], np.float32)
+        features["audio"][-1, 2] = mean[2] - deviations / inverse_std[2]
+        return features
+
+    near, far = at(99), at(101)
     one, other = predictor.predict([near, far])
-    assert one.far == ""
-    assert not one.abstains
+    assert (one.far, one.abstains) == ("", False)
     value = f"{far['audio'][-1, 2]:.4g}"
-    assert other.far.startswith(f"audio: column 2 is {value}, 368 standard deviations from the mean of the training; ")
+    assert other.far.startswith(f"audio: column 2 is {value}, 101 standard deviations from the mean of the training; ")
     assert other.abstains
+
+
+def test_the_threshold_of_several_units_is_the_mean_of_theirs(made):
+    both = Predictor.load(*made)._threshold
+    each = [Predictor.load(folder)._threshold for folder in made]
+    for pattern, found in both.items():
+        assert found == pytest.approx(np.mean([one[pattern] for one in each]))
 
 
 def test_embeddings_are_recovered_where_a_modality_is_missing(predictor, corpus):

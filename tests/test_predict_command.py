@@ -208,5 +208,6 @@ def test_float16_is_read_as_in_training(unit, corpus, tmp_path):
     half = dataclasses.replace(corpus, features={k: v.astype(np.float16) for k, v in corpus.features.items()})
     write_archive(tmp_path / "a.npz", half)
     assert run(unit, tmp_path / "a.npz", tmp_path / "p.csv") == 0
-    [answer] = Predictor.load(unit).predict([features_of(half, 0)])
-    assert rows_of(tmp_path / "p.csv")[0]["class"] == answer.class_name
+    answers = Predictor.load(unit).predict([features_of(half, row) for row in range(len(half))])
+    found = [[float(row[f"p_{name}"]) for name in half.class_names] for row in rows_of(tmp_path / "p.csv")]
+    np.testing.assert_allclose(found, [answer.probabilities for answer in answers], atol=1e-4)

@@ -13,7 +13,6 @@ from cmarr_jax.config import REGRESSION_TASK
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.modalities import Modalities
 from cmarr_jax.estimator import MissingModalityClassifier
-from cmarr_jax.estimator_base import BaseEstimator, RegressorMixin
 from cmarr_jax.metrics import agreement_sums, ccc, mae
 from cmarr_jax.predict import Predictor
 from cmarr_jax.predict_value import ValuePrediction
@@ -215,12 +214,3 @@ def test_no_number_of_the_validation_part_moves_what_training_reads(monkeypatch)
     (one, fold), (two, _) = given
     np.testing.assert_array_equal(one.label[fold.train], [0, 0, 1, 1])  # about the median of 1 to 4
     np.testing.assert_array_equal(one.label[fold.train], two.label[fold.train])
-
-
-def test_without_scikit_learn_the_score_is_r2():
-    class Model(RegressorMixin, BaseEstimator):
-        def predict(self, features):
-            return np.asarray(features)
-
-    truth, guess = [1.0, 2.0, 4.0], [1.5, 2.0, 3.0]
-    assert Model().score(guess, truth) == pytest.approx(r2_score(truth, guess))

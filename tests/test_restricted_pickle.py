@@ -155,7 +155,8 @@ def test_refused(tmp_path, monkeypatch, case):
     data, phrase = HOSTILE[case]
     with pytest.raises(ArchiveError) as error:
         read(tmp_path, data)
-    assert f"x.pkl: is refused, since it {phrase}" in str(error.value) or phrase in str(error.value)
+    assert "x.pkl: is refused, since it " in str(error.value)
+    assert phrase in str(error.value)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["x.pkl"]  # nothing ran
 

@@ -9,7 +9,7 @@ from cmarr_jax.data.whole_file import whole_file
 
 
 def test_two_threads_do_not_write_into_one_file(tmp_path):
-    both = threading.Barrier(2)
+    both = threading.Barrier(2, timeout=60)
 
     def write(text):
         with whole_file(tmp_path / "a.txt") as temporary:

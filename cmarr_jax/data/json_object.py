@@ -18,10 +18,14 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if it holds no JSON, or something else than an object.
+      ValueError: if it cannot be read, or holds no JSON, or something else than an object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); give yourself the right to read it") from error
     except (ValueError, RecursionError) as error:  # also bytes that are no text, and brackets without end
         raise ValueError(f"{path} is damaged ({error}); {advice}") from error
     if not isinstance(value, dict):

@@ -99,8 +99,9 @@ def loss(
     Rows without label enter alignment, likelihood, squared error, the entropy floor where it is on and, with
     `pseudo_labels`, self-training. The task's loss and refinement do not read them.
 
-    True features of a hidden modality are read as the reconstruction's target only, behind a stop-gradient; so is the
-    point that the flow's likelihood is fitted to, or the encoder could lower it by shrinking its embeddings (D).
+    True features of a hidden modality are read as the reconstruction's target and, with `pseudo_labels`, to guess the
+    label, both behind a stop-gradient. So is the point that the flow's likelihood is fitted to, or the encoder could
+    lower it by shrinking its embeddings (D).
     """
     options, weights, apply = model.options, hyper.weights, bind(model, params)
     mean = partial(losses.masked_mean, axis_name=axis_name)

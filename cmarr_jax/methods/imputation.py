@@ -26,7 +26,7 @@ GUESSES = ("mean", "ridge")
 GUESS_SPEED = 10.0  # D: a step of Adam moves the guess this many times as far as a parameter
 WEIGHTS = {
     "error": 1.0,  # D: weight of the guess's squared error, whose gradient reaches the guess only
-    "ridge": 1.0,  # D: of squared coefficients, for inputs of unit mean square: a lone one's is halved
+    "ridge": 1.0,  # D: of squared coefficients, for inputs of unit mean square: a lone one's is about halved
 }
 
 

@@ -71,9 +71,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, which is at any moment absent, the old one or the new one, whole."""
+    """Writes a text file in UTF-8, which is at any moment absent, the old one or the new one, whole."""
     with whole_file(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
