@@ -53,7 +53,7 @@ class RegressorMixin:
         truth = np.asarray(y, np.float64)
         if truth.shape != predicted.shape:
             raise ValueError(f"y must be {len(predicted)} finite numbers, found shape {list(truth.shape)}")
-        bad = np.ma.getmaskarray(y) | ~np.isfinite(truth)
+        bad = np.ma.getmask(y) | ~np.isfinite(truth)
         if bad.any():
             row = int(np.argmax(bad))
             raise ValueError(

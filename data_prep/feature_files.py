@@ -236,15 +236,15 @@ def _from_table(file: FeatureFile, names: Sequence[str]) -> Iterator[tuple[str, 
 
 def _read_table(path: Path, key: str) -> _Table:
     columns, lines = read_table(path)
+    if key not in columns:
+        raise ArchiveError(f"{path}: has no column {key!r}; it has {', '.join(columns[:8])}; give key=COLUMN")
     for column in columns:
         if column != key and _ROW_NUMBERS.fullmatch(column):
             text = f"column {column!r} is the row number that pandas and R write; it would become a feature"
-            raise ArchiveError(f"{path}: {text}; write the table without it (index=False), or give the column a name")
+            raise ArchiveError(f"{path}: {text}; take it out, or if it is a feature, give it another name")
         if column != key and column.strip().casefold() in _OF_MANIFESTS:
             text = f"column {column!r} has a name of a manifest's column; it would become a feature"
-            raise ArchiveError(f"{path}: {text}; take it out, or rename it if it is one")
-    if key not in columns:
-        raise ArchiveError(f"{path}: has no column {key!r}; it has {', '.join(columns[:8])}; give key=COLUMN")
+            raise ArchiveError(f"{path}: {text}; take it out, or if it is a feature, give it another name")
     numbers = [column for column in columns if column != key]
     rows: dict[str, list[list[float | None]]] = {}
     faults: dict[str, str] = {}

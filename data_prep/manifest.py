@@ -7,6 +7,7 @@ The columns of a manifest are described in data_prep/README.md.
 """
 
 import dataclasses
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from data_prep.convert import Flag, run_command
 from data_prep.manifest_file import read_manifest
 from data_prep.manifest_folders import Level, manifest_from_folders
 from data_prep.prepare import Job, Options, check_options, prepare
-from data_prep.utterances import DIFFER, Utterance, by_label, in_ascii, near_names
+from data_prep.utterances import DIFFER, Utterance, by_label, near_names, told_apart
 
 Manifest = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MANIFEST")]
 OptionalOut = Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
@@ -76,11 +77,12 @@ def _near_names(manifest: Path, utterances: Sequence[Utterance], mapping: Mappin
     labels, speakers = Counter(item.label for item in utterances), Counter(item.speaker for item in utterances)
     for group in near_names(labels):
         if len({mapping.get(name) for name in group}) > 1:
-            listed, joined = by_label({in_ascii(name): labels[name] for name in group}), f"{group[0]}={','.join(group)}"
+            listed = by_label({shown: labels[name] for shown, name in zip(told_apart(group), group, strict=True)})
+            joined = shlex.quote(f"{group[0]}={','.join(group)}")
             text = f"labels that {DIFFER} are different classes: {listed}"
             yield f"{manifest}: {text}; correct them, or join them in --classes with {joined}"
     for group in near_names(speakers):
-        listed = by_label({in_ascii(name): speakers[name] for name in group})
+        listed = by_label({shown: speakers[name] for shown, name in zip(told_apart(group), group, strict=True)})
         text = f"speakers that {DIFFER} are different people, whom folds do not keep together: {listed}"
         yield f"{manifest}: {text}; correct them if they are one"
 

@@ -203,8 +203,8 @@ def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) ->
     known = (*NEEDED, *OPTIONAL, *DETAILS)
     for name in columns:
         if name not in known and name.casefold() in known:
-            text = f"column {name!r} would not be read, since names are in small letters"
-            raise ArchiveError(f"{path}: {text}; call it {name.casefold()!r}, or something else if it is another thing")
+            text = f"column {name!r} is not read as {name.casefold()!r}, since names are in small letters"
+            raise ArchiveError(f"{path}: {text}; call it so, or something else if it is another thing")
 
 
 def _check_together(path: Path, rows: Sequence[tuple[int, Row]], utterances: Sequence[Utterance]) -> None:

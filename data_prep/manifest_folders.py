@@ -89,7 +89,7 @@ def _rows(folder: Path, base: Path, levels: Sequence[Level]) -> tuple[list[dict[
     for where, folders, names in os.walk(folder, followlinks=True, onerror=stop_at):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
-            _check_link(Path(where) / name)
+            _check_link(Path(where) / name, folder)
         for name in sorted(names):
             path = Path(where) / name
             column = _COLUMN.get(path.suffix.lower())
@@ -106,9 +106,10 @@ def _rows(folder: Path, base: Path, levels: Sequence[Level]) -> tuple[list[dict[
     return [media[key] for key in sorted(media)], others
 
 
-def _check_link(folder: Path) -> None:
+def _check_link(folder: Path, root: Path) -> None:
     """Raises ArchiveError for a link to a folder that holds it, whose recordings would be found again and again."""
-    if folder.is_symlink() and folder.resolve() in [parent.resolve() for parent in folder.parents]:
+    above = [root, *(parent for parent in folder.parents if parent.is_relative_to(root))]
+    if folder.is_symlink() and folder.resolve() in [parent.resolve() for parent in above]:
         raise ArchiveError(f"{folder}: is a link to {folder.resolve()}, in which it lies itself; remove it")
 
 

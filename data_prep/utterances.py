@@ -122,9 +122,11 @@ def near_names(names: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def in_ascii(name: str) -> str:
-    """A name with escapes, `Jos\\xe9`, so that names that look the same can be told apart."""
-    return name.encode("ascii", "backslashreplace").decode()
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Names as they are shown; with escapes, `Jos\\xe9`, where two of them look the same."""
+    if len({unicodedata.normalize("NFC", name) for name in names}) == len(names):
+        return list(names)
+    return [name.encode("ascii", "backslashreplace").decode() for name in names]
 
 
 def note_missing(utterances: Sequence[Utterance]) -> list[str]:

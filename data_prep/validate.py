@@ -23,7 +23,7 @@ from cmarr_jax.data.archive import read_archive, sha256
 from cmarr_jax.data.corpus import PARTS, Corpus, frame_where
 from cmarr_jax.data.folds import FoldSplit, make_folds, unpaired_sessions
 from data_prep.convert import run_command
-from data_prep.utterances import DIFFER, near_names
+from data_prep.utterances import DIFFER, near_names, told_apart
 from data_prep.write import make_console
 
 File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
@@ -76,7 +76,8 @@ def _near_names(corpus: Corpus) -> Iterator[str]:
     """One sentence for each group of classes or speakers that may be one, written in different ways."""
     for key, names in {"class_names": corpus.class_names, "speaker": corpus.speaker.tolist()}.items():
         for group in near_names(names):
-            yield f"{key}: {', '.join(map(ascii, group))} {DIFFER} and are taken as different"
+            listed = ", ".join(f"'{name}'" for name in told_apart(group))
+            yield f"{key}: {listed} {DIFFER} and are taken as different"
 
 
 def warnings_of(corpus: Corpus, folds: Sequence[FoldSplit]) -> Iterator[str]:

@@ -327,7 +327,7 @@ def run_command() -> None:
             set_up_jax(arguments.start, one_cpu_device_per_core=False)
             main(arguments, start_up)
         except KeyboardInterrupt as stop:
-            print(f"Stopped; {stop or 'nothing was written'}", file=sys.stderr)
+            print(f"Stopped; {str(stop) or 'nothing was written'}", file=sys.stderr)
             end_process(130)
 
 

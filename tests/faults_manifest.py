@@ -99,6 +99,8 @@ CASES = (
     Case("manifest: is not there", "manifest", lambda folder: command(folder)),
     Case("manifest: a column is missing", "manifest", raw(b"id,speaker,label\nu,s,l\n")),
     Case("manifest: a column in capitals", "manifest", raw(b"utterance_id,Speaker,label\nu,s,l\n")),
+    Case("manifest: another column in capitals", "manifest", raw(b"utterance_id,speaker,label,Split\nu,s,l,train\n")),
+    Case("manifest: a label that stands for nothing", "manifest", table((2, {"label": "NaN"}))),
     Case("manifest: a column twice", "manifest", raw(b"utterance_id,speaker,label,label\nu,s,l,l\n")),
     Case("manifest: a column of the archive's own", "manifest", table((0, {"class_names": "x"}))),
     Case("manifest: no row", "manifest", raw(HEAD)),

@@ -70,7 +70,9 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    with pytest.raises(ValueError, match=r"/a\.json cannot be read \(Permission denied\); give yourself the right"):
+    with pytest.raises(
+        ValueError, match=r"/a\.json cannot be read \(Permission denied\); give a file that you may read"
+    ):
         read_object(tmp_path / "a.json", "")
 
 

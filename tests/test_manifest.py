@@ -255,7 +255,7 @@ def test_tables_as_people_have_them(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"Start": 1}, "column 'Start' would not be read, since names are in small letters; call it 'start', or"),
+        ({"Start": 1}, "column 'Start' is not read as 'start', since names are in small letters; call it so, or"),
         ({"label": "NaN"}, "row 2, column 'label': 'NaN' is what programs write for a missing value; leave it empty"),
         (
             {"speaker": "NA"},

@@ -40,6 +40,20 @@ def make_arguments(path, out, **changes):
     return command.Arguments(path, ("speaker0", "speaker4"), out, changes=Changes(**small), **(rest | changes))
 
 
+def test_a_stop_before_anything_was_written_says_so(monkeypatch, capsys, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    ended = []
+    monkeypatch.setattr(command, "main", stop)
+    monkeypatch.setattr(command, "end_process", ended.append)
+    monkeypatch.setattr(command, "set_up_jax", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "argv", ["x", "--data", "d", "--held-out", "s", "--out", str(tmp_path / "out")])
+    command.run_command()
+    assert ended == [130]
+    assert capsys.readouterr().err == "Stopped; nothing was written\n"
+
+
 def metrics(folder):
     """Validation scores by step."""
     lines = [json.loads(line) for line in (folder / streamed_folder.METRICS).read_text().splitlines()]

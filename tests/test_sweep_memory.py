@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import in_order
+from tiny import assert_same_runs, in_order, loop
 
 from cmarr_jax.config import Hyperparameters
 from cmarr_jax.data.folds import Fold
 from cmarr_jax.training import sweep_memory
+from cmarr_jax.training.parallel import share_read_only
 from cmarr_jax.training.run import Run
 from cmarr_jax.training.schedule import CONVERGED, RUNNING
-from cmarr_jax.training.sweep import Runs
-from cmarr_jax.training.sweep_memory import GIB, compile_sweep
+from cmarr_jax.training.sweep import Runs, stack_runs
+from cmarr_jax.training.sweep_memory import GIB, available_memory, compile_sweep
 
 SIZE = 2**14  # numbers that a toy run holds at once: 64 KiB
 
@@ -200,3 +201,35 @@ def test_a_model_too_large_alone_is_tried_all_the_same():
     sizes, _ = run_all(plan, runs)
     assert sizes == [1, 1]
     assert re.search(r"trained, 1 at a time, although even that needs 0.00 GiB\.$", said[0])
+
+
+def test_a_cut_sweep_of_training_runs_equals_a_loop(zero_fill_setup):
+    # On two devices two vmapped together, where three were wanted: four slots for five runs.
+    setup, said, devices = zero_fill_setup, [], jax.local_devices()[:2]
+    runs = stack_runs(setup.folds, [1, 4, 2, 0, 3], [0, 0, 7, 1, 2], [setup.hyper] * 5)
+    whole = compile_sweep(setup.parts, setup.data, runs, per_device=3, devices=devices, memory=64 * GIB)
+    memory = 2 * 0.9 * whole.num_bytes  # the two devices of a CPU share it
+    plan = compile_sweep(setup.parts, setup.data, runs, per_device=3, devices=devices, memory=memory, log=said.append)
+    assert said[0].endswith("5 models are trained, 4 at a time.")
+    assert_same_runs(in_order(plan.run(setup.data, runs)), loop(setup, runs))
+
+
+def test_the_devices_of_a_cpu_share_one_copy_of_the_corpus():
+    data = jnp.arange(1024.0)
+    shared = share_read_only({"a": data}, jax.local_devices())["a"]
+    pointers = {part.data.unsafe_buffer_pointer() for part in shared.addressable_shards}
+    assert len(shared.addressable_shards) == 8
+    assert pointers == {data.unsafe_buffer_pointer()}
+
+
+def test_memory_of_a_machine():
+    # Of a CPU JAX says nothing: the machine's free memory, between a hundredth of a GiB and a thousand TiB.
+    assert 0.01 * GIB < available_memory(jax.local_devices()[0]) < 2**20 * GIB
+
+
+def test_memory_of_an_accelerator():
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 80 * GIB}
+
+    assert available_memory(Device()) == pytest.approx(72 * GIB)

@@ -25,7 +25,7 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); give yourself the right to read it") from error
+        raise ValueError(f"{path} cannot be read ({error.strerror}); give a file that you may read") from error
     except (ValueError, RecursionError) as error:  # also bytes that are no text, and brackets without end
         raise ValueError(f"{path} is damaged ({error}); {advice}") from error
     if not isinstance(value, dict):

@@ -249,9 +249,7 @@ def load_progress(folder: Path, like: Any, log: Callable[[str], None] = print) -
                 except Exception as error:  # Orbax raises errors of many types
                     log(f"{folder / str(step)} is damaged ({_first_line(error)}); the checkpoint before it is tried.")
     if not steps:
-        raise FileNotFoundError(
-            f"{folder} holds no checkpoint to go on from; delete {folder.parent} and start without --resume"
-        )
+        raise FileNotFoundError(f"{folder} holds no checkpoint to go on from; start without --resume in another folder")
     raise ValueError(f"{folder}: no checkpoint can be read; start anew without --resume in another folder")
 
 
