@@ -111,8 +111,9 @@ def machine_text() -> str:
     by spinning): ratios are worth something only if the load was near zero before the run.
     """
     version = lambda name: f"{name} {importlib.metadata.version(name)}"
+    host = "" if jax.default_backend() == "cpu" else f"{cpu_name()}, "
     parts = [
-        f"{cpu_name()}, {num_cores()} cores, load average {os.getloadavg()[0]:.1f} at the start",
+        f"{host}{num_cores()} cores, load average {os.getloadavg()[0]:.1f} at the start",
         f"JAX on {device_text()}",
         f"Python {platform.python_version()}",
         version("jax"),

@@ -83,7 +83,8 @@ def test_code_is_python_and_commands_exist(page):
 def test_versions_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     latest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert citation["version"] == latest[1] == cmarr_jax.__version__
+    in_readme = re.search(r"version = \{(\S+)\}", (ROOT / "README.md").read_text())
+    assert citation["version"] == latest[1] == in_readme[1] == cmarr_jax.__version__
 
 
 def test_the_paper_is_cited_alike():
