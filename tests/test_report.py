@@ -313,11 +313,11 @@ def test_a_report_that_stops_in_a_file_leaves_whole_files(tmp_path, monkeypatch)
     for stop in range(1, len(whole) + 1):
         calls = iter(range(1, stop + 1))
 
-        def stopped(path, text, calls=calls, stop=stop):
-            write(path, text[: len(text) // 2])
+        def stopped(path, text, encoding, calls=calls, stop=stop):
+            write(path, text[: len(text) // 2], encoding)
             if next(calls) == stop:
                 raise InterruptedError
-            return write(path, text)
+            return write(path, text, encoding)
 
         with monkeypatch.context() as patch:
             patch.setattr(Path, "write_text", stopped)

@@ -17,7 +17,7 @@ MODULES = sorted(
 # Of what the extra `experiments` installs, by import name. Not `rich`, which flax imports itself.
 EXTRA = [
     "tensorflow_datasets", "grain", "importlib_resources", "tyro", "scipy", "psutil", "sklearn", "optuna",
-    "matplotlib", "safetensors", "flatbuffers",
+    "h5py", "matplotlib", "safetensors", "flatbuffers",
 ]  # fmt: skip
 BASE = ("types", "config", "metrics", "losses", "nn", "methods")  # what a base install has to import
 IMPORT = """
