@@ -190,6 +190,10 @@ class RunConfig:
         """Outputs of the network: K, or one number."""
         return self.num_classes if self.task == CLASSIFICATION_TASK else 1
 
+    def without_numbers(self) -> "RunConfig":
+        """With neutral hyperparameters: configurations that are then equal share their compiled programs."""
+        return dataclasses.replace(self, learning_rate=1.0, dropout=0.0, weights={})
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dict for JSON. A classification does not name its task, as in the records of earlier versions."""
         values = dataclasses.asdict(self)

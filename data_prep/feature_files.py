@@ -239,11 +239,10 @@ def _read_table(path: Path, key: str) -> _Table:
     if key not in columns:
         raise ArchiveError(f"{path}: has no column {key!r}; it has {', '.join(columns[:8])}; give key=COLUMN")
     for column in columns:
-        if column != key and _ROW_NUMBERS.fullmatch(column):
-            text = f"column {column!r} is the row number that pandas and R write; it would become a feature"
-            raise ArchiveError(f"{path}: {text}; take it out, or if it is a feature, give it another name")
-        if column != key and column.strip().casefold() in _OF_MANIFESTS:
-            text = f"column {column!r} has a name of a manifest's column; it would become a feature"
+        is_number, is_known = _ROW_NUMBERS.fullmatch(column), column.strip().casefold() in _OF_MANIFESTS
+        if column != key and (is_number or is_known):
+            what = "is the row number that pandas and R write" if is_number else "has a name of a manifest's column"
+            text = f"column {column!r} {what}; it would become a feature"
             raise ArchiveError(f"{path}: {text}; take it out, or if it is a feature, give it another name")
     numbers = [column for column in columns if column != key]
     rows: dict[str, list[list[float | None]]] = {}

@@ -1,6 +1,5 @@
 """Compiles the programs of a table's rows in the background."""
 
-import json
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple
@@ -49,7 +48,7 @@ def compile_all(
     compiling: dict[str, Future[Programs]] = {}
     for name in runs:
         config = table.config(name, 0)
-        program = json.dumps(config.to_dict() | {"weights": None, "learning_rate": None, "dropout": None})
+        program = repr(config.without_numbers())
         if program not in compiling:
             compiling[program] = compiler.submit(compile_row, config, runs[name])
         compiling[name] = compiling[program]

@@ -66,10 +66,11 @@ def versions() -> dict[str, str]:
 
 def device_text() -> str:
     """Number and kind of devices, of a CPU its cores and model: `2 x cpu (AMD EPYC)`; and the processes, if several."""
-    threaded = jax.device_count() == 1 and jax.default_backend() == "cpu"
+    on_cpu = jax.default_backend() == "cpu"
+    threaded = jax.device_count() == 1 and on_cpu
     count = num_cores() if threaded else jax.device_count()
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    model = f" ({cpu_name()})" if jax.default_backend() == "cpu" else ""
+    model = f" ({cpu_name()})" if on_cpu else ""
     return f"{count} x {jax.local_devices()[0].device_kind}{model}{processes}"
 
 

@@ -53,14 +53,14 @@ def test_a_division_by_zero_is_named():
         next(runs(lambda params, *_: (params["w"] + 0 / jnp.maximum(params["w"] + 3.5, 0), {})))
 
 
-def test_without_a_fault_the_checks_change_no_bit_but_the_last_of_adams_means():
-    """Two programs: XLA may contract the product and the sum of these means in one of them only, as in JAX 0.12."""
+def test_without_a_fault_the_checks_change_no_bit_but_the_last_of_adams_mean():
+    """Two programs: XLA may contract the product and the sum of that mean in one of them only, as in JAX 0.12."""
     states = [state._replace(key=0) for state in runs(lambda params, *_: (params["w"], {}))]
     (checked, usual), rounded = map(jax.tree.leaves_with_path, states), 0
     for (path, one), (_, other) in zip(checked, usual, strict=True):
-        if any(name in jax.tree_util.keystr(path) for name in (".mu[", ".nu[")):
+        if ".mu[" in jax.tree_util.keystr(path):
             np.testing.assert_array_max_ulp(one, other, maxulp=1)
             rounded += 1
         else:
             np.testing.assert_array_equal(one, other)
-    assert rounded == 2
+    assert rounded == 1

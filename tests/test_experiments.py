@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -240,11 +241,13 @@ def test_ctrl_c_is_answered_while_compiling(archive, tmp_path):
     )
     try:
         assert any("compiling" in line for line in process.stdout)
+        start = time.monotonic()
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=30)
     finally:
         process.kill()
         process.communicate()
+    assert time.monotonic() - start < 2
     assert process.returncode == 130
     assert "Stopped" in out
     assert "Traceback" not in errors

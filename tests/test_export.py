@@ -231,8 +231,8 @@ VIDEO = np.ones((2, 3), np.float32)
         ),
         ({"video": VIDEO, "present": {"video": ["no", "yes"]}}, "video: present holds <U3 where bool is expected"),
         ({"video": VIDEO, "length": {"video": [1, 1]}}, "video: has a length, but is one vector per utterance"),
-        ({"video": VIDEO * [[1.0], [np.nan]]}, "video: utterance 1 has nan or a number beyond"),
-        ({"audio": np.full((1, 4, 5), np.inf)}, "audio: utterance 0 has nan or a number beyond"),
+        ({"video": VIDEO * [[1.0], [np.nan]]}, r"video: utterance 1 has nan or a number beyond 1e\+18; correct it"),
+        ({"audio": np.full((1, 4, 5), np.inf)}, r"audio: utterance 0 has nan or a number beyond 1e\+18; correct it"),
         ({"video": None}, "no modality is there"),
         (
             {"video": np.ma.array(VIDEO, mask=[[0, 0, 0], [0, 1, 0]])},

@@ -1,6 +1,5 @@
 """Trains one run in this process, epoch by epoch, and keeps its compiled program for the next one."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -40,8 +39,7 @@ def train_once(
       progress: Called every few epochs with their number and the latest values of the history.
     """
     data, folds = to_device(corpus, max_frames=max_frames), stack_folds([fold])
-    network = dataclasses.replace(config, learning_rate=1.0, dropout=0.0, weights={})  # these come in as numbers
-    run = _compiled(_ByText(network), _ByText(plan_batches(data, folds, config.train)))
+    run = _compiled(_ByText(config.without_numbers()), _ByText(plan_batches(data, folds, config.train)))
     one = jax.tree.map(lambda x: x[0], folds)
     key = jax.random.fold_in(jax.random.key(seed), 0)  # as of the first fold of a table (`sweep.stack_runs`)
     state = run.init(data, one, key, hyperparameters_of(config))
