@@ -90,7 +90,7 @@ class TrainConfig:
 
     complete_epochs: int = 20  # D: budget of stages on complete data
     missing_epochs: int = 60  # D: budget of stages with modalities hidden
-    batch_size: int = 128  # L
+    batch_size: int = 128  # L; D: no more than a fold has labelled training rows
     clip_norm: float = 1.0  # L
     include_complete: bool = True  # D: hiding also draws "nothing hidden"; MMIN leaves it out
     decay: bool = True  # L: learning rate falls to zero over the second half of the last stage's budget

@@ -97,11 +97,11 @@ def test_a_plan_computes_far_less_than_padding_does():
 def test_blocks_hold_every_frame(name, batch_size):
     length, folds = lengths(), fake_folds()
     plan = plan_batches(FakeData(length), folds, tiny.TrainConfig(batch_size=batch_size, eval_batch_size=32)).train
-    shape = plan.shape[name]
-    assert sorted(shape.row) == list(range(batch_size))
+    shape, num_rows = plan.shape[name], min(batch_size, 460)  # of the training part
+    assert sorted(shape.row) == list(range(num_rows))
     assert len(shape.blocks) <= MAX_BLOCKS
     counts, starts, ends = zip(*shape.blocks, strict=True)
-    assert counts[0] == batch_size
+    assert counts[0] == num_rows
     assert list(counts) == sorted(set(counts), reverse=True)
     assert (starts[0], starts[1:]) == (0, ends[:-1])
     for rank, bound in enumerate(shape.bound):
@@ -109,6 +109,18 @@ def test_blocks_hold_every_frame(name, batch_size):
     for number in range(2):
         _, counted = arrange(length, np.asarray(folds.train[number]), np.asarray(folds.train_where[number]), plan)
         assert (counted[name][:, shape.row] <= np.asarray(shape.bound)).all()
+
+
+@pytest.mark.parametrize("plans", [plan_batches, lambda data, *rest: plain_plan(*rest)], ids=["planned", "unsorted"])
+def test_no_batch_has_more_rows_than_its_part(plans):
+    """With a few labels, a batch of 128 would be mostly rows that do not count."""
+    data, folds = FakeData(lengths()), fake_folds()
+    folds = folds._replace(unlabelled=folds.val[:, :20], unlabelled_where=folds.val_where[:, :20])
+    large = plans(data, folds, tiny.TrainConfig(batch_size=1000, eval_batch_size=1000))
+    parts = (large.train, large.val, large.test, large.unlabelled, large.both)
+    assert [part.batch_size for part in parts] == [460, 30, 30, 20, 480]
+    as_large_as_the_part = plans(data, folds, tiny.TrainConfig(batch_size=460, eval_batch_size=30))
+    assert large == as_large_as_the_part
 
 
 def test_numpy_and_jax_arrange_alike():

@@ -110,13 +110,17 @@ def plan_batches(data: DeviceCorpus, folds: Fold, config: TrainConfig, deciding:
 
 def plain_plan(folds: Fold, config: TrainConfig) -> BatchPlan:
     """A plan without sorting: batches are drawn from all rows and padded to the longest utterance of the corpus."""
-    size = lambda rows: min(config.eval_batch_size, rows.shape[-1])
-    plan = BatchPlan(PartPlan(config.batch_size), PartPlan(size(folds.val)), PartPlan(size(folds.test)))
+    part = lambda size, rows: PartPlan(min(size, rows.shape[-1]))  # D: no larger than the part
+    plan = BatchPlan(
+        part(config.batch_size, folds.train),
+        part(config.eval_batch_size, folds.val),
+        part(config.eval_batch_size, folds.test),
+    )
     if folds.unlabelled is None:
         return plan
-    unlabelled = min(config.batch_size, folds.unlabelled.shape[-1])  # D: as many as a batch may have labelled ones
-    both = PartPlan(config.batch_size + unlabelled)
-    return dataclasses.replace(plan, unlabelled=PartPlan(unlabelled), both=both)
+    unlabelled = part(config.batch_size, folds.unlabelled)  # D: as many as a batch may have labelled ones
+    both = PartPlan(plan.train.batch_size + unlabelled.batch_size)
+    return dataclasses.replace(plan, unlabelled=unlabelled, both=both)
 
 
 def plan_part(
