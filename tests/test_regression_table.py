@@ -13,7 +13,7 @@ from cmarr_jax.data.availability import condition_names
 from cmarr_jax.data.corpus import ArchiveError
 from cmarr_jax.data.folds import FoldError
 from cmarr_jax.metrics import agreement_sums, ccc, mae
-from experiments import predict, reproduce, score_saved, validation_scores
+from experiments import predict, reproduce, row_differences, score_saved, validation_scores
 from experiments.export import export
 from experiments.report.write import output_files, write_report
 from experiments.results import ValueRow, rows_from_counts
@@ -75,6 +75,22 @@ def test_the_page_says_what_is_left_out(table):
     latex = (folder / "table.tex").read_text()
     assert latex.count("\\begin{table}") == 2
     assert "Late fusion & " in latex
+
+
+def test_a_row_is_compared_in_the_unit_of_the_target(table, capsys):
+    folder, _ = table
+    row, other = METHODS
+    row_differences.main(folder, row)
+    scores, _, differences, _ = capsys.readouterr().out.split("\n\n")
+    assert scores.startswith("| row | CCC, average | MAE, average | CCC, complete | MAE, complete |")
+    with open(folder / "table.csv", newline="") as file:
+        cells = {(cell["method"], cell["metric"], cell["condition"]): cell for cell in csv.DictReader(file)}
+    found = [float(cells[row, "mae", "avt"][name]) for name in ("mean", "ci_low", "ci_high")]
+    assert f"| {found[0]:.3f} ({found[1]:.3f} to {found[2]:.3f}) |\n" in scores + "\n"
+    gain = [float(cells[row, m, "average"]["mean"]) - float(cells[other, m, "average"]["mean"]) for m in ("ccc", "mae")]
+    line = differences.splitlines()[-1]
+    assert line.startswith(f"| `{other}` | {gain[0]:+.3f} (")
+    assert f"| {gain[1]:+.3f} (" in line
 
 
 def test_sums_of_speakers_add_up(table):

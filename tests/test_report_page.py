@@ -20,6 +20,7 @@ from cmarr_jax.data.archive import read_archive, write_archive
 from experiments import reproduce, row_differences
 from experiments.comparison import Comparison, compare
 from experiments.presets import Changes
+from experiments.report.differences import judged_text
 from experiments.report.drawing import DARK, LIGHT, NAMES
 from experiments.report.figures import _draw_curve, chosen_rows, chosen_text
 from experiments.report.figures_map import neighbours_text, purity
@@ -28,7 +29,7 @@ from experiments.report.latex import escape, to_latex
 from experiments.report.material import Material
 from experiments.report.page import differences_sentence, make_figures, speakers_apart
 from experiments.report.published import CONDITIONS, IEMOCAP
-from experiments.report.scores import best_means, collect
+from experiments.report.scores import AVERAGE, best_means, collect, summarize_cells
 from experiments.report.write import OUTPUT_FILES, write_report
 from experiments.results import Row
 from experiments.rows import ABOUT, LABELS, TABLE_ROWS, explanations
@@ -390,14 +391,30 @@ def test_latex_compiles(folder, tmp_path):
 def test_any_row_can_be_compared_with_the_others(folder, capsys):
     row, *others = ROWS
     row_differences.main(folder, row)
-    lines = capsys.readouterr().out.splitlines()
-    expected = compare(folder, Material(folder).rows, row)
-    *lines, note = lines
+    scores, title, differences, judged = capsys.readouterr().out.strip().split("\n\n")
+    material = Material(folder)
+    cells = {metric: summarize_cells(material.rows, metric, material.intervals) for metric in ("uar", "war")}
+    header, _, *lines = scores.splitlines()
+    assert header == "| row | UAR, average | WAR, average | UAR, complete | WAR, complete |"
+    complete = material.conditions[-1]
+    names = sorted(ROWS, key=lambda name: -cells["uar"][name][AVERAGE].mean)
+    for name, line in zip(names, lines, strict=True):
+        shown = [cells[metric][name][condition] for condition in (AVERAGE, complete) for metric in ("uar", "war")]
+        texts = [f"{100 * x.mean:.2f} ({100 * x.ci_low:.2f} to {100 * x.ci_high:.2f})" for x in shown]
+        assert line == f"| `{name}` | " + " | ".join(texts) + " |"
+    assert title == f"{row} minus each other row, average of the missing-modality conditions:"
+    expected = {(one.baseline, one.metric): one for one in compare(folder, material.rows, row)}
+    header, _, *lines = differences.splitlines()
+    assert header == "| minus | UAR | p |  | WAR | p |  |"
+    names = sorted(others, key=lambda name: expected[name, "uar"].difference.mean)
+    for name, line in zip(names, lines, strict=True):
+        texts = [f"`{name}`"]
+        for one in (expected[name, "uar"], expected[name, "war"]):
+            mean, low, high = (f"{100 * x:+.2f}" for x in one.difference)
+            texts += [f"{mean} ({low} to {high})", f"{one.p:.3f}", one.verdict]
+        assert line == "| " + " | ".join(texts) + " |"
+    judged, note = judged.splitlines()
+    assert judged == judged_text(list(expected.values()))
     assert note.startswith("With 4 test speakers, p of the permutation test is at least 0.12, and 0.25 after")
-    assert len(lines) == len(expected) == 2 * len(others)
-    for line, found in zip(lines, expected, strict=True):
-        assert line.startswith(f"{found.metric.upper()}, {row} minus {found.baseline}: ")
-        assert f"{100 * found.difference.mean:+.2f} points" in line
-        assert line.endswith(f"p {found.p:.3f}: {found.verdict}")
     with pytest.raises(ValueError, match="has no outputs of row nobody; it has those of"):
         row_differences.main(folder, "nobody")
