@@ -124,39 +124,6 @@ def test_every_batch_has_both_streams(planned):
         assert sorted(part.ravel()) == sorted(np.asarray(expected))  # a pass reads each row once
 
 
-@pytest.mark.parametrize("planned", [True, False])
-def test_unlabelled_rows_come_speaker_by_speaker_on_request(planned):
-    fold, plan = one(1), PLAN if planned else plain_plan(FOLDS, TRAIN)
-    streams = arrange_streams(DATA.length, fold, plan, unlabelled=True)
-    draw = lambda number, *speaker: np.asarray(draw_batches(jax.random.key(number), streams, plan, 8, *speaker)[0])
-    drawn, usual = draw(0, DATA.speaker), draw(0)
-    np.testing.assert_array_equal(drawn[:, :8], usual[:, :8])  # labelled rows stay shuffled
-    for one_pass in (drawn[:4, 8:], drawn[4:, 8:]):
-        assert sorted(one_pass.ravel()) == sorted(np.asarray(fold.unlabelled))
-    pairs = lambda rows: np.mean(
-        [np.unique(CORPUS.speaker[batch], return_counts=True)[1].max() for batch in rows[:, 8:]]
-    )
-    assert pairs(drawn) > pairs(usual)
-    if not planned:  # a batch of eight rows is that of one of the four speakers
-        assert all(len(set(CORPUS.speaker[batch])) == 1 for batch in drawn[:, 8:])
-        firsts = {CORPUS.speaker[draw(number, DATA.speaker)[0, 8]] for number in range(20)}
-        assert len(firsts) == 4  # in an order that is drawn again
-        assert len({tuple(draw(number, DATA.speaker)[0, 8:]) for number in range(20)}) == 20
-
-
-def test_rows_that_do_not_count_are_spread_over_the_batches_of_speakers():
-    fold = one(1)
-    fold = fold._replace(unlabelled=fold.unlabelled[:18], unlabelled_where=fold.unlabelled_where[:18])
-    plan = plain_plan(FOLDS, TRAIN)
-    streams = arrange_streams(DATA.length, fold, plan, unlabelled=True)
-    counts = lambda number: draw_batches(jax.random.key(number), streams, plan, 3, DATA.speaker)[1][:, 8:].sum(1)
-    found = np.array([counts(number) for number in range(30)])
-    assert (found.sum(1) == 18).all()
-    np.testing.assert_allclose(found.mean(0), 6, atol=0.8)
-    rows, where = draw_batches(jax.random.key(0), streams, plan, 3, DATA.speaker)
-    assert sorted(rows[:, 8:][where[:, 8:]]) == sorted(np.asarray(fold.unlabelled))
-
-
 def test_a_label_that_is_not_to_be_read_is_not_in_the_batch():
     fold = one(0)._replace(unlabelled=one(0).train)  # their labels are known
     streams = arrange_streams(DATA.length, fold, PLAN, unlabelled=True)

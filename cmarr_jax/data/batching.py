@@ -198,26 +198,6 @@ def shuffle(key: Array, batches: tuple[Array, Array], plan: PartPlan) -> tuple[A
     return jax.tree.map(lambda x: x.reshape(-1)[order].reshape(num_batches, size), batches)
 
 
-def shuffle_speakers(key: Array, batches: tuple[Array, Array], plan: PartPlan, speaker: Array) -> tuple[Array, Array]:
-    """As `shuffle`, but the rows of a speaker follow each other: a batch has few speakers, with many rows of each (D).
-
-    Speakers are in random order, and so are the rows of each. In strata, the order of speakers is the same in all.
-
-    Args:
-      key: Of this pass.
-      batches: What `arrange` gave, `[S, batch_size]` each.
-      plan: Of this part.
-      speaker: Number of each utterance's speaker, `[N]`.
-    """
-    rows, where = batches if plan.order else jax.tree.map(lambda x: x.reshape(-1, 1), batches)
-    speakers_key, rows_key, spread_key = jax.random.split(key, 3)
-    place_of = jax.vmap(lambda number: jax.random.uniform(jax.random.fold_in(speakers_key, number)))
-    others = jax.random.permutation(spread_key, rows, independent=True)
-    place = place_of(speaker)[jnp.where(where, rows, others)]  # rows that do not count are spread over the batches
-    order = jnp.lexsort((jax.random.uniform(rows_key, rows.shape), place), axis=0)
-    return jax.tree.map(lambda x: jnp.take_along_axis(x.reshape(rows.shape), order, axis=0).reshape(x.shape), batches)
-
-
 def take(data: DeviceCorpus, rows: Array, where: Array, plan: PartPlan | None = None) -> Batch:
     """Gathers rows of a corpus as a batch.
 

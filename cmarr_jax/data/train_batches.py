@@ -5,13 +5,12 @@ Labelled and unlabelled rows are two streams, each arranged and shuffled by itse
 length of an epoch.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
-from cmarr_jax.data.batching import BatchPlan, PartPlan, arrange, shuffle, shuffle_speakers, take
+from cmarr_jax.data.batching import BatchPlan, PartPlan, arrange, shuffle, take
 from cmarr_jax.data.device import DeviceCorpus
 from cmarr_jax.data.folds import Fold, unlabelled_rows
 from cmarr_jax.types import Array, Batch
@@ -35,24 +34,12 @@ def arrange_streams(length: Mapping[str, Array], fold: Fold, plan: BatchPlan, *,
     return labelled, arrange(length, *unlabelled_rows(fold), _present(plan.unlabelled))[0]
 
 
-def draw_batches(key: Array, streams: Streams, plan: BatchPlan, num_steps: int, speaker: Array | None = None) -> Rows:
-    """The rows of an epoch's batches, `[num_steps, B]`. A stream that ends is shuffled again.
-
-    Args:
-      key: Of the epoch.
-      streams: From `arrange_streams`.
-      plan: Of their batches.
-      num_steps: Of the epoch.
-      speaker: Number of each utterance's speaker, `[N]`. With it the unlabelled rows come speaker by speaker.
-    """
-    rows = _draw(key, streams[0], partial(shuffle, plan=plan.train), num_steps)
+def draw_batches(key: Array, streams: Streams, plan: BatchPlan, num_steps: int) -> Rows:
+    """The rows of an epoch's batches, `[num_steps, B]`. A stream that ends is shuffled again."""
+    rows = _draw(key, streams[0], plan.train, num_steps)
     if len(streams) == 1:
         return rows
-    unlabelled = _present(plan.unlabelled)
-    shuffled = partial(shuffle, plan=unlabelled)
-    if speaker is not None:
-        shuffled = partial(shuffle_speakers, plan=unlabelled, speaker=speaker)
-    others = _draw(jax.random.fold_in(key, 2**31 - 1), streams[1], shuffled, num_steps)
+    others = _draw(jax.random.fold_in(key, 2**31 - 1), streams[1], _present(plan.unlabelled), num_steps)
     return jnp.concatenate([rows[0], others[0]], axis=1), jnp.concatenate([rows[1], others[1]], axis=1)
 
 
@@ -80,10 +67,10 @@ def training_rows(fold: Fold) -> Rows:
     return jnp.concatenate([fold.train, rows]), jnp.concatenate([fold.train_where, where])
 
 
-def _draw(key: Array, batches: Rows, shuffled: Callable[[Array, Rows], Rows], num_steps: int) -> Rows:
+def _draw(key: Array, batches: Rows, plan: PartPlan, num_steps: int) -> Rows:
     num_batches = len(batches[0])
     keys = jax.random.split(key, -(-num_steps // num_batches))
-    passes = jax.vmap(lambda key: shuffled(key, batches))(keys)
+    passes = jax.vmap(lambda key: shuffle(key, batches, plan))(keys)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num_steps], passes)
 
 

@@ -101,7 +101,6 @@ class Method(NamedTuple):
         one noise, so that what is drawn of an utterance does not depend on its batch.
       unlabelled: Whether `loss` reads rows without label (`batch.label` -1). Each training batch then has, after its
         labelled rows, up to `batch_size` rows without label, if the fold has any.
-      by_speaker: Whether these rows without label come speaker by speaker, so that a batch has many of each.
       task: What is predicted; `make_method` sets it. In a regression, K is 1 and the output is standardised.
     """
 
@@ -119,7 +118,6 @@ class Method(NamedTuple):
     complete: Callable[[Params, Embedding, Array], Array] | None = None
     draw: Callable[[Params, Array, Embedding], Embedding] | None = None
     unlabelled: bool = False
-    by_speaker: bool = False
     task: Task = CLASSIFICATION
 
 

@@ -72,7 +72,6 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         optimizer=adam(train, own_counts=True),
         patterns=options.patterns,
         unlabelled=options.unlabelled,
-        by_speaker=options.within_speaker,
     )
 
 

@@ -87,7 +87,6 @@ def make(encoders: EncoderConfig, num_classes: int, train: TrainConfig, options:
         optimizer=adam(train),
         patterns=options.patterns,
         unlabelled=True,
-        by_speaker=options.within_speaker,
     )
 
 

@@ -185,8 +185,7 @@ def _steps(
     num_batches = len(streams[0][0])  # of labelled rows
     num_steps = num_batches * config.passes(num_batches)
     shuffle_key, steps_key = epoch_keys(state)
-    speaker = data.speaker if parts.method.by_speaker else None
-    drawn = draw_batches(shuffle_key, streams, plan, num_steps, speaker)
+    drawn = draw_batches(shuffle_key, streams, plan, num_steps)
 
     train_step, checked = parts.step, None if parts.checks is None else parts.checks.checked(parts.step)
 
