@@ -63,18 +63,17 @@ def _scores_table(material: Material, metrics: Sequence[str], factor: float, dig
 def _score_text(found: Summary, factor: float, digits: int) -> str:
     if np.isnan(found.mean):
         return ""
-    around = (
-        ""
-        if np.isnan(found.ci_low)
-        else f" ({factor * found.ci_low:.{digits}f} to {factor * found.ci_high:.{digits}f})"
-    )
-    return f"{factor * found.mean:.{digits}f}{around}"
+    text = lambda value: f"{factor * value:.{digits}f}"
+    around = "" if np.isnan(found.ci_low) else f" ({text(found.ci_low)} to {text(found.ci_high)})"
+    return text(found.mean) + around
 
 
 def _differences_table(comparisons: Sequence[Comparison], metrics: Sequence[str], factor: float, digits: int) -> str:
     """A line for each other row, the strongest one in the first metric first."""
     found = {(one.baseline, one.metric): one for one in comparisons}
-    others = sorted({one.baseline for one in comparisons}, key=lambda name: found[name, metrics[0]].difference.mean)
+    others = sorted(
+        dict.fromkeys(one.baseline for one in comparisons), key=lambda name: found[name, metrics[0]].difference.mean
+    )
     lines = []
     for name in others:
         line = [f"`{name}`"]
