@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.comparison import METRICS, VALUE_METRICS, Comparison, compare
+from experiments.comparison import Comparison, compare
 from experiments.jax_setup import user_errors_as_messages
 from experiments.report.differences import difference_notes, judged_text, p_text, signed_difference
 from experiments.report.material import Material
@@ -35,9 +35,9 @@ def main(folder: tyro.conf.Positional[Path], row: tyro.conf.Positional[str]) -> 
     names = list(material.runs)
     if row not in names:
         raise ValueError(f"{folder} has no outputs of row {row}; it has those of {', '.join(names) or 'none'}")
-    regression = is_regression(folder)
-    metrics = list(VALUE_METRICS if regression else reversed(METRICS))
-    factor, digits = (1, 3) if regression else (100, 2)
+    metrics, factor, digits = ("uar", "war"), 100, 2
+    if is_regression(folder):
+        metrics, factor, digits = ("ccc", "mae"), 1, 3
     print(_scores_table(material, metrics, factor, digits))
     comparisons = compare(folder, material.rows, row)
     if comparisons:

@@ -15,6 +15,7 @@ from cmarr_jax.data.folds import FoldError
 from cmarr_jax.metrics import agreement_sums, ccc, mae
 from experiments import predict, reproduce, row_differences, score_saved, validation_scores
 from experiments.export import export
+from experiments.report.differences import signed
 from experiments.report.write import output_files, write_report
 from experiments.results import ValueRow, rows_from_counts
 from experiments.units import Unit, counts_by_speaker, read_outputs, read_rows
@@ -89,8 +90,8 @@ def test_a_row_is_compared_in_the_unit_of_the_target(table, capsys):
     assert f"| {found[0]:.3f} ({found[1]:.3f} to {found[2]:.3f}) |\n" in scores + "\n"
     gain = [float(cells[row, m, "average"]["mean"]) - float(cells[other, m, "average"]["mean"]) for m in ("ccc", "mae")]
     line = differences.splitlines()[-1]
-    assert line.startswith(f"| `{other}` | {gain[0]:+.3f} (")
-    assert f"| {gain[1]:+.3f} (" in line
+    assert line.startswith(f"| `{other}` | {signed(gain[0], 3)} (")
+    assert f"| {signed(gain[1], 3)} (" in line
 
 
 def test_sums_of_speakers_add_up(table):

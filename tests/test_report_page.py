@@ -20,7 +20,7 @@ from cmarr_jax.data.archive import read_archive, write_archive
 from experiments import reproduce, row_differences
 from experiments.comparison import Comparison, compare
 from experiments.presets import Changes
-from experiments.report.differences import judged_text
+from experiments.report.differences import judged_text, signed
 from experiments.report.drawing import DARK, LIGHT, NAMES
 from experiments.report.figures import _draw_curve, chosen_rows, chosen_text
 from experiments.report.figures_map import neighbours_text, purity
@@ -410,7 +410,7 @@ def test_any_row_can_be_compared_with_the_others(folder, capsys):
     for name, line in zip(names, lines, strict=True):
         texts = [f"`{name}`"]
         for one in (expected[name, "uar"], expected[name, "war"]):
-            mean, low, high = (f"{100 * x:+.2f}" for x in one.difference)
+            mean, low, high = (signed(100 * x) for x in one.difference)
             texts += [f"{mean} ({low} to {high})", f"{one.p:.3f}", one.verdict]
         assert line == "| " + " | ".join(texts) + " |"
     judged, note = judged.splitlines()
