@@ -1,7 +1,7 @@
 """Differences between the rows of a table, with intervals and tests, from the outputs that the runs have kept."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ def compare(folder: Path, rows: Sequence[Row | ValueRow], method: str = "cm_arr"
     """
     runs = runs_with_outputs(folder, rows)
     common = {name: runs[method] & runs[name] for name in runs if method in runs and name != method}
-    seeds_of = {name: _seeds_of(both) for name, both in common.items() if both}
+    seeds_of = {name: seeds_by_fold(both) for name, both in common.items() if both}
     counts = {
         name: (read_counts(folder, method, seeds), read_counts(folder, name, seeds)) for name, seeds in seeds_of.items()
     }
@@ -119,7 +119,7 @@ def cell_intervals(folder: Path, rows: Sequence[Row | ValueRow], average: str) -
     names = [*conditions[:-1], average, conditions[-1]]
     found: dict[tuple[str, str, str], Interval] = {}
     for method, runs in runs_with_outputs(folder, rows).items():
-        counts = read_counts(folder, method, _seeds_of(runs))
+        counts = read_counts(folder, method, seeds_by_fold(runs))
         for metric, function in metrics_of(rows).items():
             with_average = lambda counts, function=function: _insert_average(function(counts))
             samples = bootstrap(counts, None, with_average)
@@ -136,8 +136,8 @@ def runs_with_outputs(folder: Path, rows: Sequence[Row | ValueRow]) -> dict[str,
     return runs
 
 
-def _seeds_of(runs: set[tuple[str, int]]) -> dict[str, list[int]]:
-    """The seeds of each fold, both sorted."""
+def seeds_by_fold(runs: Collection[tuple[str, int]]) -> dict[str, list[int]]:
+    """The seeds of each fold, both sorted, from folds and seeds."""
     return {fold: sorted(seed for name, seed in runs if name == fold) for fold in sorted({fold for fold, _ in runs})}
 
 

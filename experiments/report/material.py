@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.comparison import Comparison, cell_intervals, compare, runs_with_outputs
+from experiments.comparison import Comparison, cell_intervals, compare, runs_with_outputs, seeds_by_fold
 from experiments.report.scores import AVERAGE, CEILINGS, LABELS, Intervals, counted, over_text
 from experiments.results import Row
 from experiments.results_folder import read_config
@@ -51,11 +51,7 @@ class Material:
     @cached_property
     def runs(self) -> dict[str, dict[str, list[int]]]:
         """Seeds of each fold of each row that has kept outputs, in the order of the configuration."""
-        found = runs_with_outputs(self.folder, self.rows)
-        return {
-            name: {fold: sorted(seed for one, seed in runs if one == fold) for fold in sorted({f for f, _ in runs})}
-            for name, runs in found.items()
-        }
+        return {name: seeds_by_fold(runs) for name, runs in runs_with_outputs(self.folder, self.rows).items()}
 
     @cached_property
     def main(self) -> str | None:
